@@ -1,0 +1,1 @@
+"""The conversation with the chip: doors, devices, sessions, objects, NV, evidence."""
