@@ -1,0 +1,156 @@
+"""The audit log: a chain in which each entry hashes all before it.
+
+Entries are appended in the transaction of the act they record. The database refuses to change or
+remove an entry; whoever can write its file can still rewrite the whole chain or cut its end, so
+the head is what has to be remembered elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Table, Text, insert, select
+from sqlalchemy.engine import Connection
+
+from tpmhsm.errors import VerificationError
+from tpmhsm.store.schema import canonical, metadata, now
+
+GENESIS = "0" * 64
+"""The previous hash of the first entry."""
+
+
+@dataclass(frozen=True)
+class AuditRow:
+    """One entry. `facts` is JSON-ready; `prev` and `hash` are SHA-256, hexadecimal."""
+
+    seq: int
+    at: str
+    actor: str
+    act: str
+    facts: Any
+    prev: str
+    hash: str
+
+
+@dataclass(frozen=True)
+class AuditHead:
+    """How far a chain reaches: the last entry's number (0: empty) and its hash."""
+
+    seq: int
+    hash: str
+
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("act", Text, nullable=False),
+    # plain text, so that verification sees what is there and not what a parser made of it
+    Column("facts", Text, nullable=False),
+    Column("prev", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+)
+
+
+def entry_hash(row: AuditRow) -> str:
+    """SHA-256 over the canonical JSON of an entry without its own hash."""
+    entry = {name: value for name, value in vars(row).items() if name != "hash"}
+    return sha256(canonical(entry).encode()).hexdigest()
+
+
+def os_user() -> str:
+    """The name of the user this process runs as, `uid:N` when the system knows no name."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid:{os.getuid()}"
+
+
+class Audit:
+    """Append, read, verify."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def append(
+        self, act: str, facts: Mapping[str, Any] | None = None, *, actor: str | None = None
+    ) -> AuditRow:
+        """Add an entry; `facts` must be JSON-ready, `actor` is the OS user when not given."""
+        head = self.head()
+        text = canonical(dict(facts or {}))
+        # hash what will be read back, not tuples or integer keys that JSON would change
+        kept = json.loads(text)
+        row = AuditRow(head.seq + 1, now(), actor or os_user(), act, kept, head.hash, "")
+        row = replace(row, hash=entry_hash(row))
+        self._connection.execute(insert(audit).values({**vars(row), "facts": text}))
+        return row
+
+    def head(self) -> AuditHead:
+        """The end of the chain as written, unverified."""
+        last = self._connection.execute(
+            select(audit.c.seq, audit.c.hash).order_by(audit.c.seq.desc()).limit(1)
+        ).one_or_none()
+        return AuditHead(0, GENESIS) if last is None else AuditHead(last.seq, last.hash)
+
+    def all(self, *, after: int = 0, limit: int | None = None) -> list[AuditRow]:
+        """Entries after a number, oldest first."""
+        statement = select(audit).where(audit.c.seq > after).order_by(audit.c.seq)
+        if limit is not None:
+            statement = statement.limit(limit)
+        rows = self._connection.execute(statement)
+        return [AuditRow(**{**row._mapping, "facts": json.loads(row.facts)}) for row in rows]
+
+    def verify_chain(self, expected: AuditHead | None = None) -> AuditHead:
+        """Recompute every hash. Returns the head.
+
+        `expected` is a head remembered elsewhere: the chain must pass through it. Raises
+        VerificationError naming the first entry that does not hold.
+        """
+        head = AuditHead(0, GENESIS)
+        met = expected is None or expected == head
+        for row in self._connection.execute(select(audit).order_by(audit.c.seq)):
+            _verify_entry(row, head)
+            head = AuditHead(row.seq, row.hash)
+            met = met or head == expected
+        if not met and expected is not None:
+            raise VerificationError(
+                f"the audit log does not contain the remembered entry {expected.seq}: "
+                "it was cut or rewritten",
+                code="audit-chain",
+                details={"seq": expected.seq, "head": head.seq},
+            )
+        return head
+
+
+def _verify_entry(row: Any, head: AuditHead) -> None:
+    for problem in _problems(row, head):
+        raise VerificationError(
+            f"the audit log is broken at entry {row.seq}: {problem}",
+            code="audit-chain",
+            details={"seq": row.seq},
+        )
+
+
+def _problems(row: Any, head: AuditHead) -> Iterator[str]:
+    if row.seq != head.seq + 1:
+        yield f"entry {head.seq + 1} is missing"
+    if row.prev != head.hash:
+        yield "it does not continue the entry before it"
+    try:
+        facts = json.loads(row.facts)
+        same = canonical(facts) == row.facts
+    except ValueError:
+        same = False
+    if not same:
+        yield "its facts are not canonical JSON"
+        return
+    if entry_hash(AuditRow(**{**row._mapping, "facts": facts})) != row.hash:
+        yield "its content was changed"

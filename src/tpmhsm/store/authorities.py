@@ -1,0 +1,188 @@
+"""Authorities (CAs of this host), and the serial numbers they have reserved.
+
+A serial is written, with the bytes to be signed, before the chip signs: after a power failure
+the database knows every certificate that may exist.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, ForeignKey, LargeBinary, Table, Text, UniqueConstraint
+
+from tpmhsm.errors import ExistsError, UsageError
+from tpmhsm.store.schema import (
+    CanonicalJson,
+    Repository,
+    identity,
+    metadata,
+    one_or_missing,
+)
+
+
+@dataclass(frozen=True)
+class AuthorityRow:
+    """An authority. `certificate` is a SHA-256, None while it waits for approvals or another CA.
+
+    `issuer` is the name of the authority above it here, None for a root or an outside issuer.
+    State: pending, active.
+    """
+
+    name: str
+    key_label: str
+    profile: str
+    subject: str
+    issuer: str | None = None
+    certificate: str | None = None
+    state: str = "pending"
+    settings: Any = None
+    created: str = ""
+    id: int = 0
+
+
+authorities = Table(
+    "authorities",
+    metadata,
+    identity(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("key_label", Text, nullable=False),
+    Column("profile", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("issuer", Text, ForeignKey("authorities.name")),
+    Column("certificate", Text, ForeignKey("certificates.sha256")),
+    Column("state", Text, nullable=False),
+    Column("settings", CanonicalJson),
+    Column("created", Text, nullable=False),
+)
+
+
+class Authorities(Repository[AuthorityRow]):
+    """Authorities by name."""
+
+    table = authorities
+    row = AuthorityRow
+    stamp = "created"
+
+    def add(self, authority: AuthorityRow) -> AuthorityRow:
+        """Keep an authority. Raises ExistsError when the name is taken."""
+        if self.find(authority.name) is not None:
+            raise ExistsError(
+                f"an authority named {authority.name!r} exists already",
+                hint="tpmhsm ca list shows all authorities",
+            )
+        return self._insert(authority)
+
+    def find(self, name: str) -> AuthorityRow | None:
+        """The authority of this name."""
+        return self._first(authorities.c.name == name)
+
+    def get(self, name: str) -> AuthorityRow:
+        """The authority of this name. Raises NotFoundError."""
+        return one_or_missing(
+            self.find(name),
+            f"there is no authority named {name!r}",
+            "tpmhsm ca list shows all authorities",
+        )
+
+    def all(self) -> list[AuthorityRow]:
+        """All authorities by name."""
+        return self._select(order=authorities.c.name)
+
+    def save(self, authority: AuthorityRow) -> AuthorityRow:
+        """Write a changed row back (`dataclasses.replace`). Raises NotFoundError."""
+        return self._save(authority, f"there is no authority named {authority.name!r}")
+
+    def activate(self, name: str, certificate: str) -> AuthorityRow:
+        """Give an authority its certificate (SHA-256, already kept). Raises NotFoundError."""
+        return self.save(replace(self.get(name), certificate=certificate, state="active"))
+
+    def remove_pending(self, name: str) -> None:
+        """Forget an authority that never got its certificate; its name is free again.
+
+        Raises NotFoundError; UsageError when it is active.
+        """
+        authority = self.get(name)
+        if authority.state != "pending":
+            raise UsageError(f"the authority {name!r} is active and cannot be forgotten")
+        self._connection.execute(authorities.delete().where(authorities.c.name == name))
+
+
+@dataclass(frozen=True)
+class SerialRow:
+    """A serial number (hexadecimal) of one authority and the TBSCertificate it stands in.
+
+    State: reserved (the chip may have signed), issued, abandoned (nobody will ask the chip).
+    """
+
+    authority: str
+    serial: str
+    tbs: bytes
+    tbs_sha256: str
+    request_id: int | None = None
+    state: str = "reserved"
+    reserved_at: str = ""
+    id: int = 0
+
+
+serials = Table(
+    "serials",
+    metadata,
+    identity(),
+    Column("authority", Text, nullable=False),
+    Column("serial", Text, nullable=False),
+    Column("tbs", LargeBinary, nullable=False),
+    Column("tbs_sha256", Text, nullable=False),
+    Column("request_id", BigInteger, ForeignKey("requests.id")),
+    Column("state", Text, nullable=False, index=True),
+    Column("reserved_at", Text, nullable=False),
+    UniqueConstraint("authority", "serial"),
+)
+
+
+class Serials(Repository[SerialRow]):
+    """Serials, each used once for ever: abandoned ones are not given out again."""
+
+    table = serials
+    row = SerialRow
+    stamp = "reserved_at"
+
+    def reserve(
+        self, authority: str, serial: str, tbs: bytes, request_id: int | None = None
+    ) -> SerialRow:
+        """Write serial and TBS ahead of the signature. Raises ExistsError when it is used."""
+        if self.find(authority, serial) is not None:
+            raise ExistsError(f"serial {serial} of {authority!r} has been used")
+        digest = sha256(tbs).hexdigest()
+        return self._insert(SerialRow(authority, serial, tbs, digest, request_id))
+
+    def find(self, authority: str, serial: str) -> SerialRow | None:
+        """The record of a serial."""
+        return self._first(serials.c.authority == authority, serials.c.serial == serial)
+
+    def all(self, *, authority: str | None = None, state: str | None = None) -> list[SerialRow]:
+        """Records in the order of reservation."""
+        where = []
+        if authority is not None:
+            where.append(serials.c.authority == authority)
+        if state is not None:
+            where.append(serials.c.state == state)
+        return self._select(*where)
+
+    def issued(self, authority: str, serial: str) -> SerialRow:
+        """The certificate exists and is kept. Raises NotFoundError; UsageError if abandoned."""
+        return self._end(authority, serial, "issued")
+
+    def abandoned(self, authority: str, serial: str) -> SerialRow:
+        """The request was denied, expired or cancelled. As `issued`."""
+        return self._end(authority, serial, "abandoned")
+
+    def _end(self, authority: str, serial: str, state: str) -> SerialRow:
+        missing = f"serial {serial} of {authority!r} was never reserved"
+        record = one_or_missing(self.find(authority, serial), missing)
+        if record.state == state:
+            return record
+        if record.state != "reserved":
+            raise UsageError(f"serial {serial} of {authority!r} is {record.state} already")
+        return self._save(replace(record, state=state), missing)

@@ -1,0 +1,288 @@
+"""The store: open or create a database, and transactions over it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+
+from sqlalchemy.engine import Connection
+
+from tpmhsm.errors import StoreError
+from tpmhsm.store.audit import Audit
+from tpmhsm.store.authorities import Authorities, Serials
+from tpmhsm.store.certificates import Certificates
+from tpmhsm.store.engine import (
+    Place,
+    begin_reading,
+    begin_writing,
+    create_file,
+    make_engine,
+    place_of,
+)
+from tpmhsm.store.failures import store_error
+from tpmhsm.store.groups import Groups, Rosters
+from tpmhsm.store.keys import Keys
+from tpmhsm.store.memory import ApproverMemory
+from tpmhsm.store.people import Approvers, TrustedCards
+from tpmhsm.store.requests import Requests
+from tpmhsm.store.settings import Settings
+from tpmhsm.store.version import HEAD, found_version, is_ours_or_empty
+
+TIMEOUT = 10.0
+"""Seconds a transaction waits for its turn."""
+
+
+class Transaction:
+    """One transaction: a repository for each noun. Made by `Store.transaction` alone."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Facts of this home."""
+        return Settings(self._connection)
+
+    @cached_property
+    def keys(self) -> Keys:
+        """Keys by label."""
+        return Keys(self._connection)
+
+    @cached_property
+    def approvers(self) -> Approvers:
+        """Approvers, as the host knows them."""
+        return Approvers(self._connection)
+
+    @cached_property
+    def trusted(self) -> TrustedCards:
+        """Cards this machine's owner vouched for."""
+        return TrustedCards(self._connection)
+
+    @cached_property
+    def groups(self) -> Groups:
+        """Groups."""
+        return Groups(self._connection)
+
+    @cached_property
+    def rosters(self) -> Rosters:
+        """Rosters of groups."""
+        return Rosters(self._connection)
+
+    @cached_property
+    def memory(self) -> ApproverMemory:
+        """What the approver's tool remembers."""
+        return ApproverMemory(self._connection)
+
+    @cached_property
+    def requests(self) -> Requests:
+        """Approval requests with their approvals and denials."""
+        return Requests(self._connection)
+
+    @cached_property
+    def certificates(self) -> Certificates:
+        """Certificates."""
+        return Certificates(self._connection)
+
+    @cached_property
+    def authorities(self) -> Authorities:
+        """Authorities."""
+        return Authorities(self._connection)
+
+    @cached_property
+    def serials(self) -> Serials:
+        """Serial numbers written ahead of signatures."""
+        return Serials(self._connection)
+
+    @cached_property
+    def audit(self) -> Audit:
+        """The audit log."""
+        return Audit(self._connection)
+
+
+class Store:
+    """A database. Threads may share it; close it (or use `with`) when done.
+
+    Writers take turns, in this process and all others: keep transactions short, and never wait
+    for a person or a chip inside one.
+    """
+
+    def __init__(self, place: Place, timeout: float) -> None:
+        self._place = place
+        self._timeout = timeout
+        self._engine = make_engine(place, timeout)
+        self._local = threading.local()
+
+    @classmethod
+    def open(cls, where: str | Path, *, create: bool = False, timeout: float = TIMEOUT) -> Store:
+        """Open the database of a home (Path) or a URL (text).
+
+        An older SQLite schema is brought up to date; PostgreSQL's only by `create`, when every
+        node has the new program. Raises StoreError: `missing`, `busy`, `corrupt`, `newer`,
+        `older`, `denied`, `read-only`, `full`, `lost`; UsageError for a URL that is none.
+        """
+        if create:
+            return cls.create(where, timeout=timeout)
+        place = place_of(where)
+        if place.file is not None and not place.file.exists():
+            raise _missing(place)
+        store = cls(place, timeout)
+        try:
+            store._open_existing()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    @classmethod
+    def create(cls, where: str | Path, *, timeout: float = TIMEOUT) -> Store:
+        """Create the database where there is none, bring an older one up to date, and open it.
+
+        What is there is never overwritten. Raises as `open`.
+        """
+        place = place_of(where)
+        if place.file is not None:
+            create_file(place.file)
+        store = cls(place, timeout)
+        try:
+            store._upgrade()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    @property
+    def kind(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self._place.kind
+
+    @property
+    def words(self) -> str:
+        """Where the database is: a path, or a URL without its password."""
+        return self._place.words
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Write: all or nothing. An exception in the block rolls everything back.
+
+        Raises StoreError `busy` when other writers hold the database longer than the timeout,
+        `full`, `read-only`, … as the disk has it; committed and on disk when the block is left.
+        """
+        with self._connection() as connection:
+            begin_writing(connection, self._timeout)
+            yield Transaction(connection)
+
+    @contextmanager
+    def reading(self) -> Iterator[Transaction]:
+        """Read one consistent state without waiting for writers. Writing in it is an error."""
+        with self._connection() as connection:
+            begin_reading(connection)
+            if self.kind == "sqlite":
+                connection.exec_driver_sql("PRAGMA query_only=ON")
+            try:
+                yield Transaction(connection)
+            finally:
+                if self.kind == "sqlite":
+                    connection.exec_driver_sql("PRAGMA query_only=OFF")
+
+    def check(self) -> None:
+        """Look for damage: SQLite's own check and foreign keys, then the audit chain.
+
+        Raises StoreError `corrupt`, VerificationError for the chain.
+        """
+        if self.kind == "sqlite":
+            with self._connection() as connection:
+                begin_reading(connection)
+                said = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one()
+                stray = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+            if said != "ok" or stray is not None:
+                raise store_error("corrupt", self.words, said if said != "ok" else stray)
+        with self.reading() as tx:
+            tx.audit.verify_chain()
+
+    def close(self) -> None:
+        """Close all connections. The store can be used again; it will reconnect."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        if getattr(self._local, "inside", False):
+            # a second one would wait for the first until the timeout
+            raise StoreError("a transaction is open in this thread already", code="nested")
+        self._local.inside = True
+        try:
+            with self._engine.connect() as connection, connection.begin():
+                yield connection
+        finally:
+            self._local.inside = False
+
+    def _open_existing(self) -> None:
+        with self._connection() as connection:
+            begin_reading(connection)
+            version = found_version(connection)
+            ours = is_ours_or_empty(connection) if version is None else True
+        if version == HEAD:
+            return
+        if not ours:
+            raise store_error("corrupt", self.words)
+        if version is None:
+            raise _missing(self._place)
+        if version < HEAD and self.kind == "postgresql":
+            raise StoreError(
+                f"the database {self.words} was made by an older version of this program",
+                hint="upgrade every node, then run tpmhsm init on one",
+                code="older",
+            )
+        self._upgrade()
+
+    def _upgrade(self) -> None:
+        if self._place.file is not None:
+            self._require_sqlite_ours(self._place.file)
+        with self._connection() as connection:
+            begin_writing(connection, self._timeout)
+            version = found_version(connection)
+            if version == HEAD:
+                return
+            if version is not None and version > HEAD:
+                raise StoreError(
+                    f"the database {self.words} was made by a newer version of this program "
+                    f"(schema {version}, this program knows {HEAD})",
+                    hint="install the newer version of tpmhsm",
+                    code="newer",
+                    details={"schema": version, "known": HEAD},
+                )
+            from tpmhsm.store.migrate import upgrade
+
+            upgrade(connection)
+
+    def _require_sqlite_ours(self, file: Path) -> None:
+        if 0 < file.stat().st_size < 512:
+            # shorter than any SQLite page: SQLite would take it for empty and overwrite it
+            raise store_error("corrupt", self.words)
+        with self._connection() as connection:
+            if not is_ours_or_empty(connection):
+                raise store_error("corrupt", self.words)
+        with self._engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+
+
+def _missing(place: Place) -> StoreError:
+    return StoreError(
+        f"there is no database {place.words}",
+        hint="tpmhsm init creates it",
+        code="missing",
+    )

@@ -1,0 +1,147 @@
+"""Where the database is and how to reach it: SQLite in the home, or a URL."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.pool import QueuePool
+
+from tpmhsm.errors import StoreError, UsageError
+from tpmhsm.store.failures import store_error, translate
+
+FILE_NAME = "tpmhsm.db"
+"""The SQLite file's name in a home."""
+
+# Any fixed number: the advisory lock by which writers of one PostgreSQL database take turns.
+WRITER_LOCK = 0x74706D68736D
+
+
+@dataclass(frozen=True)
+class Place:
+    """A database: a SQLite file, or a server's URL. `words` names it without its password."""
+
+    file: Path | None
+    url: URL | None
+    words: str
+
+    @property
+    def kind(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return "sqlite" if self.file is not None else "postgresql"
+
+
+def place_of(where: str | Path) -> Place:
+    """A home directory (Path) or a URL (text): sqlite:///FILE, postgresql://…
+
+    Raises UsageError for any other URL.
+    """
+    if isinstance(where, Path):
+        file = where / FILE_NAME
+        return Place(file, None, str(file))
+    try:
+        url = make_url(where)
+    except (ArgumentError, ValueError) as error:
+        raise UsageError(
+            "this is no database URL", hint="sqlite:////path/to/file or postgresql://host/name"
+        ) from error
+    if url.drivername == "sqlite" and url.database and url.database != ":memory:":
+        return Place(Path(url.database), None, url.database)
+    if url.drivername in {"postgresql", "postgres", "postgresql+psycopg"}:
+        url = url.set(drivername="postgresql+psycopg")
+        return Place(None, url, url.set(drivername="postgresql").render_as_string())
+    raise UsageError(
+        f"databases of kind {url.drivername!r} are not supported",
+        hint="sqlite:////path/to/file or postgresql://host/name",
+    )
+
+
+def make_engine(place: Place, timeout: float) -> Engine:
+    """An engine whose failures are StoreErrors; `timeout` (seconds) is how long a lock is awaited.
+
+    Nothing is connected yet. Raises StoreError when PostgreSQL's driver is not installed.
+    """
+    engine = _sqlite(place.file, timeout) if place.file else _postgresql(place, timeout)
+
+    @event.listens_for(engine, "handle_error", retval=True)
+    def _in_words(context: Any) -> BaseException | None:
+        return translate(context.original_exception, place.words)
+
+    return engine
+
+
+def begin_writing(connection: Connection, timeout: float) -> None:
+    """Take the one writer's turn for this transaction. StoreError `busy` when it never comes."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        return
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {max(1, int(timeout * 1000))}")
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
+
+
+def begin_reading(connection: Connection) -> None:
+    """One consistent view for this transaction, and no writing."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN")
+        return
+    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+
+def _sqlite(file: Path, timeout: float) -> Engine:
+    # mode=rw: opening never creates a file by accident
+    uri = f"file:{quote(os.path.abspath(file))}?mode=rw"
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False
+        )
+        try:
+            # FULL: a committed transaction survives a power failure also in WAL mode
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA foreign_keys=ON")
+            connection.execute("PRAGMA trusted_schema=OFF")
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+    return create_engine(
+        "sqlite://", creator=connect, poolclass=QueuePool, pool_size=4, max_overflow=-1
+    )
+
+
+def _postgresql(place: Place, timeout: float) -> Engine:
+    assert place.url is not None  # noqa: S101  (a Place is one or the other)
+    try:
+        return create_engine(
+            place.url,
+            pool_pre_ping=True,
+            max_overflow=-1,
+            connect_args={"connect_timeout": max(2, int(timeout))},
+        )
+    except (ImportError, NoSuchModuleError) as error:
+        raise StoreError(
+            "the driver for PostgreSQL is not installed",
+            hint="pip install 'tpmhsm[postgresql]'",
+            code="driver",
+        ) from error
+
+
+def create_file(file: Path) -> None:
+    """Make an empty file that only its owner can read, and its directory. StoreError if not."""
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        if not file.is_file():
+            raise store_error("denied", str(file), "it is no file") from None
+    except OSError as error:
+        code = {28: "full", 30: "read-only"}.get(error.errno or 0, "denied")
+        raise store_error(code, str(file), error) from error

@@ -1,0 +1,206 @@
+"""What an approver's tool remembers between approvals. It lives in the approver's own home.
+
+Pins are made once; a second, different value under the same id is refused, never overwritten.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import BigInteger, Column, LargeBinary, Table, Text, delete, insert
+from sqlalchemy.engine import Connection
+
+from tpmhsm.errors import ExistsError, UsageError
+from tpmhsm.store.schema import Repository, metadata, now
+
+
+@dataclass(frozen=True)
+class PinnedGroupRow:
+    """A group whose fingerprint was compared. Ids and Names are hexadecimal."""
+
+    group_id: str
+    fingerprint: str
+    ak_name: str
+    document: bytes
+    pinned: str = ""
+
+
+@dataclass(frozen=True)
+class PinnedKeyRow:
+    """A key whose evidence was verified. `name` is its TPM Name, `public` its TPMT_PUBLIC."""
+
+    name: str
+    label: str
+    group_id: str
+    public: bytes
+    pinned: str = ""
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """A roster that was approved (or seen in force) for an epoch; `roster_digest` hexadecimal."""
+
+    group_id: str
+    epoch: int
+    roster_digest: str
+    seen: str = ""
+
+
+@dataclass(frozen=True)
+class CertifiedKeyRow:
+    """A public key that was approved for certification before, and under which subject."""
+
+    spki_sha256: str
+    subject: str
+    at: str = ""
+
+
+pinned_groups = Table(
+    "pinned_groups",
+    metadata,
+    Column("group_id", Text, primary_key=True),
+    Column("fingerprint", Text, nullable=False),
+    Column("ak_name", Text, nullable=False),
+    Column("document", LargeBinary, nullable=False),
+    Column("pinned", Text, nullable=False),
+)
+pinned_keys = Table(
+    "pinned_keys",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("label", Text, nullable=False),
+    Column("group_id", Text, nullable=False),
+    Column("public", LargeBinary, nullable=False),
+    Column("pinned", Text, nullable=False),
+)
+epochs = Table(
+    "epochs",
+    metadata,
+    Column("group_id", Text, primary_key=True),
+    Column("epoch", BigInteger, primary_key=True, autoincrement=False),
+    Column("roster_digest", Text, nullable=False),
+    Column("seen", Text, nullable=False),
+)
+certified_keys = Table(
+    "certified_keys",
+    metadata,
+    Column("spki_sha256", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("at", Text, nullable=False),
+)
+
+
+class _Groups(Repository[PinnedGroupRow]):
+    table = pinned_groups
+    row = PinnedGroupRow
+    stamp = "pinned"
+
+
+class _Keys(Repository[PinnedKeyRow]):
+    table = pinned_keys
+    row = PinnedKeyRow
+    stamp = "pinned"
+
+
+class _Epochs(Repository[EpochRow]):
+    table = epochs
+    row = EpochRow
+    stamp = "seen"
+
+
+class _Certified(Repository[CertifiedKeyRow]):
+    table = certified_keys
+    row = CertifiedKeyRow
+    stamp = "at"
+
+
+class ApproverMemory:
+    """Pinned groups and keys, epochs, certified keys, over one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._groups = _Groups(connection)
+        self._keys = _Keys(connection)
+        self._epochs = _Epochs(connection)
+        self._certified = _Certified(connection)
+
+    def pinned_group(self, group_id: str) -> PinnedGroupRow | None:
+        """The pin of a group, or None before the first approval."""
+        return self._groups._first(pinned_groups.c.group_id == group_id)
+
+    def pinned_groups(self) -> list[PinnedGroupRow]:
+        """All pinned groups, oldest first."""
+        return self._groups._select(order=pinned_groups.c.pinned)
+
+    def pin_group(
+        self, group_id: str, fingerprint: str, ak_name: str, document: bytes
+    ) -> PinnedGroupRow:
+        """Pin a group; again with the same facts is no error. ExistsError if they differ."""
+        known = self.pinned_group(group_id)
+        if known is None:
+            return self._groups._insert(PinnedGroupRow(group_id, fingerprint, ak_name, document))
+        if (known.fingerprint, known.ak_name, known.document) != (fingerprint, ak_name, document):
+            raise ExistsError(f"group {group_id} is pinned with other facts")
+        return known
+
+    def unpin_group(self, group_id: str) -> None:
+        """Forget a group's pin and its keys' pins. What is known of its epochs stays."""
+        self._connection.execute(delete(pinned_groups).where(pinned_groups.c.group_id == group_id))
+        self._connection.execute(delete(pinned_keys).where(pinned_keys.c.group_id == group_id))
+
+    def pinned_key(self, name: str) -> PinnedKeyRow | None:
+        """The pin of the key with this Name."""
+        return self._keys._first(pinned_keys.c.name == name)
+
+    def pinned_keys(self, group_id: str | None = None) -> list[PinnedKeyRow]:
+        """All pinned keys, or those of a group, by label."""
+        where = [] if group_id is None else [pinned_keys.c.group_id == group_id]
+        return self._keys._select(*where, order=(pinned_keys.c.label, pinned_keys.c.name))
+
+    def pin_key(self, name: str, label: str, group_id: str, public: bytes) -> PinnedKeyRow:
+        """Pin a key; again with the same facts is no error. ExistsError if they differ."""
+        known = self.pinned_key(name)
+        if known is None:
+            return self._keys._insert(PinnedKeyRow(name, label, group_id, public))
+        if (known.label, known.group_id, known.public) != (label, group_id, public):
+            raise ExistsError(f"key {name} is pinned with other facts")
+        return known
+
+    def highest_epoch(self, group_id: str) -> EpochRow | None:
+        """The highest epoch known of a group and its roster, or None."""
+        return self._epochs._first(epochs.c.group_id == group_id, order=epochs.c.epoch.desc())
+
+    def roster_of(self, group_id: str, epoch: int) -> str | None:
+        """The roster digest remembered for an epoch."""
+        row = self._epochs._first(epochs.c.group_id == group_id, epochs.c.epoch == epoch)
+        return row.roster_digest if row else None
+
+    def remember_epoch(self, group_id: str, epoch: int, roster_digest: str) -> None:
+        """Remember a roster. ExistsError for a second roster of one epoch; UsageError for an
+        epoch below the highest one that is not the roster remembered there."""
+        if not 0 <= epoch < 1 << 63:
+            raise UsageError(f"{epoch} is no epoch")
+        known = self.roster_of(group_id, epoch)
+        if known == roster_digest:
+            return
+        if known is not None:
+            raise ExistsError(f"another roster is remembered for epoch {epoch}")
+        highest = self.highest_epoch(group_id)
+        if highest is not None and epoch < highest.epoch:
+            raise UsageError(f"epoch {epoch} is past: {highest.epoch} is the highest known")
+        self._epochs._insert(EpochRow(group_id, epoch, roster_digest))
+
+    def subjects_of(self, spki_sha256: str) -> list[str]:
+        """The subjects under which a public key was certified before."""
+        rows = self._certified._select(
+            certified_keys.c.spki_sha256 == spki_sha256,
+            order=(certified_keys.c.at, certified_keys.c.subject),
+        )
+        return [row.subject for row in rows]
+
+    def remember_certified(self, spki_sha256: str, subject: str) -> None:
+        """Remember that a key was approved for a certificate."""
+        if subject not in self.subjects_of(spki_sha256):
+            self._connection.execute(
+                insert(certified_keys).values(spki_sha256=spki_sha256, subject=subject, at=now())
+            )

@@ -1,0 +1,153 @@
+"""What all tables share: the metadata, column types, canonical JSON, the clock, and a repository.
+
+A noun is one module: a frozen dataclass for a row, its table, and a repository with the verbs.
+Times are RFC 3339 UTC text with whole seconds, so that comparing text compares times.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Generic, TypeVar
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    and_,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.engine import Connection, Dialect
+
+from tpmhsm.errors import NotFoundError
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite gives out row ids only to a column that is exactly INTEGER.
+RowId = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def canonical(value: object) -> str:
+    """Canonical JSON: sorted keys, no blanks, UTF-8 as it is, no NaN."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def now() -> str:
+    """The present as RFC 3339 UTC, whole seconds: `2026-07-01T12:00:00Z`."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class CanonicalJson(TypeDecorator[Any]):
+    """A column whose values are JSON; the text in the database is canonical."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        """Write: any JSON-ready value to its text; None is SQL NULL."""
+        return None if value is None else canonical(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """Read: the text back to the value."""
+        return None if value is None else json.loads(value)
+
+
+def identity() -> Column[int]:
+    """The column `id`: increasing integers that the database gives out."""
+    return Column("id", RowId, primary_key=True, autoincrement=True)
+
+
+def to_json(row: Any) -> dict[str, Any]:
+    """A row as a JSON-ready dictionary; bytes become base64 text."""
+    return {name: _plain(value) for name, value in asdict(row).items()}
+
+
+def _plain(value: Any) -> Any:
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+
+
+R = TypeVar("R")
+
+
+class Repository(Generic[R]):
+    """The rows of one table inside one transaction.
+
+    By convention `find…` returns None and `get…` raises NotFoundError when there is no such row;
+    `add` returns the row as stored, with its id and time filled in.
+    """
+
+    table: ClassVar[Table]
+    row: type[R]
+    stamp: ClassVar[str] = ""
+    """The column that `add` fills with the present when it is empty."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def _select(
+        self, *where: ColumnElement[bool], order: Any = None, limit: int | None = None
+    ) -> list[R]:
+        statement = select(self.table).where(*where)
+        if order is None:
+            order = list(self.table.primary_key)
+        statement = statement.order_by(*(order if isinstance(order, list | tuple) else [order]))
+        if limit is not None:
+            statement = statement.limit(limit)
+        return [self._from(m) for m in self._connection.execute(statement).mappings()]
+
+    def _first(self, *where: ColumnElement[bool], order: Any = None) -> R | None:
+        return next(iter(self._select(*where, order=order, limit=1)), None)
+
+    def _from(self, mapping: Mapping[Any, Any]) -> R:
+        return self.row(**{f.name: mapping[f.name] for f in fields(self.row)})  # type: ignore[arg-type]
+
+    def _insert(self, row: R) -> R:
+        changes: dict[str, Any] = {}
+        if self.stamp and not getattr(row, self.stamp):
+            changes[self.stamp] = now()
+        values = {f.name: getattr(row, f.name) for f in fields(row)} | changes  # type: ignore[arg-type]
+        if "id" in values and isinstance(self.table.c.id.type, BigInteger):
+            del values["id"]
+        result = self._connection.execute(insert(self.table).values(values))
+        if "id" in self.table.c and "id" not in values:
+            key = result.inserted_primary_key
+            changes["id"] = key[0] if key else 0
+        return replace(row, **changes)  # type: ignore[type-var]
+
+    def _save(self, row: R, missing: str) -> R:
+        keys = [c.name for c in self.table.primary_key]
+        values = {f.name: getattr(row, f.name) for f in fields(row)}  # type: ignore[arg-type]
+        where = and_(*(self.table.c[k] == values.pop(k) for k in keys))
+        if self._change(where, **values) == 0:
+            raise NotFoundError(missing)
+        return row
+
+    def _change(self, *where: ColumnElement[bool], **values: Any) -> int:
+        result = self._connection.execute(update(self.table).where(*where).values(values))
+        return result.rowcount
+
+
+def one_or_missing(row: R | None, message: str, hint: str = "") -> R:
+    """The row, or NotFoundError in words."""
+    if row is None:
+        raise NotFoundError(message, hint=hint)
+    return row
