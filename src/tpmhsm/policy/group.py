@@ -1,0 +1,195 @@
+"""The founding document of a group, and its rosters.
+
+A group is fixed at birth: the device, the two NV indices, the custodians. Its id is a hash over
+all of that and 32 random bytes from every founding member, never its label: nothing in an NV Name
+says which chip an index is on, so the id is what keeps approvals from counting elsewhere.
+
+A roster says who the officers are in one epoch. The custodians put it in force.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+
+from tpmhsm.errors import ParseError, UsageError
+from tpmhsm.policy.documents import (
+    Fields,
+    canonical,
+    check_label,
+    document_hash,
+    parse_canonical,
+    sorted_distinct,
+)
+from tpmhsm.policy.people import (
+    CONTRIBUTION,
+    Thresholds,
+    members_of,
+    parse_thresholds,
+)
+
+GROUP_FORMAT = "tpmhsm/group/1"
+ROSTER_FORMAT = "tpmhsm/roster/1"
+
+FIRST_INDEX, LAST_INDEX = 0x01800000, 0x01BFFFFF
+"""NV indices of the owner's range (TCG Registry of Reserved TPM 2.0 Handles)."""
+
+USES = ("sign",)
+"""What officers of this version may be asked for."""
+
+
+@dataclass(frozen=True)
+class GroupDocument:
+    """What a group is. `device_ek`: SHA-256 of the EK certificate (or of the EK's TPMT_PUBLIC).
+
+    `device_ak` is the attestation key's Name (34 bytes), `nonce` 32 random bytes of the host,
+    `founders` the sorted contributions of all founding members, custodians or first officers.
+    UsageError for custodians of whom two quorums need not share a person.
+    """
+
+    name: str
+    device_ek: bytes
+    device_ak: bytes
+    nonce: bytes
+    counter_index: int
+    roster_index: int
+    custodians: Thresholds
+    founders: tuple[bytes, ...]
+
+    def __post_init__(self) -> None:
+        check_label(self.name, "group")
+        self._check_sizes()
+        for threshold in self.custodians:
+            if threshold.m * 2 <= threshold.n:
+                raise UsageError(
+                    f"custodians {threshold.m} of {threshold.n}: it must be more than half",
+                    hint="two quorums that share nobody could each put a roster in force",
+                )
+        if not {member.contribution for member in members_of(self.custodians)} <= set(
+            self.founders
+        ):
+            raise UsageError("a custodian's contribution is missing from the founders'")
+
+    def _check_sizes(self) -> None:
+        parts = [(self.device_ek, 32), (self.device_ak, 34), (self.nonce, 32)]
+        parts += [(founder, CONTRIBUTION) for founder in self.founders]
+        if any(len(part) != size for part, size in parts):
+            raise UsageError("a hash, Name, nonce or contribution of the group has a wrong length")
+        indices = (self.counter_index, self.roster_index)
+        if not all(FIRST_INDEX <= i <= LAST_INDEX for i in indices) or len(set(indices)) != 2:
+            raise UsageError("a group's NV indices are two of the range 0x01800000-0x01bfffff")
+        if list(self.founders) != sorted(set(self.founders)):
+            raise UsageError("the founders' contributions are sorted and distinct")
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """The canonical bytes."""
+        return canonical(
+            {
+                "format": GROUP_FORMAT,
+                "name": self.name,
+                "device": {"ek": self.device_ek.hex(), "ak": self.device_ak.hex()},
+                "nonce": self.nonce.hex(),
+                "counter_index": self.counter_index,
+                "roster_index": self.roster_index,
+                "custodians": [threshold.encode() for threshold in self.custodians],
+                "founders": [founder.hex() for founder in self.founders],
+            }
+        )
+
+    @cached_property
+    def id(self) -> bytes:
+        """SHA-256(format ‖ 0x00 ‖ canonical bytes), 32 bytes."""
+        return sha256(GROUP_FORMAT.encode() + b"\0" + self.encoded).digest()
+
+
+def parse_group(data: bytes) -> GroupDocument:
+    """Read a group document. ParseError unless it is valid and canonical."""
+    what = "group document"
+    fields = Fields(parse_canonical(data, what), what)
+    fields.expect("format", GROUP_FORMAT)
+    device = fields.fields("device")
+    rule = parse_thresholds(fields.list("custodians"), "custodians", contributions=True)
+    ek, ak = device.hex("ek", 32), device.hex("ak", 34)
+    device.done()
+    founders = sorted_distinct(fields.hexes("founders", CONTRIBUTION), "founders")
+    facts = (fields.label("name"), ek, ak, fields.hex("nonce", 32))
+    indices = (fields.number("counter_index"), fields.number("roster_index"))
+    fields.done()
+    try:
+        return GroupDocument(*facts, *indices, custodians=rule, founders=founders)
+    except UsageError as e:
+        raise ParseError(f"{what}: {e.message}") from None
+
+
+def founders_of(contributions: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Return all members' contributions as the group document wants them."""
+    return tuple(sorted(set(contributions)))
+
+
+@dataclass(frozen=True)
+class RosterDocument:
+    """Who the officers of a group are in one epoch. `group` is the group's id."""
+
+    group: bytes
+    epoch: int
+    officers: Thresholds
+    uses: tuple[str, ...] = USES
+
+    def __post_init__(self) -> None:
+        if len(self.group) != 32 or not 1 <= self.epoch < 1 << 64:
+            raise UsageError("a roster names a group by its 32-byte id, and an epoch from 1")
+        if self.uses != USES:
+            raise UsageError(
+                f"a roster for {', '.join(self.uses) or 'nothing'}: not in this version"
+            )
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """The canonical bytes."""
+        return canonical(
+            {
+                "format": ROSTER_FORMAT,
+                "group": self.group.hex(),
+                "epoch": self.epoch,
+                "officers": [threshold.encode() for threshold in self.officers],
+                "uses": list(self.uses),
+            }
+        )
+
+    @cached_property
+    def hash(self) -> bytes:
+        """SHA-256 of the canonical bytes."""
+        return document_hash(self.encoded)
+
+
+def parse_roster(data: bytes) -> RosterDocument:
+    """Read a roster document. ParseError unless it is valid and canonical."""
+    what = "roster document"
+    fields = Fields(parse_canonical(data, what), what)
+    fields.expect("format", ROSTER_FORMAT)
+    rule = parse_thresholds(fields.list("officers"), "officers", contributions=False)
+    uses = fields.list("uses")
+    if not all(isinstance(use, str) for use in uses):
+        raise ParseError(f"{what}: uses is not a list of strings")
+    group, epoch = fields.hex("group", 32), fields.number("epoch", 1)
+    fields.done()
+    try:
+        return RosterDocument(group, epoch, rule, tuple(uses))
+    except UsageError as e:
+        raise ParseError(f"{what}: {e.message}") from None
+
+
+def check_pair(group: GroupDocument, roster: RosterDocument) -> None:
+    """Refuse (UsageError) a roster of another group, and one name or key for two people."""
+    if roster.group != group.id:
+        raise UsageError("the roster belongs to another group")
+    for officer in members_of(roster.officers):
+        for custodian in members_of(group.custodians):
+            if (officer.name == custodian.name) != officer.same_key(custodian):
+                raise UsageError(
+                    f"officer {officer.name} and custodian {custodian.name}: "
+                    "one name is one key, in both lists"
+                )

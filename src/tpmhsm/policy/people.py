@@ -1,0 +1,160 @@
+"""People in documents: members with their keys, and how many of them it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from tpmhsm.errors import ParseError, UsageError
+from tpmhsm.policy.approver import (
+    approver_name,
+    approver_public,
+    check_distinct,
+    key_identity,
+    load_spki,
+)
+from tpmhsm.policy.documents import Fields, check_label, to_base64
+from tpmhsm.policy.ladder import MAX_APPROVERS, Ladder
+from tpmhsm.policy.refs import Purpose, policy_ref
+
+if TYPE_CHECKING:
+    from tpmhsm.policy.approver import PublicKey
+
+CONTRIBUTION = 32
+
+
+@dataclass(frozen=True)
+class Member:
+    """One approver in a document: label, DER SubjectPublicKeyInfo, and (custodians) randomness.
+
+    `contribution` is the 32 random bytes of the member's card, empty in a roster.
+    """
+
+    name: str
+    spki: bytes
+    contribution: bytes = b""
+
+    @cached_property
+    def key(self) -> PublicKey:
+        """The public key; ParseError when an approver may not have it."""
+        return load_spki(self.spki)
+
+    @cached_property
+    def public(self) -> bytes:
+        """The TPMT_PUBLIC that the chip is given."""
+        return approver_public(self.key)
+
+    @cached_property
+    def chip_name(self) -> bytes:
+        """The Name by which the chip knows this person (34 bytes)."""
+        return approver_name(self.key)
+
+    def same_key(self, other: Member) -> bool:
+        """Whether both have one key, as a key."""
+        return key_identity(self.key) == key_identity(other.key)
+
+    def encode(self) -> dict[str, Any]:
+        """The JSON object that stands in a document."""
+        value = {"name": self.name, "spki": to_base64(self.spki)}
+        if self.contribution:
+            value["contribution"] = self.contribution.hex()
+        return value
+
+    @classmethod
+    def parse(cls, value: Any, what: str, *, contribution: bool) -> Member:
+        """Read a member of a document; ParseError for anything amiss."""
+        fields = Fields(value, what)
+        extra = fields.hex("contribution", CONTRIBUTION) if contribution else b""
+        member = cls(fields.label("name"), fields.base64("spki"), extra)
+        fields.done()
+        return member
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """`m` of these members, in this order. UsageError when that is impossible or two are one."""
+
+    m: int
+    members: tuple[Member, ...]
+
+    def __post_init__(self) -> None:
+        n = len(self.members)
+        if not 1 <= self.m <= n or n > MAX_APPROVERS:
+            raise UsageError(f"{self.m} of {n} people is no rule (at most {MAX_APPROVERS} people)")
+        for member in self.members:
+            check_label(member.name, "a member's name")
+        if len({member.name for member in self.members}) != n:
+            raise UsageError("two members have the same name")
+        check_distinct([(member.name, member.key) for member in self.members])
+
+    @property
+    def n(self) -> int:
+        """How many members there are."""
+        return len(self.members)
+
+    def describe(self) -> str:
+        """Words: '2 of 3 (alice, bob, carol)'."""
+        return f"{self.m} of {self.n} ({', '.join(member.name for member in self.members)})"
+
+    def ladder(self, ref: bytes) -> Ladder:
+        """The chip's rule for this threshold under one policyRef."""
+        return Ladder(self.m, tuple(member.chip_name for member in self.members), ref)
+
+    def encode(self) -> dict[str, Any]:
+        """The JSON object that stands in a document."""
+        return {"m": self.m, "members": [member.encode() for member in self.members]}
+
+    @classmethod
+    def parse(cls, value: Any, what: str, *, contributions: bool) -> Threshold:
+        """Read a threshold of a document; ParseError for anything amiss."""
+        fields = Fields(value, what)
+        m = fields.number("m", 1, MAX_APPROVERS)
+        members = tuple(
+            Member.parse(item, f"{what}: member {i}", contribution=contributions)
+            for i, item in enumerate(fields.list("members"), 1)
+        )
+        fields.done()
+        try:
+            return cls(m, members)
+        except ParseError:
+            raise
+        except UsageError as e:
+            raise ParseError(f"{what}: {e.message}") from None
+
+
+Thresholds = tuple[Threshold, ...]
+"""A rule: every one of these thresholds must be met."""
+
+
+def parse_thresholds(items: list[Any], what: str, *, contributions: bool) -> Thresholds:
+    """Read the rule of a document. This version knows rules of one threshold."""
+    if len(items) != 1:
+        raise ParseError(f"{what}: {len(items)} thresholds; this version knows rules of one")
+    return tuple(Threshold.parse(item, what, contributions=contributions) for item in items)
+
+
+def members_of(rule: Thresholds) -> tuple[Member, ...]:
+    """All members of a rule, in its order: an approver's index counts along this."""
+    return tuple(member for threshold in rule for member in threshold.members)
+
+
+def needed(rule: Thresholds) -> int:
+    """How many approvals a rule takes."""
+    return sum(threshold.m for threshold in rule)
+
+
+def ladders(
+    rule: Thresholds, purpose: Purpose, group_id: bytes, epoch: int | None = None
+) -> tuple[Ladder, ...]:
+    """The chip's ladders for a rule: each has its own number in its policyRef."""
+    return tuple(
+        threshold.ladder(policy_ref(purpose, group_id, epoch, number))
+        for number, threshold in enumerate(rule, 1)
+    )
+
+
+def find_member(rule: Iterable[Threshold], name: str) -> Member | None:
+    """The member with this name, or None."""
+    return next((m for threshold in rule for m in threshold.members if m.name == name), None)
