@@ -112,7 +112,7 @@ class SocketDoor(_BaseDoor):
 
 
 class DeviceFileDoor(_BaseDoor):
-    """A TPM character device. UNTESTED ON HARDWARE: its test is a double behind a socket pair.
+    """A TPM character device. UNTESTED ON HARDWARE: its double in the tests is a pseudo-terminal.
 
     The command is written without blocking, which kernels since 5.0 then run on their own, and the
     answer is polled for: so a wait can be interrupted, and limited (`timeout`, seconds).
