@@ -8,13 +8,11 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import Connection
 
 from tpmhsm.errors import StoreError
-from tpmhsm.store.audit import Audit
-from tpmhsm.store.authorities import Authorities, Serials
-from tpmhsm.store.certificates import Certificates
 from tpmhsm.store.engine import (
     Place,
     begin_reading,
@@ -24,20 +22,28 @@ from tpmhsm.store.engine import (
     place_of,
 )
 from tpmhsm.store.failures import store_error
-from tpmhsm.store.groups import Groups, Rosters
-from tpmhsm.store.keys import Keys
-from tpmhsm.store.memory import ApproverMemory
-from tpmhsm.store.people import Approvers, TrustedCards
-from tpmhsm.store.requests import Requests
-from tpmhsm.store.settings import Settings
 from tpmhsm.store.version import HEAD, found_version, is_ours_or_empty
+
+if TYPE_CHECKING:
+    from tpmhsm.store.audit import Audit
+    from tpmhsm.store.authorities import Authorities, Serials
+    from tpmhsm.store.certificates import Certificates
+    from tpmhsm.store.groups import Groups, Rosters
+    from tpmhsm.store.keys import Keys
+    from tpmhsm.store.memory import ApproverMemory
+    from tpmhsm.store.people import Approvers, TrustedCards
+    from tpmhsm.store.requests import Requests
+    from tpmhsm.store.settings import Settings
 
 TIMEOUT = 10.0
 """Seconds a transaction waits for its turn."""
 
 
 class Transaction:
-    """One transaction: a repository for each noun. Made by `Store.transaction` alone."""
+    """One transaction: a repository for each noun. Made by `Store.transaction` alone.
+
+    A noun's module is imported when it is first asked for.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -45,61 +51,85 @@ class Transaction:
     @cached_property
     def settings(self) -> Settings:
         """Facts of this home."""
+        from tpmhsm.store.settings import Settings
+
         return Settings(self._connection)
 
     @cached_property
     def keys(self) -> Keys:
         """Keys by label."""
+        from tpmhsm.store.keys import Keys
+
         return Keys(self._connection)
 
     @cached_property
     def approvers(self) -> Approvers:
         """Approvers, as the host knows them."""
+        from tpmhsm.store.people import Approvers
+
         return Approvers(self._connection)
 
     @cached_property
     def trusted(self) -> TrustedCards:
         """Cards this machine's owner vouched for."""
+        from tpmhsm.store.people import TrustedCards
+
         return TrustedCards(self._connection)
 
     @cached_property
     def groups(self) -> Groups:
         """Groups."""
+        from tpmhsm.store.groups import Groups
+
         return Groups(self._connection)
 
     @cached_property
     def rosters(self) -> Rosters:
         """Rosters of groups."""
+        from tpmhsm.store.groups import Rosters
+
         return Rosters(self._connection)
 
     @cached_property
     def memory(self) -> ApproverMemory:
         """What the approver's tool remembers."""
+        from tpmhsm.store.memory import ApproverMemory
+
         return ApproverMemory(self._connection)
 
     @cached_property
     def requests(self) -> Requests:
         """Approval requests with their approvals and denials."""
+        from tpmhsm.store.requests import Requests
+
         return Requests(self._connection)
 
     @cached_property
     def certificates(self) -> Certificates:
         """Certificates."""
+        from tpmhsm.store.certificates import Certificates
+
         return Certificates(self._connection)
 
     @cached_property
     def authorities(self) -> Authorities:
         """Authorities."""
+        from tpmhsm.store.authorities import Authorities
+
         return Authorities(self._connection)
 
     @cached_property
     def serials(self) -> Serials:
         """Serial numbers written ahead of signatures."""
+        from tpmhsm.store.authorities import Serials
+
         return Serials(self._connection)
 
     @cached_property
     def audit(self) -> Audit:
         """The audit log."""
+        from tpmhsm.store.audit import Audit
+
         return Audit(self._connection)
 
 

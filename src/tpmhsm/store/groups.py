@@ -8,7 +8,6 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ForeignKey,
-    Index,
     LargeBinary,
     Table,
     Text,
@@ -47,13 +46,6 @@ groups = Table(
     Column("state", Text, nullable=False),
     Column("fingerprint", Text, nullable=False),
     Column("created", Text, nullable=False),
-)
-Index(
-    "uq_groups_name_alive",
-    groups.c.name,
-    unique=True,
-    sqlite_where=groups.c.state != "failed",
-    postgresql_where=groups.c.state != "failed",
 )
 
 
@@ -127,13 +119,6 @@ rosters = Table(
     Column("state", Text, nullable=False),
     Column("created", Text, nullable=False),
     UniqueConstraint("group_id", "epoch", "digest"),
-)
-Index(
-    "uq_rosters_in_force",
-    rosters.c.group_id,
-    unique=True,
-    sqlite_where=rosters.c.state == "in-force",
-    postgresql_where=rosters.c.state == "in-force",
 )
 
 

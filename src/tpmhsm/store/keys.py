@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
-from sqlalchemy import Column, ForeignKey, Index, LargeBinary, Table, Text
+from sqlalchemy import Column, ForeignKey, LargeBinary, Table, Text
 
 from tpmhsm.errors import ExistsError
 from tpmhsm.store.schema import Repository, identity, metadata, now, one_or_missing
@@ -63,14 +63,6 @@ keys = Table(
     Column("state", Text, nullable=False),
     Column("created", Text, nullable=False),
     Column("deleted", Text, nullable=False),
-)
-# A label is taken by a key that is present; the record of a deleted one stays.
-Index(
-    "uq_keys_label_present",
-    keys.c.label,
-    unique=True,
-    sqlite_where=keys.c.state == "present",
-    postgresql_where=keys.c.state == "present",
 )
 
 

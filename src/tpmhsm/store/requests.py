@@ -67,8 +67,6 @@ requests = Table(
     Column("expires", Text, nullable=False),
     Column("executed_at", Text, nullable=False),
     Column("result", CanonicalJson),
-    # ids are shown to people and never given out again, even if a row were removed
-    sqlite_autoincrement=True,
 )
 
 

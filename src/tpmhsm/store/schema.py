@@ -2,6 +2,9 @@
 
 A noun is one module: a frozen dataclass for a row, its table, and a repository with the verbs.
 Times are RFC 3339 UTC text with whole seconds, so that comparing text compares times.
+
+The tables here are for queries; the migrations make them, and add what only the database needs to
+know (partial indices, triggers): naming a dialect here would load it, 30 ms for PostgreSQL's.
 """
 
 from __future__ import annotations

@@ -197,6 +197,7 @@ def _requests() -> None:
         _text("executed_at"),
         _text("result", null=True),
         sa.PrimaryKeyConstraint("id", name="pk_requests"),
+        # ids are shown to people and never given out again, even if a row were removed
         sqlite_autoincrement=True,
     )
     op.create_index("ix_requests_group_id", "requests", ["group_id"])
@@ -306,6 +307,7 @@ def _keys() -> None:
     )
     op.create_index("ix_keys_name", "keys", ["name"])
     op.create_index("ix_keys_spki_sha256", "keys", ["spki_sha256"])
+    # the record of a deleted key stays, its label is free
     _unique_while("uq_keys_label_present", "keys", "label", "state = 'present'")
 
 
