@@ -1,0 +1,200 @@
+"""A policy or a group in words: who can sign, who can replace whom, what happens if one is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tpmhsm.errors import NotFoundError
+from tpmhsm.policy.group import GroupDocument, RosterDocument
+from tpmhsm.policy.model import All, Any, Budget, Open, Pcr, Pin, Policy, Quorum, Window
+from tpmhsm.policy.people import Threshold, Thresholds, find_member
+
+Groups = Mapping[str, tuple[GroupDocument, RosterDocument]]
+"""By label: the founding document and the roster in force."""
+
+_LATER = "This version does not make such keys."
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How one rule stands: people needed, people left, and how many more may be lost."""
+
+    needed: int
+    left: tuple[str, ...]
+    reachable: bool
+    spare: int
+
+
+def standing(rule: Thresholds, without: str = "") -> Standing:
+    """Return how a rule stands when the named person is lost."""
+    left = [[m.name for m in threshold.members if m.name != without] for threshold in rule]
+    spares = [len(names) - threshold.m for names, threshold in zip(left, rule, strict=True)]
+    return Standing(
+        needed=sum(threshold.m for threshold in rule),
+        left=tuple(name for names in left for name in names),
+        reachable=min(spares) >= 0,
+        spare=max(0, min(spares)),
+    )
+
+
+def describe_rule(rule: Thresholds) -> str:
+    """'2 of 3 (alice, bob, carol)', joined by 'and'."""
+    return " and ".join(threshold.describe() for threshold in rule)
+
+
+def explain_policy(policy: Policy, groups: Groups | None = None) -> list[str]:
+    """Return sentences, one a line, that say what the chip demands.
+
+    `groups` has the groups known here; an unknown one is described by its label alone.
+    """
+    known = groups or {}
+    if isinstance(policy, Open):
+        return [
+            "Anyone with this machine can use the key: whoever may talk to its TPM, so root too.",
+            "The key itself cannot be copied out of the chip.",
+        ]
+    if isinstance(policy, Quorum):
+        return _explain_quorum(policy.group, known)
+    return [*_explain_rest(policy, known), _LATER]
+
+
+def _explain_quorum(label: str, known: Groups) -> list[str]:
+    if label not in known:
+        return [
+            f'Officers of the group "{label}" approve each use, over the very bytes; the chip '
+            "checks their approvals.",
+            f'The group "{label}" is not known here, so who they are cannot be said.',
+        ]
+    group, roster = known[label]
+    return [
+        f"Each signature takes the approvals of {describe_rule(roster.officers)}, officers of "
+        f'"{label}", over the very bytes that are signed. The chip checks them.',
+        "Nobody else can sign: not root on this machine, not the owner of the TPM.",
+        f"The officers (epoch {roster.epoch}) are replaced by the custodians: "
+        f"{describe_rule(group.custodians)}. So the custodians, together, decide who signs, and "
+        "whether this key may ever be opened for a time without approvals.",
+        "The custodians are fixed for the life of the group.",
+    ]
+
+
+def _explain_rest(policy: Pin | Pcr | Budget | Window | All | Any, known: Groups) -> list[str]:
+    if isinstance(policy, Pin):
+        return ["Whoever knows the PIN can use the key."]
+    if isinstance(policy, Pcr):
+        numbers = ", ".join(map(str, policy.pcrs))
+        return [
+            f"The key works while PCRs {numbers} of the {policy.bank} bank have the values that "
+            "they had when it was made: the same firmware and boot."
+        ]
+    if isinstance(policy, All | Any):
+        head = "All of these are demanded:" if isinstance(policy, All) else "One of these will do:"
+        inner = [f"  {line}" for part in policy.parts for line in explain_policy(part, known)]
+        return [head, *(line for line in inner if line.strip() != _LATER)]
+    if isinstance(policy, Budget):
+        return [
+            f'Officers of "{policy.group}" grant a number of uses; the chip counts them and '
+            "refuses when they are spent. Nobody is present at a use."
+        ]
+    return [
+        f'Officers of "{policy.group}" open the key for some seconds; until then, or a reset, '
+        "anyone with this machine can use it."
+    ]
+
+
+def explain_group(
+    group: GroupDocument, roster: RosterDocument, without: str | None = None
+) -> list[str]:
+    """Return sentences about who can sign and who can replace whom; with `without`, if one is lost.
+
+    NotFoundError when nobody of that name is in the group.
+    """
+    if without is None:
+        return [*_who(group, roster), *_loss(group, roster), *_warnings(group, roster)]
+    officer = find_member(roster.officers, without)
+    custodian = find_member(group.custodians, without)
+    if not officer and not custodian:
+        raise NotFoundError(f'nobody called {without!r} is in the group "{group.name}"')
+    return _without(group, roster, without, bool(officer), bool(custodian))
+
+
+def _who(group: GroupDocument, roster: RosterDocument) -> list[str]:
+    return [
+        f'Group "{group.name}", epoch {roster.epoch}.',
+        f"Who can sign: officers, {describe_rule(roster.officers)}.",
+        f"Who can replace officers: custodians, {describe_rule(group.custodians)}.",
+        "Who can replace custodians: nobody; they are fixed for the life of the group. "
+        "New custodians mean a new group and new keys.",
+        "A quorum of custodians can make itself officers: count them among those who can sign.",
+    ]
+
+
+def _loss(group: GroupDocument, roster: RosterDocument) -> list[str]:
+    officers, custodians = standing(roster.officers), standing(group.custodians)
+    return [
+        f"May be lost: {_number(officers.spare, 'officer')} before signing stops (until the "
+        "custodians appoint others);",
+        f"  {_number(custodians.spare, 'custodian')} before officers can never be changed again.",
+    ]
+
+
+def _warnings(group: GroupDocument, roster: RosterDocument) -> list[str]:
+    lines = []
+    if _keys(group.custodians) == _keys(roster.officers):
+        lines.append(
+            "! Custodians and officers are the same people: whoever is lost is lost in both roles, "
+            "and custodians cannot be replaced."
+        )
+    for role, rule in (("officer", roster.officers), ("custodian", group.custodians)):
+        if any(threshold.m == 1 for threshold in rule):
+            lines.append(f"! One {role} alone is enough: a single stolen key decides.")
+        elif standing(rule).spare == 0:
+            lines.append(f"! Every {role} is needed: one who is lost stops them all.")
+    return lines
+
+
+def _keys(rule: Sequence[Threshold]) -> set[bytes]:
+    return {member.chip_name for threshold in rule for member in threshold.members}
+
+
+def _number(count: int, word: str) -> str:
+    return f"{count or 'no'} {word}{'' if count == 1 else 's'}"
+
+
+def _without(
+    group: GroupDocument, roster: RosterDocument, name: str, officer: bool, custodian: bool
+) -> list[str]:
+    roles = " and ".join(
+        w for w, is_so in (("officer", officer), ("custodian", custodian)) if is_so
+    )
+    signing, governing = standing(roster.officers, name), standing(group.custodians, name)
+    lines = [f'Without {name} ({roles} of "{group.name}"):']
+    lines.append(
+        f"Signing: {_left(signing, 'officer')}."
+        + ("" if signing.reachable or governing.reachable else " The keys can never sign again.")
+    )
+    lines.append(
+        f"Replacing officers: {_left(governing, 'custodian')}."
+        + ("" if governing.reachable else " The officers can never be changed again.")
+    )
+    if officer and governing.reachable:
+        others = [n for n in signing.left if n] + ["NEW"]
+        lines.append(
+            f"Next: tpmhsm group change {group.name} --officers {signing.needed}:{','.join(others)}"
+        )
+    if custodian:
+        lines.append(
+            f"{name} stays a custodian on paper: if the key is stolen rather than lost, it still "
+            "counts as one. Plan a new group and new keys."
+        )
+    return lines
+
+
+def _left(state: Standing, role: str) -> str:
+    """'still possible with alice, carol: 2 needed, no officer more may be lost'."""
+    if not state.reachable:
+        return f"impossible: {state.needed} needed, {len(state.left)} left"
+    who = ", ".join(state.left)
+    return (
+        f"still possible with {who}: {state.needed} needed, {_number(state.spare, role)} to spare"
+    )
