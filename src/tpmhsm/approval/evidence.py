@@ -1,0 +1,244 @@
+"""What the chip says of a key or an NV index, checked by an approver's tool.
+
+An attestation key (AK) is restricted: it signs only structures that the chip built itself, which
+begin with TPM_GENERATED. The AK is pinned by its Name inside the group's id; everything else is
+recomputed here. TCG TPM 2.0 Library Part 1 (attestation) and Part 2 10.12 (TPMS_ATTEST).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from tpmhsm.errors import ParseError, UsageError, VerificationError
+from tpmhsm.policy.group import GroupDocument, RosterDocument
+from tpmhsm.policy.tree import ROSTER_SIZE, counter_nv, key_policy, roster_content, roster_nv
+from tpmhsm.wire.attest import Attest, CreationInfo, NvCertifyInfo
+from tpmhsm.wire.codec import decode, encode
+from tpmhsm.wire.constants import ALG, CURVE, ST, ObjectAttributes
+from tpmhsm.wire.names import name_of_nv, name_of_public
+from tpmhsm.wire.public import EccParms, Public, RsaParms
+from tpmhsm.wire.structures import (
+    EccPoint,
+    EccSignature,
+    RsaSignature,
+    SchemeHash,
+    Signature,
+    SigScheme,
+)
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+A = ObjectAttributes
+
+AK_ATTRIBUTES = A.FIXED_TPM | A.FIXED_PARENT | A.SENSITIVE_DATA_ORIGIN | A.RESTRICTED | A.SIGN
+QUORUM_KEY_ATTRIBUTES = (
+    A.FIXED_TPM | A.FIXED_PARENT | A.SENSITIVE_DATA_ORIGIN | A.ADMIN_WITH_POLICY | A.SIGN | A.NO_DA
+)
+"""Exactly these: userWithAuth clear, so that nothing but the policy lets the key act."""
+
+HASHES = {int(ALG.SHA256): "sha256", int(ALG.SHA384): "sha384"}
+_CURVES = {int(CURVE.NIST_P256): "P-256", int(CURVE.NIST_P384): "P-384"}
+_RSA_BITS = (2048, 3072, 4096)
+
+
+@dataclass(frozen=True)
+class ChipKey:
+    """A signing key of the chip, from its public area. `spki` is DER, `hash_name` 'sha256' …"""
+
+    public: bytes
+    name: bytes
+    scheme: SigScheme
+    hash_name: str
+    spki: bytes
+    words: str
+
+
+def check_attestation_key(public: bytes) -> None:
+    """ParseError unless a TPMT_PUBLIC is a restricted signing key that cannot leave its chip."""
+    area = decode(Public, public)
+    attributes = ObjectAttributes(area.attributes)
+    if area.name_alg != ALG.SHA256 or attributes & AK_ATTRIBUTES != AK_ATTRIBUTES:
+        raise ParseError("the attestation key is not a restricted signing key fixed to its chip")
+    if attributes & A.DECRYPT:
+        raise ParseError("the attestation key decrypts too")
+    _scheme_of(area)
+    _key_of(area)
+
+
+def signing_key(public: bytes) -> ChipKey:
+    """Return a signing key from its TPMT_PUBLIC; ParseError if it has no fixed, known scheme."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    area = decode(Public, public)
+    scheme = _scheme_of(area)
+    key = _key_of(area)
+    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    digest = sha256(spki).hexdigest()
+    return ChipKey(
+        public=public,
+        name=name_of_public(public),
+        scheme=scheme,
+        hash_name=HASHES[scheme.details.hash_alg],  # type: ignore[union-attr]
+        spki=spki,
+        words=f"{_kind_of(area)} {digest[:8]} {digest[8:16]}",
+    )
+
+
+def _kind_of(area: Public) -> str:
+    if isinstance(area.parameters, EccParms):
+        return _CURVES[area.parameters.curve]
+    assert isinstance(area.parameters, RsaParms)  # noqa: S101 - _key_of refused the others
+    return f"RSA-{area.parameters.key_bits}"
+
+
+def _scheme_of(area: Public) -> SigScheme:
+    wanted = {int(ALG.ECC): ALG.ECDSA, int(ALG.RSA): ALG.RSASSA}.get(area.type)
+    scheme = getattr(area.parameters, "scheme", None)
+    if wanted is None or scheme is None or scheme.scheme != wanted:
+        raise ParseError("the key's signature scheme is not fixed to ECDSA or RSASSA")
+    if not isinstance(scheme.details, SchemeHash) or scheme.details.hash_alg not in HASHES:
+        raise ParseError("the key's hash is neither SHA-256 nor SHA-384")
+    return SigScheme(scheme.scheme, SchemeHash(scheme.details.hash_alg))
+
+
+def _key_of(area: Public) -> EllipticCurvePublicKey | RSAPublicKey:
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    parameters, unique = area.parameters, area.unique
+    try:
+        if isinstance(parameters, EccParms) and isinstance(unique, EccPoint):
+            curves = {int(CURVE.NIST_P256): ec.SECP256R1(), int(CURVE.NIST_P384): ec.SECP384R1()}
+            x, y = (int.from_bytes(v, "big") for v in (unique.x, unique.y))
+            return ec.EllipticCurvePublicNumbers(x, y, curves[parameters.curve]).public_key()
+        if isinstance(parameters, RsaParms) and isinstance(unique, bytes):
+            n = int.from_bytes(unique, "big")
+            if parameters.key_bits in _RSA_BITS and n.bit_length() == parameters.key_bits:
+                return rsa.RSAPublicNumbers(parameters.exponent or 65537, n).public_key()
+    except (ValueError, KeyError):
+        pass
+    raise ParseError("not a public key of P-256, P-384 or RSA-2048 to 4096")
+
+
+def check_quorum_key(key: ChipKey, group: GroupDocument) -> None:
+    """VerificationError unless this key acts only when this group's roster lets it.
+
+    Attributes exactly as they must be, authPolicy recomputed from the group document.
+    """
+    area = decode(Public, key.public)
+    if area.name_alg != ALG.SHA256:
+        raise VerificationError("the key's Name is not a SHA-256 Name")
+    if area.attributes != QUORUM_KEY_ATTRIBUTES:
+        odd = ObjectAttributes(area.attributes ^ QUORUM_KEY_ATTRIBUTES)
+        raise VerificationError(
+            f"the key's attributes are not those of a guarded key (they differ in {odd!s})"
+        )
+    if area.auth_policy != key_policy(group):
+        raise VerificationError(f"the key's policy is not quorum({group.name})")
+    if encode(area) != key.public:
+        raise VerificationError("the key's public area has more than one reading")
+
+
+def check_attest(
+    ak_public: bytes, attest: bytes, signature: bytes, kind: int, qualifying: bytes | None = None
+) -> Any:
+    """Check a TPMS_ATTEST by this AK; return its attested part.
+
+    `signature` is a TPMT_SIGNATURE with SHA-256 or SHA-384, `kind` a TPM_ST_ATTEST_…; `qualifying`
+    is compared unless None. VerificationError when anything does not hold, ParseError when the
+    bytes are no attestation.
+    """
+    _check_signature(ak_public, attest, signature)
+    body = decode(Attest, attest)
+    if body.type != kind:
+        raise VerificationError(f"the attestation is of kind 0x{body.type:04x}, not 0x{kind:04x}")
+    if qualifying is not None and body.extra_data != qualifying:
+        raise VerificationError("the attestation was made for another request")
+    return body.attested
+
+
+def _check_signature(ak_public: bytes, message: bytes, signature: bytes) -> None:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec, padding, utils
+
+    area, given = decode(Public, ak_public), decode(Signature, signature)
+    scheme, key = _scheme_of(area), _key_of(area)
+    named = scheme.details.hash_alg  # type: ignore[union-attr]
+    algorithm = hashes.SHA256() if named == ALG.SHA256 else hashes.SHA384()
+    try:
+        if given.sig_alg != scheme.scheme or given.signature.hash_alg != named:  # type: ignore[union-attr]
+            raise InvalidSignature
+        if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(given.signature, EccSignature):
+            r, s = (int.from_bytes(v, "big") for v in (given.signature.r, given.signature.s))
+            key.verify(utils.encode_dss_signature(r, s), message, ec.ECDSA(algorithm))
+        elif isinstance(given.signature, RsaSignature):
+            key.verify(given.signature.signature, message, padding.PKCS1v15(), algorithm)  # type: ignore[call-arg, arg-type]
+        else:
+            raise InvalidSignature
+    except InvalidSignature:
+        raise VerificationError("the attestation is not signed by the group's device") from None
+
+
+def check_creation(ak_public: bytes, key: ChipKey, attest: bytes, signature: bytes) -> None:
+    """VerificationError unless the AK certifies that its chip made this key (CertifyCreation)."""
+    info = check_attest(ak_public, attest, signature, ST.ATTEST_CREATION)
+    if not isinstance(info, CreationInfo) or info.object_name != key.name:
+        raise VerificationError("the chip certified the creation of another key")
+
+
+@dataclass(frozen=True)
+class ChipState:
+    """NV_Certify of a group's counter and roster index, each TPMS_ATTEST with TPMT_SIGNATURE."""
+
+    counter_attest: bytes
+    counter_signature: bytes
+    roster_attest: bytes
+    roster_signature: bytes
+
+
+def check_state(
+    state: ChipState,
+    ak_public: bytes,
+    group: GroupDocument,
+    roster: RosterDocument,
+    qualifying: bytes,
+) -> int:
+    """Return the certified epoch counter, after checking that the chip holds this roster.
+
+    Both attestations are by the AK over `qualifying`. The Names are recomputed from the group
+    document, so an ordinary index that poses as the counter is refused. VerificationError.
+    """
+    counter = _contents(
+        check_attest(
+            ak_public, state.counter_attest, state.counter_signature, ST.ATTEST_NV, qualifying
+        ),
+        name_of_nv(counter_nv(group, written=True)),
+        "epoch counter",
+    )
+    held = _contents(
+        check_attest(
+            ak_public, state.roster_attest, state.roster_signature, ST.ATTEST_NV, qualifying
+        ),
+        name_of_nv(roster_nv(group, written=True)),
+        "roster index",
+    )
+    if len(counter) != 8 or len(held) != ROSTER_SIZE:
+        raise VerificationError("the chip certified a part of an index")
+    try:
+        if held != roster_content(group, roster):
+            raise VerificationError("the chip holds another roster than the request says")
+    except UsageError as e:
+        raise VerificationError(e.message) from None
+    return int.from_bytes(counter, "big")
+
+
+def _contents(info: Any, name: bytes, what: str) -> bytes:
+    if not isinstance(info, NvCertifyInfo) or info.index_name != name:
+        raise VerificationError(f"what the chip certified is not this group's {what}")
+    if info.offset != 0:
+        raise VerificationError(f"the chip certified a part of the {what}")
+    return info.contents

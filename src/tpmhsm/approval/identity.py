@@ -1,0 +1,86 @@
+"""Whose key signs: one method, and what may pass through it.
+
+An approver's key signs two kinds of messages. `acts.sign_ahash` builds the first, an aHash
+preimage of 68 bytes; `statements.sign_statement` the second, a tagged document longer than 128
+bytes. An aHash preimage is at most 16 + 4 + 32 + 32 = 84 bytes (TCG TPM 2.0 Library Part 3,
+TPM2_PolicySigned), so no statement can ever be read as one, nor the other way round.
+`check_signable` holds that rule a second time, at the key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from tpmhsm.errors import ApprovalRefusedError, UsageError
+
+if TYPE_CHECKING:
+    from tpmhsm.policy.approver import PublicKey
+
+A_HASH_SIZE = 68
+"""expiration (4 bytes, zero) ‖ cpHash (32) ‖ policyRef (32); no nonce."""
+
+LONGEST_A_HASH = 84
+SHORTEST_STATEMENT = 129
+
+STATEMENT_TAGS = ("tpmhsm/card/1", "tpmhsm/denial/1", "tpmhsm/possession/1")
+
+Passphrase = Callable[[str], bytes]
+"""Asked once, with a prompt in words, when an identity needs a secret."""
+
+
+class Identity(Protocol):
+    """One approver's private key, wherever it lives.
+
+    `sign` takes the message, not its hash: SHA-256 with DER ECDSA, or RSASSA-PKCS1-v1_5. It
+    refuses (ApprovalRefusedError) what `check_signable` refuses. Call it through the two doors.
+    """
+
+    @property
+    def kind(self) -> str:
+        """'file', 'yubikey' or 'pkcs11'."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """Words for a person: 'file alice.key'."""
+        ...
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The public half."""
+        ...
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign a message that came through one of the two doors."""
+        ...
+
+
+def check_signable(message: bytes) -> None:
+    """Refuse (ApprovalRefusedError) anything but a nonce-less aHash preimage or a statement."""
+    if len(message) == A_HASH_SIZE and message[:4] == bytes(4):
+        return
+    tagged = any(message.startswith(tag.encode() + b"\0") for tag in STATEMENT_TAGS)
+    if len(message) < SHORTEST_STATEMENT or not tagged:
+        raise ApprovalRefusedError(
+            f"an approver's key does not sign {len(message)} bytes of this shape",
+            code="not-signable",
+            hint="it signs approvals that this tool computed, and tagged statements, nothing else",
+        )
+
+
+def open_identity(spec: str, passphrase: Passphrase) -> Identity:
+    """Open the identity that `-i` names. `passphrase` is called when, and only when, needed.
+
+    UsageError for kinds that this version does not have; see `filekey.open_file_key` for files.
+    """
+    scheme = spec.partition(":")[0]
+    if scheme in ("yubikey", "pkcs11"):
+        raise UsageError(
+            f"identity {spec}: {scheme} keys are not in this version",
+            hint="use an encrypted key file: -i FILE",
+        )
+    from tpmhsm.approval.filekey import open_file_key
+
+    return open_file_key(Path(spec), passphrase)

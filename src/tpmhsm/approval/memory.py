@@ -1,0 +1,153 @@
+"""What an approver's tool remembers between approvals.
+
+It is written only after an approval was made: `approve.make_approval` returns the approval, and
+`review.Review.entries` what is to be remembered then. `InMemory` is for tools without a disk; a
+home's database implements the same protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tpmhsm.approval.cards import Card, DeviceCard
+
+
+@dataclass(frozen=True)
+class PinnedGroup:
+    """A group that this home has approved for. `document` is the group document's bytes."""
+
+    group_id: bytes
+    fingerprint: tuple[str, ...]
+    ak_name: bytes
+    document: bytes
+
+
+@dataclass(frozen=True)
+class PinnedKey:
+    """A key whose evidence was verified: its Name, the label it had then, its TPMT_PUBLIC."""
+
+    name: bytes
+    label: str
+    group_id: bytes
+    public: bytes
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A roster that was approved, or certified by the chip, for one epoch of a group."""
+
+    group_id: bytes
+    epoch: int
+    roster_digest: bytes
+
+
+@dataclass(frozen=True)
+class Certified:
+    """A public key that was approved for a certificate or CSR: SHA-256 of its SPKI, and as what."""
+
+    spki_sha256: bytes
+    subject: str
+    ca: bool
+
+
+@dataclass(frozen=True)
+class Entries:
+    """New memories, to be kept after an approval was made. All are safe to keep twice."""
+
+    group: PinnedGroup | None = None
+    key: PinnedKey | None = None
+    epochs: tuple[Epoch, ...] = ()
+    certified: tuple[Certified, ...] = ()
+
+
+class Memory(Protocol):
+    """A home's memory, read during a review."""
+
+    def trusted_cards(self) -> Sequence[Card]:
+        """Approvers' cards that came from outside the CA host, this home's own ones included."""
+        ...
+
+    def own_cards(self) -> Sequence[Card]:
+        """Cards that were made in this home: they date its memory."""
+        ...
+
+    def device_cards(self) -> Sequence[DeviceCard]:
+        """Devices' cards that came from outside the CA host."""
+        ...
+
+    def pinned_group(self, group_id: bytes) -> PinnedGroup | None:
+        """The pin of a group, or None before the first approval."""
+        ...
+
+    def pinned_key(self, name: bytes) -> PinnedKey | None:
+        """The pin of the key with this Name, or None."""
+        ...
+
+    def pinned_keys(self, group_id: bytes) -> Sequence[PinnedKey]:
+        """All pinned keys of a group."""
+        ...
+
+    def epochs(self, group_id: bytes) -> Mapping[int, bytes]:
+        """The roster digest of every epoch that is remembered of a group."""
+        ...
+
+    def certified(self, spki_sha256: bytes) -> Sequence[Certified]:
+        """Under which subjects a public key was approved before."""
+        ...
+
+
+@dataclass
+class InMemory:
+    """A memory that ends with the process."""
+
+    cards: list[Card] = field(default_factory=list)
+    own: list[Card] = field(default_factory=list)
+    devices: list[DeviceCard] = field(default_factory=list)
+    groups: dict[bytes, PinnedGroup] = field(default_factory=dict)
+    keys: dict[bytes, PinnedKey] = field(default_factory=dict)
+    rosters: dict[bytes, dict[int, bytes]] = field(default_factory=dict)
+    known: list[Certified] = field(default_factory=list)
+
+    def trusted_cards(self) -> Sequence[Card]:
+        """Cards from outside, and own ones."""
+        return [*self.cards, *self.own]
+
+    def own_cards(self) -> Sequence[Card]:
+        """Cards made here."""
+        return self.own
+
+    def device_cards(self) -> Sequence[DeviceCard]:
+        """Devices' cards from outside."""
+        return self.devices
+
+    def pinned_group(self, group_id: bytes) -> PinnedGroup | None:
+        """The pin of a group."""
+        return self.groups.get(group_id)
+
+    def pinned_key(self, name: bytes) -> PinnedKey | None:
+        """The pin of a key."""
+        return self.keys.get(name)
+
+    def pinned_keys(self, group_id: bytes) -> Sequence[PinnedKey]:
+        """All pins of a group's keys."""
+        return [key for key in self.keys.values() if key.group_id == group_id]
+
+    def epochs(self, group_id: bytes) -> Mapping[int, bytes]:
+        """Rosters by epoch."""
+        return self.rosters.get(group_id, {})
+
+    def certified(self, spki_sha256: bytes) -> Sequence[Certified]:
+        """Earlier subjects of a key."""
+        return [one for one in self.known if one.spki_sha256 == spki_sha256]
+
+    def keep(self, entries: Entries) -> None:
+        """Remember; nothing that is already known is changed."""
+        if entries.group is not None:
+            self.groups.setdefault(entries.group.group_id, entries.group)
+        if entries.key is not None:
+            self.keys.setdefault(entries.key.name, entries.key)
+        for epoch in entries.epochs:
+            self.rosters.setdefault(epoch.group_id, {}).setdefault(epoch.epoch, epoch.roster_digest)
+        self.known += [one for one in entries.certified if one not in self.known]

@@ -1,0 +1,35 @@
+"""Times in documents: RFC 3339, UTC, whole seconds, one spelling."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from tpmhsm.errors import ParseError, UsageError
+from tpmhsm.policy.documents import Fields
+
+_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+
+
+def stamp(moment: datetime) -> str:
+    """Return '2026-12-01T00:00:00Z'. UsageError for a time without a zone."""
+    if moment.tzinfo is None:
+        raise UsageError("a time without a zone")
+    text = moment.astimezone(UTC).strftime(_FORMAT)
+    return text.zfill(len("2026-12-01T00:00:00Z"))
+
+
+def read_moment(fields: Fields, key: str) -> datetime:
+    """Return a field that is such a time; ParseError naming it otherwise."""
+    text = fields.text(key)
+    try:
+        moment = datetime.strptime(text, _FORMAT).replace(tzinfo=UTC)
+        if stamp(moment) == text:
+            return moment
+    except (ValueError, OverflowError):
+        pass
+    raise ParseError(f"{key} is not a time like 2026-12-01T00:00:00Z")
+
+
+def now() -> datetime:
+    """The present, in whole seconds."""
+    return datetime.now(UTC).replace(microsecond=0)
