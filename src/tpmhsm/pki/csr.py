@@ -1,0 +1,159 @@
+"""PKCS #10 certification requests (RFC 2986): made, read and checked."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import (
+    CertificateIssuerPrivateKeyTypes,
+    PublicKeyTypes,
+)
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from tpmhsm.errors import ParseError, UsageError, VerificationError
+from tpmhsm.pki.deferred import Unsigned, deferred
+from tpmhsm.pki.facts import EKU_OIDS, KEY_USAGES
+from tpmhsm.pki.keys import check_public_key, hash_for, load_spki
+from tpmhsm.pki.load import find_der
+from tpmhsm.pki.sans import unique
+from tpmhsm.pki.tbs import read_request_info
+
+_LABELS = ("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
+
+
+@dataclass(frozen=True)
+class CsrContent:
+    """What a CSR asks for. `key_usage` in the names of RFC 5280, `extended_key_usage` by name or OID.
+
+    `ca` adds basicConstraints (for `ca create --external`), with `path_length` if given.
+    """
+
+    subject: x509.Name
+    sans: tuple[x509.GeneralName, ...] = ()
+    key_usage: tuple[str, ...] = ()
+    extended_key_usage: tuple[str, ...] = ()
+    ca: bool = False
+    path_length: int | None = None
+
+
+def build_csr(
+    key: CertificateIssuerPrivateKeyTypes, content: CsrContent, hash_name: str | None = None
+) -> x509.CertificateSigningRequest:
+    """A CSR signed now by any object that behaves as a `cryptography` private key.
+
+    `hash_name` is `sha256`, `sha384` or `sha512`; without it the size of the key decides.
+    """
+    return _builder(content).sign(key, _hash(key.public_key(), hash_name))
+
+
+def prepare_csr(
+    public_key: PublicKeyTypes, content: CsrContent, hash_name: str | None = None
+) -> Unsigned:
+    """The CertificationRequestInfo to be signed later; `Unsigned.complete` makes the CSR."""
+    signer = deferred(public_key)
+    signed = _builder(content).sign(signer, _hash(public_key, hash_name))
+    return signer.unsigned(signed.public_bytes(Encoding.DER), "csr")
+
+
+def _hash(public_key: Any, hash_name: str | None) -> Any:
+    return hash_for(public_key, hash_name)
+
+
+def _builder(content: CsrContent) -> x509.CertificateSigningRequestBuilder:
+    if not content.subject.rdns and not content.sans:
+        raise UsageError(
+            "a CSR needs a subject or at least one alternative name",
+            hint="give --subject CN=… or --san dns:…",
+        )
+    builder = x509.CertificateSigningRequestBuilder().subject_name(content.subject)
+    for extension, critical in _extensions(content):
+        builder = builder.add_extension(extension, critical)
+    return builder
+
+
+def _extensions(content: CsrContent) -> Iterable[tuple[x509.ExtensionType, bool]]:
+    if content.ca or content.path_length is not None:
+        yield x509.BasicConstraints(ca=True, path_length=content.path_length), True
+    if content.key_usage:
+        yield key_usage(content.key_usage), True
+    if content.extended_key_usage:
+        yield extended_key_usage(content.extended_key_usage), False
+    if content.sans:
+        yield x509.SubjectAlternativeName(unique(content.sans)), not content.subject.rdns
+
+
+def key_usage(names: Iterable[str]) -> x509.KeyUsage:
+    """The extension from names of RFC 5280 (`digitalSignature`, `keyCertSign` …)."""
+    chosen = set(names)
+    if unknown := chosen - KEY_USAGES.keys():
+        raise UsageError(
+            f"no key usage is called {', '.join(sorted(unknown))}",
+            hint=f"the names are {', '.join(KEY_USAGES)}",
+        )
+    return x509.KeyUsage(**{field: name in chosen for name, field in KEY_USAGES.items()})
+
+
+def extended_key_usage(names: Iterable[str]) -> x509.ExtendedKeyUsage:
+    """The extension from names (`serverAuth` …) or dotted OIDs."""
+    try:
+        oids = [x509.ObjectIdentifier(EKU_OIDS.get(name, name)) for name in dict.fromkeys(names)]
+    except ValueError as error:
+        raise UsageError(
+            f"no such extended key usage: {error}",
+            hint=f"the names are {', '.join(EKU_OIDS)}; or a dotted OID",
+        ) from None
+    return x509.ExtendedKeyUsage(oids)
+
+
+def load_csr(data: bytes, what: str = "the file") -> x509.CertificateSigningRequest:
+    """The CSR in a PEM or DER file. ParseError when it is anything else; checks no signature."""
+    block = find_der(data, _LABELS, "a CSR", what)[0]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return x509.load_der_x509_csr(block.der)
+    except (ValueError, x509.InvalidVersion) as error:
+        from tpmhsm.pki.load import what_is
+
+        raise ParseError(
+            f"{what} is no CSR that can be read: {what_is(block.der) or error}"
+        ) from error
+
+
+def verify_csr(csr: x509.CertificateSigningRequest) -> PublicKeyTypes:
+    """Checks the CSR's own signature and the strength of its key; gives the key.
+
+    VerificationError when the signature fails, ParseError for a key or algorithm unknown here,
+    UsageError for a weak key.
+    """
+    key = load_spki(read_request_info(csr.tbs_certrequest_bytes).spki)
+    check_public_key(key)
+    try:
+        holds = csr.is_signature_valid
+    except (UnsupportedAlgorithm, ValueError, TypeError) as error:
+        raise ParseError(
+            f"the CSR is signed with an algorithm unknown here: {error}", code="unknown-algorithm"
+        ) from error
+    if not holds:
+        raise VerificationError(
+            "the CSR's signature does not hold: it was changed, or made by another key",
+            hint="make the CSR again with the key that it names",
+        )
+    if isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
+        _refuse_weak_hash(csr)
+    return key
+
+
+def _refuse_weak_hash(csr: x509.CertificateSigningRequest) -> None:
+    used = csr.signature_hash_algorithm
+    if used is not None and used.digest_size < 28:
+        raise VerificationError(
+            f"the CSR is signed with {used.name.upper()}, which proves nothing any more",
+            hint="make the CSR again with SHA-256",
+        )

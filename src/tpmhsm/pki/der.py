@@ -1,0 +1,143 @@
+"""Reading and writing DER one element at a time (ITU-T X.690).
+
+`cryptography` decodes whole certificates strictly and gives nothing where a real certificate
+breaks one rule. This reader finds the fields of a structure without judging their content, so
+that what can be read is shown. `lenient` also takes BER (indefinite and padded lengths): used only
+to recognise what some other parser might accept, never to sign it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tpmhsm.errors import ParseError
+
+BOOLEAN, INTEGER, BIT_STRING, OCTET_STRING, NULL, OID = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06
+UTF8_STRING, PRINTABLE_STRING, IA5_STRING = 0x0C, 0x13, 0x16
+UTC_TIME, GENERALIZED_TIME = 0x17, 0x18
+SEQUENCE, SET = 0x30, 0x31
+
+_MAX_DEPTH = 64
+
+
+class Element(NamedTuple):
+    """One tag-length-value: `tag` is the identifier octet, `raw` the whole encoding."""
+
+    tag: int
+    content: bytes
+    raw: bytes
+
+
+def read(data: bytes, offset: int = 0, *, lenient: bool = False) -> tuple[Element, int]:
+    """The element at `offset` and the offset after it. ParseError says where it breaks."""
+    element, end = _read(data, offset, lenient, 0)
+    return element, end
+
+
+def _read(data: bytes, start: int, lenient: bool, depth: int) -> tuple[Element, int]:
+    if start + 2 > len(data):
+        raise ParseError(f"the data ends inside an ASN.1 element, at byte {start}")
+    if depth > _MAX_DEPTH:
+        raise ParseError(f"ASN.1 elements are nested too deeply, at byte {start}")
+    tag, first = data[start], data[start + 1]
+    if tag & 0x1F == 0x1F:
+        raise ParseError(f"an ASN.1 tag that X.509 does not use, at byte {start}")
+    if first == 0x80 and lenient and tag & 0x20:
+        return _read_indefinite(data, start, depth)
+    body, length = _read_length(data, start, first, lenient)
+    end = body + length
+    if end > len(data):
+        raise ParseError(
+            f"the data is truncated: the element at byte {start} needs {end - len(data)} more bytes"
+        )
+    return Element(tag, data[body:end], data[start:end]), end
+
+
+def _read_length(data: bytes, start: int, first: int, lenient: bool) -> tuple[int, int]:
+    if first < 0x80:
+        return start + 2, first
+    count = first & 0x7F
+    octets = data[start + 2 : start + 2 + count]
+    if not 1 <= count <= 8 or len(octets) < count:
+        raise ParseError(f"a length that is not DER, at byte {start + 1}")
+    length = int.from_bytes(octets, "big")
+    if not lenient and (octets[0] == 0 or length < 0x80):
+        raise ParseError(
+            f"a length that is not in its shortest form (not DER), at byte {start + 1}"
+        )
+    return start + 2 + count, length
+
+
+def _read_indefinite(data: bytes, start: int, depth: int) -> tuple[Element, int]:
+    position, parts = start + 2, []
+    while data[position : position + 2] != b"\0\0":
+        element, position = _read(data, position, True, depth + 1)
+        parts.append(element.raw)
+    return Element(data[start], b"".join(parts), data[start : position + 2]), position + 2
+
+
+def read_whole(data: bytes, *, lenient: bool = False) -> Element:
+    """The one element that fills `data`; ParseError when bytes follow it."""
+    element, end = read(data, lenient=lenient)
+    if end != len(data):
+        raise ParseError(f"{len(data) - end} bytes follow the end of the structure, at byte {end}")
+    return element
+
+
+def children(content: bytes, *, lenient: bool = False) -> list[Element]:
+    """The elements that fill the content of a constructed element."""
+    elements, position = [], 0
+    while position < len(content):
+        element, position = read(content, position, lenient=lenient)
+        elements.append(element)
+    return elements
+
+
+def encode(tag: int, *parts: bytes) -> bytes:
+    """An element of the given identifier octet whose content is `parts` joined."""
+    content = b"".join(parts)
+    size = len(content)
+    if size < 0x80:
+        return bytes((tag, size)) + content
+    octets = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes((tag, 0x80 | len(octets))) + octets + content
+
+
+def encode_integer(value: int) -> bytes:
+    """INTEGER, two's complement in the fewest octets."""
+    return encode(INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
+
+
+def decode_oid(content: bytes) -> str:
+    """Content octets of an OBJECT IDENTIFIER as dotted text (X.690, 8.19)."""
+    if not content or content[-1] & 0x80 or len(content) > 128:
+        raise ParseError("an OBJECT IDENTIFIER that is cut off")
+    arcs, value = [], 0
+    for octet in content:
+        value = value << 7 | octet & 0x7F
+        if not octet & 0x80:
+            arcs.append(value)
+            value = 0
+    first = min(arcs[0] // 40, 2)
+    return ".".join(map(str, (first, arcs[0] - 40 * first, *arcs[1:])))
+
+
+def encode_oid(dotted: str) -> bytes:
+    """OBJECT IDENTIFIER from dotted text. ParseError if it is none."""
+    try:
+        arcs = [int(part) for part in dotted.split(".") if part.isascii() and part.isdigit()]
+    except ValueError:
+        arcs = []
+    if len(arcs) != dotted.count(".") + 1 or len(arcs) < 2 or arcs[0] > 2:
+        raise ParseError(f"{dotted!r} is no object identifier")
+    if arcs[0] < 2 and arcs[1] > 39:
+        raise ParseError(f"{dotted!r} is no object identifier: its second number exceeds 39")
+    octets = b"".join(_base128(arc) for arc in (arcs[0] * 40 + arcs[1], *arcs[2:]))
+    return encode(OID, octets)
+
+
+def _base128(value: int) -> bytes:
+    octets = [value & 0x7F]
+    while value := value >> 7:
+        octets.append(0x80 | value & 0x7F)
+    return bytes(reversed(octets))

@@ -1,0 +1,146 @@
+"""What a certificate or a CSR says, as JSON-ready facts and as lines for people.
+
+Works on DER alone, so it shows certificates that `cryptography` refuses to load, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from tpmhsm.errors import ParseError, VerificationError
+from tpmhsm.pki import der
+from tpmhsm.pki.keys import load_spki
+from tpmhsm.pki.tbs import read_tbs_certificate, request_info_facts, signature_name, tbs_facts
+
+
+def certificate_der(certificate: x509.Certificate | bytes) -> bytes:
+    """DER of a certificate object, or the DER itself."""
+    if isinstance(certificate, bytes):
+        return certificate
+    return certificate.public_bytes(Encoding.DER)
+
+
+def split_signed(raw: bytes, what: str = "a certificate") -> tuple[bytes, bytes, bytes]:
+    """(to-be-signed, AlgorithmIdentifier, signature) of a signed DER structure."""
+    parts = der.children(der.read_whole(raw).content)
+    if [part.tag for part in parts] != [der.SEQUENCE, der.SEQUENCE, der.BIT_STRING]:
+        raise ParseError(f"this is not {what}: its three parts are of other types")
+    return parts[0].raw, parts[1].raw, parts[2].content[1:]
+
+
+def describe_certificate(
+    certificate: x509.Certificate | bytes, now: datetime | None = None
+) -> dict[str, Any]:
+    """All facts of one certificate. `now` (default: the clock) counts `days_left`."""
+    raw = certificate_der(certificate)
+    tbs, algorithm, _ = split_signed(raw)
+    fields = read_tbs_certificate(tbs)
+    now = now or datetime.now(UTC)
+    facts = tbs_facts(tbs)
+    facts["signature_algorithm"] = signature_name(algorithm)
+    facts["sha256"] = hashlib.sha256(raw).hexdigest()
+    facts["days_left"] = days_left(fields.not_after, now)
+    facts["expired"] = now > fields.not_after
+    facts["not_yet_valid"] = now < fields.not_before
+    facts["self_signed"] = fields.subject == fields.issuer and _signed_by_itself(raw, fields.spki)
+    return facts
+
+
+def days_left(not_after: datetime, now: datetime) -> int:
+    """Whole days until `not_after`; negative once it is past."""
+    return int((not_after - now).total_seconds() // 86400)
+
+
+def _signed_by_itself(raw: bytes, spki: bytes) -> bool:
+    from tpmhsm.pki.chains import is_signed_by_spki
+
+    try:
+        load_spki(spki)
+    except ParseError:
+        return False
+    return is_signed_by_spki(raw, spki)
+
+
+def describe_csr(csr: x509.CertificateSigningRequest | bytes) -> dict[str, Any]:
+    """All facts of one CSR; `signature_valid` tells whether it proves possession of its key."""
+    raw = csr if isinstance(csr, bytes) else csr.public_bytes(Encoding.DER)
+    info, algorithm, _ = split_signed(raw, "a CSR")
+    facts = request_info_facts(info)
+    facts["signature_algorithm"] = signature_name(algorithm)
+    facts["signature_valid"] = _csr_signature_holds(raw)
+    facts["sha256"] = hashlib.sha256(raw).hexdigest()
+    return facts
+
+
+def _csr_signature_holds(raw: bytes) -> bool:
+    from tpmhsm.pki.csr import load_csr, verify_csr
+
+    try:
+        verify_csr(load_csr(raw))
+    except (ParseError, VerificationError):
+        return False
+    return True
+
+
+def certificate_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """(label, text) pairs of `describe_certificate` in the order people read them."""
+    left = facts["days_left"]
+    state = f"{left} days left" if left >= 0 else f"EXPIRED {-left} days ago"
+    if facts["not_yet_valid"]:
+        state = "NOT YET VALID"
+    rows = [
+        ("Subject", facts["subject"] or "(empty)"),
+        ("Issuer", "itself" if facts["self_signed"] else facts["issuer"] or "(empty)"),
+        ("Serial", facts["serial"]),
+        ("Valid", f"{facts['not_before']} → {facts['not_after']} ({state})"),
+        *common_lines(facts),
+        ("Signed", facts["signature_algorithm"]),
+        ("SHA-256", facts["sha256"]),
+    ]
+    return [(label, text) for label, text in rows if text]
+
+
+def csr_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """(label, text) pairs of `describe_csr`."""
+    signed = "holds" if facts["signature_valid"] else "DOES NOT HOLD"
+    rows = [
+        ("Subject", facts["subject"] or "(empty)"),
+        *common_lines(facts),
+        ("Asks also", ", ".join(facts["attributes"])),
+        ("Signature", f"{facts['signature_algorithm']}, {signed}"),
+        ("SHA-256", facts["sha256"]),
+    ]
+    return [(label, text) for label, text in rows if text]
+
+
+def common_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """The lines that certificates, CSRs and to-be-signed bytes share."""
+    key = facts["key"]
+    constraints = facts["name_constraints"] or {"permitted": [], "excluded": []}
+    return [
+        ("Names", ", ".join(facts["sans"])),
+        ("Key", f"{key['text']} {key['sha256']}"),
+        ("CA", ca_text(facts)),
+        ("Usage", ", ".join([*facts["key_usage"], *facts["extended_key_usage"]])),
+        ("Only names", ", ".join(constraints["permitted"])),
+        ("Not names", ", ".join(constraints["excluded"])),
+        ("Policies", ", ".join(facts["policies"])),
+        ("CRL", ", ".join(facts["crl_urls"])),
+        ("OCSP", ", ".join(facts["aia"]["ocsp"])),
+        ("CA file", ", ".join(facts["aia"]["ca_issuers"])),
+        ("Unknown", ", ".join(f"critical {oid}" for oid in facts["unknown_critical"])),
+        ("Problem", "; ".join([*facts["problems"], *filter(None, [key.get("problem")])])),
+    ]
+
+
+def ca_text(facts: dict[str, Any]) -> str:
+    """`CA:TRUE, pathlen 0`, or empty for an end entity."""
+    if not facts["ca"]:
+        return ""
+    length = facts["path_length"]
+    return "CA:TRUE" if length is None else f"CA:TRUE, pathlen {length}"

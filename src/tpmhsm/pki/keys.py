@@ -1,0 +1,207 @@
+"""Public keys: what is shown of them, which are strong enough, how they sign.
+
+NIST SP 800-56A and 800-89; CA/Browser Forum TLS Baseline Requirements section 6.1.1.3 and 6.1.6;
+RFC 5480, RFC 8017. The ROCA test (CVE-2017-15361) matters here: the keys came out of TPM chips.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+from tpmhsm.errors import ParseError, UsageError, VerificationError
+from tpmhsm.pki import der
+
+_CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
+_ALGORITHMS = {
+    "1.2.840.10045.2.1": "EC",
+    "1.2.840.113549.1.1.1": "RSA",
+    "1.2.840.113549.1.1.7": "RSA-OAEP",
+    "1.2.840.113549.1.1.10": "RSA-PSS",
+    "1.2.840.10040.4.1": "DSA",
+    "1.3.101.110": "X25519",
+    "1.3.101.112": "Ed25519",
+    "1.3.101.113": "Ed448",
+    "2.16.840.1.101.3.4.3.17": "ML-DSA-44",
+    "2.16.840.1.101.3.4.3.18": "ML-DSA-65",
+    "2.16.840.1.101.3.4.3.19": "ML-DSA-87",
+}
+_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
+    "sha256": hashes.SHA256,
+    "sha384": hashes.SHA384,
+    "sha512": hashes.SHA512,
+}
+
+
+def spki_der(key: PublicKeyTypes) -> bytes:
+    """DER SubjectPublicKeyInfo of a public key."""
+    return key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def load_spki(spki: bytes) -> PublicKeyTypes:
+    """The key in a DER SubjectPublicKeyInfo. ParseError when it cannot be used here."""
+    try:
+        return serialization.load_der_public_key(spki)
+    except (ValueError, UnsupportedAlgorithm, OverflowError) as error:
+        raise ParseError(
+            f"the public key ({_algorithm_of(spki)}) cannot be used: {error}", code="unknown-key"
+        ) from error
+
+
+def describe_spki(spki: bytes) -> dict[str, Any]:
+    """`alg`, `curve` or `bits`, `text` for people, `sha256` of the SubjectPublicKeyInfo.
+
+    Never fails on a key that cannot be loaded: `alg` is then what its OID says.
+    """
+    facts: dict[str, Any] = {"alg": _algorithm_of(spki)}
+    try:
+        facts |= _parameters(load_spki(spki))
+    except ParseError as error:
+        facts["problem"] = error.message
+    detail = facts.get("curve") or facts.get("bits")
+    facts["text"] = str(
+        facts.get("curve") or (f"{facts['alg']}-{detail}" if detail else facts["alg"])
+    )
+    facts["sha256"] = hashlib.sha256(spki).hexdigest()
+    return facts
+
+
+def _parameters(key: PublicKeyTypes) -> dict[str, Any]:
+    match key:
+        case ec.EllipticCurvePublicKey():
+            return {"alg": "EC", "curve": _CURVES.get(key.curve.name, key.curve.name)}
+        case rsa.RSAPublicKey():
+            return {"alg": "RSA", "bits": key.key_size, "exponent": key.public_numbers().e}
+    return {}
+
+
+def _algorithm_of(spki: bytes) -> str:
+    try:
+        algorithm = der.children(der.read_whole(spki).content)[0]
+        oid = der.decode_oid(der.children(algorithm.content)[0].content)
+    except (ParseError, IndexError):
+        return "unknown"
+    return _ALGORITHMS.get(oid, oid)
+
+
+def check_public_key(key: PublicKeyTypes) -> None:
+    """UsageError when a key is too weak, or of a kind that is not certified here."""
+    match key:
+        case ec.EllipticCurvePublicKey():
+            if key.curve.name not in _CURVES:
+                raise _weak(f"the curve {key.curve.name} is not P-256, P-384 or P-521")
+        case rsa.RSAPublicKey():
+            numbers = key.public_numbers()
+            if reason := _rsa_fault(numbers.n, numbers.e):
+                raise _weak(reason)
+        case ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey():
+            return
+        case _:
+            raise _weak("the key is neither ECDSA, RSA nor EdDSA")
+
+
+def _weak(reason: str) -> UsageError:
+    return UsageError(
+        f"the public key is refused: {reason}",
+        hint="make a new key: P-256, P-384 or RSA of 2048 bits and more",
+        code="weak-key",
+    )
+
+
+def _rsa_fault(modulus: int, exponent: int) -> str:  # noqa: PLR0911 (one line a rule)
+    bits = modulus.bit_length()
+    if bits < 2048:
+        return f"RSA of {bits} bits is too short (2048 is the least)"
+    if bits > 16384:
+        return f"RSA of {bits} bits is longer than anything verifies (16384)"
+    if bits % 8:
+        return f"an RSA modulus of {bits} bits is not a whole number of bytes"
+    if exponent < 65537 or exponent % 2 == 0 or exponent.bit_length() > 256:
+        return "the RSA exponent must be odd, 65537 or more, and below 2^256"
+    if math.gcd(modulus, _SMALL_PRIMES_PRODUCT) != 1:
+        return "the RSA modulus has a small factor"
+    if _is_roca(modulus):
+        return (
+            "the RSA key has the ROCA weakness (CVE-2017-15361): its private half can be computed"
+        )
+    if _has_close_primes(modulus):
+        return "the RSA primes are so close together that the modulus can be factored (Fermat)"
+    return ""
+
+
+def _primes_below(limit: int) -> list[int]:
+    return [n for n in range(2, limit) if all(n % d for d in range(2, math.isqrt(n) + 1))]
+
+
+_SMALL_PRIMES_PRODUCT = math.prod(_primes_below(752))
+_ROCA_PRIMES = _primes_below(168)[1:]
+
+
+def _is_roca(modulus: int) -> bool:
+    """Infineon's generator made N a power of 65537 modulo each small prime (Nemec et al., 2017)."""
+    return all(modulus % prime in _powers_of_65537(prime) for prime in _ROCA_PRIMES)
+
+
+def _powers_of_65537(prime: int) -> set[int]:
+    powers, value = set(), 1
+    while value not in powers:
+        powers.add(value)
+        value = value * 65537 % prime
+    return powers
+
+
+def _has_close_primes(modulus: int, rounds: int = 100) -> bool:
+    """Fermat's factorisation, the 100 rounds that the Baseline Requirements ask for."""
+    a = math.isqrt(modulus - 1) + 1
+    for _ in range(rounds):
+        rest = a * a - modulus
+        if math.isqrt(rest) ** 2 == rest:
+            return True
+        a += 1
+    return False
+
+
+def hash_for(key: PublicKeyTypes, name: str | None = None) -> hashes.HashAlgorithm | None:
+    """The hash a key signs with: the one named, else the size of its curve, else SHA-256.
+
+    None for EdDSA. UsageError for a hash that is not SHA-256, SHA-384 or SHA-512.
+    """
+    if isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
+        return None
+    if name is None:
+        sizes = {384: "sha384", 521: "sha512"}
+        name = "sha256"
+        if isinstance(key, ec.EllipticCurvePublicKey):
+            name = sizes.get(key.key_size, "sha256")
+    chosen = _HASHES.get(name.lower().replace("-", ""))
+    if chosen is None:
+        raise UsageError(f"no signatures are made with the hash {name!r}")
+    return chosen()
+
+
+def verify_signature(
+    key: PublicKeyTypes, signature: bytes, data: bytes, algorithm: hashes.HashAlgorithm | None
+) -> None:
+    """ECDSA, RSASSA-PKCS1-v1_5 or EdDSA over `data`. VerificationError when it does not hold."""
+    try:
+        match key:
+            case ec.EllipticCurvePublicKey() if algorithm:
+                key.verify(signature, data, ec.ECDSA(algorithm))
+            case rsa.RSAPublicKey() if algorithm:
+                key.verify(signature, data, padding.PKCS1v15(), algorithm)
+            case ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey():
+                key.verify(signature, data)
+            case _:
+                raise VerificationError("no signature of this kind of key can be checked")
+    except InvalidSignature:
+        raise VerificationError(
+            "the signature does not hold: these bytes, or this key, are not what was signed"
+        ) from None
