@@ -1,0 +1,425 @@
+"""Authorizations: passwords, HMAC sessions, policy sessions (TCG TPM 2.0 Library Part 1 §17-§21).
+
+    session = start_hmac(chip, salt_key=SaltKey(handle, public, name), encrypt=True)
+    session.auth_value = pin
+    chip.send(Unseal(handle), session)
+
+A session is salted to a key whose Name the caller knows, so that nobody between us and the chip can
+read what is encrypted or forge a response. Nonces are 16 octets, ours and the chip's.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from tpmhsm.errors import DeviceError, UsageError, VerificationError
+from tpmhsm.wire.codec import TPM2B
+from tpmhsm.wire.commands import (
+    Clear,
+    HierarchyChangeAuth,
+    NV_ChangeAuth,
+    NV_UndefineSpaceSpecial,
+    StartAuthSession,
+)
+from tpmhsm.wire.constants import ALG, RH, SE, SessionAttributes
+from tpmhsm.wire.framing import AuthResponse, Command, Layout, Reply
+from tpmhsm.wire.kdf import hash_name, kdf_a
+from tpmhsm.wire.names import cp_hash, rp_hash
+from tpmhsm.wire.structures import AES128_CFB, NULL_SYM
+
+if TYPE_CHECKING:
+    from tpmhsm.tpm.chip import Chip
+    from tpmhsm.tpm.salts import SaltKey
+
+NONCE_SIZE = 16
+"""Octets in every nonce. A signed nonceTPM has no length beside it, so it is never another."""
+
+_CONTINUE = int(SessionAttributes.CONTINUE)
+_DECRYPT = int(SessionAttributes.DECRYPT)
+_ENCRYPT = int(SessionAttributes.ENCRYPT)
+
+
+class Auth(Protocol):
+    """What can stand for a handle: `Password`, `HmacSession`, `PolicySession`."""
+
+    @property
+    def keyed(self) -> bool:
+        """Whether an HMAC or encryption is needed, so that the command must be hashed."""
+        ...
+
+    def plain_area(self) -> bytes:
+        """TPMS_AUTH_COMMAND when it is not keyed."""
+        ...
+
+    def accept_plain(self, answer: AuthResponse) -> None:
+        """Take the chip's answer to `plain_area`. Raises VerificationError."""
+        ...
+
+
+@dataclass(frozen=True)
+class Password:
+    """A password in the clear: for empty ones, and where nobody listens."""
+
+    value: bytes = b""
+    keyed: ClassVar[bool] = False
+
+    def plain_area(self) -> bytes:
+        """TPMS_AUTH_COMMAND for TPM_RS_PW (Part 1 §19.4)."""
+        return b"\x40\x00\x00\x09\x00\x00\x00" + TPM2B.pack(self.value)
+
+    def accept_plain(self, answer: AuthResponse) -> None:
+        """Nothing can be verified. Raises VerificationError when the chip sends an HMAC."""
+        if answer.nonce or answer.hmac:
+            raise VerificationError("an HMAC in the response to a password")
+
+
+EMPTY_PASSWORD = Password()
+
+
+@dataclass(frozen=True)
+class Bind:
+    """The entity that a session is bound to, with its authorization value."""
+
+    handle: int
+    auth_value: bytes = b""
+
+
+class Session:
+    """What HMAC and policy sessions share. Made by `start_hmac`, `start_policy`, `start_trial`.
+
+    `auth_value` is the authorization value of the entity that the session is used for next.
+    `last` makes the chip end the session with the next command. `ended` says that it has.
+    """
+
+    def __init__(
+        self, handle: int, nonce_tpm: bytes, key: bytes, *, encrypts: bool, bound_name: bytes
+    ) -> None:
+        self.handle = handle
+        self.nonce_tpm = nonce_tpm
+        self.auth_value = b""
+        self.last = False
+        self.ended = False
+        self.hash_alg = int(ALG.SHA256)
+        self._nonce_caller = b""
+        self._key = key
+        self._encrypts = encrypts
+        self._bound_name = bound_name
+        self._head = handle.to_bytes(4, "big") + NONCE_SIZE.to_bytes(2, "big")
+
+    @property
+    def attributes(self) -> int:
+        """TPMA_SESSION without encryption, which depends on the command."""
+        return 0 if self.last else _CONTINUE
+
+    def roll(self) -> bytes:
+        """A fresh nonceCaller."""
+        self._nonce_caller = os.urandom(NONCE_SIZE)
+        return self._nonce_caller
+
+    def area(self, attributes: int, mac: bytes) -> bytes:
+        """TPMS_AUTH_COMMAND (Part 2 §10.13.2)."""
+        return self._head + self._nonce_caller + bytes((attributes,)) + TPM2B.pack(mac)
+
+    def value_for(self, name: bytes | None) -> bytes:
+        """The authorization value in the HMAC key; `name` of the entity, None for no entity."""
+        raise NotImplementedError
+
+    def hmac_key(self, value: bytes) -> bytes:
+        """sessionKey ‖ authValue (Part 1 §19.6.5)."""
+        return self._key + value
+
+    def mac(self, hashed: bytes, attributes: int, value: bytes, extra: bytes) -> bytes:
+        """The command's HMAC, over cpHash, nonces (`extra`: of other sessions) and attributes."""
+        message = hashed + self._nonce_caller + self.nonce_tpm + extra + bytes((attributes,))
+        return hmac.digest(self.hmac_key(value), message, hash_name(self.hash_alg))
+
+    def accept(self, answer: AuthResponse, hashed: bytes, value: bytes) -> None:
+        """Verify the response's HMAC and take its nonce. Raises VerificationError."""
+        self._take(answer)
+        message = hashed + answer.nonce + self._nonce_caller + bytes((answer.attributes,))
+        expected = hmac.digest(self.hmac_key(value), message, hash_name(self.hash_alg))
+        if not hmac.compare_digest(expected, answer.hmac):
+            raise VerificationError("the HMAC of the chip's response is wrong")
+
+    def _take(self, answer: AuthResponse) -> None:
+        if len(answer.nonce) != NONCE_SIZE:
+            raise VerificationError(f"a nonce of {len(answer.nonce)} octets from the chip")
+        self.nonce_tpm = answer.nonce
+        if self.last:
+            self.ended = True
+
+    def cipher(self, value: bytes, newer: bytes, older: bytes) -> tuple[bytes, bytes]:
+        """Key and IV of parameter encryption with AES-128-CFB (Part 1 §21.3)."""
+        out = kdf_a(self.hash_alg, self._key + value, b"CFB", newer, older, bits=256)
+        return out[:16], out[16:]
+
+
+class HmacSession(Session):
+    """Proves an authorization value without showing it; encrypts parameters when asked to."""
+
+    keyed: ClassVar[bool] = True
+
+    def value_for(self, name: bytes | None) -> bytes:
+        """Left out for the entity that the session is bound to: it is in the session key."""
+        if name is None or (self._bound_name and name == self._bound_name):
+            return b""
+        return self.auth_value.rstrip(b"\0")
+
+    def plain_area(self) -> bytes:
+        """Never used: an HMAC session is always keyed."""
+        raise NotImplementedError
+
+    def accept_plain(self, answer: AuthResponse) -> None:
+        """Never used: an HMAC session is always keyed."""
+        raise NotImplementedError
+
+
+class PolicySession(Session):
+    """Satisfies a policy. Without salt, binding or PolicyAuthValue its HMAC is empty.
+
+    Set `with_value` after TPM2_PolicyAuthValue (the value goes into the HMAC key), `with_password`
+    after TPM2_PolicyPassword (the value is sent in plain).
+    """
+
+    with_value = False
+    with_password = False
+
+    @property
+    def keyed(self) -> bool:
+        """Whether there is anything to compute an HMAC with (Part 1 §19.6.5)."""
+        return bool(self._key or self.with_value)
+
+    def value_for(self, name: bytes | None) -> bytes:
+        """Only PolicyAuthValue puts the value into the key, bound or not."""
+        return self.auth_value.rstrip(b"\0") if name is not None and self.with_value else b""
+
+    def plain_area(self) -> bytes:
+        """An empty HMAC, or the password."""
+        self.roll()
+        return self.area(self.attributes, self.auth_value if self.with_password else b"")
+
+    def accept_plain(self, answer: AuthResponse) -> None:
+        """Raises VerificationError when there is an HMAC that cannot be."""
+        self._take(answer)
+        if answer.hmac:
+            raise VerificationError("an HMAC in the response to a session without a key")
+
+
+class Exchange:
+    """The authorization area of one command, and the verification of its response."""
+
+    def __init__(self, command: Command[Any], layout: Layout, auths: tuple[Auth, ...]) -> None:
+        self._command = command
+        self._layout = layout
+        self._auths = auths
+        self._names: tuple[bytes, ...] = ()
+        self._attributes: list[int] = []
+        self._decrypts: int | None = None
+        self._encrypts: int | None = None
+        self.keyed = False
+        for auth in auths:
+            if auth.keyed:
+                self.keyed = True
+
+    def protect(self, names: tuple[bytes, ...], parameters: bytes) -> tuple[bytes, bytes]:
+        """The parameters, encrypted if a session does that, and the authorization area."""
+        if not self.keyed:
+            return parameters, b"".join([auth.plain_area() for auth in self._auths])
+        self._names = names
+        self._choose()
+        parameters = self._encrypt(parameters)
+        hashed = cp_hash(self._layout.code, names, parameters)
+        return parameters, b"".join([self._area(i, hashed) for i in range(len(self._auths))])
+
+    def _choose(self) -> None:
+        """Roll nonces; the first session that can encrypts (Part 1 §21.1: one each way)."""
+        for i, auth in enumerate(self._auths):
+            bits = 0
+            if isinstance(auth, Session):
+                auth.roll()
+                bits = auth.attributes
+                if auth._encrypts and self._layout.encryptable and self._decrypts is None:
+                    self._decrypts, bits = i, bits | _DECRYPT
+                if auth._encrypts and self._layout.response_encryptable and self._encrypts is None:
+                    self._encrypts, bits = i, bits | _ENCRYPT
+            self._attributes.append(bits)
+
+    def _session(self, i: int) -> Session:
+        session = self._auths[i]
+        assert isinstance(session, Session)  # noqa: S101 (chosen by _choose)
+        return session
+
+    def _name(self, i: int) -> bytes | None:
+        return self._names[i] if i < self._layout.auths else None
+
+    def _encryption_value(self, i: int) -> bytes:
+        """A session that stands for an entity encrypts with its value, bound or not (§21.2)."""
+        return self._session(i).auth_value.rstrip(b"\0") if i < self._layout.auths else b""
+
+    def _encrypt(self, parameters: bytes) -> bytes:
+        if self._decrypts is None:
+            return parameters
+        session = self._session(self._decrypts)
+        value = self._encryption_value(self._decrypts)
+        key, iv = session.cipher(value, session._nonce_caller, session.nonce_tpm)
+        end = 2 + int.from_bytes(parameters[:2], "big")
+        return parameters[:2] + cfb_encrypt(key, iv, parameters[2:end]) + parameters[end:]
+
+    def _area(self, i: int, hashed: bytes) -> bytes:
+        auth = self._auths[i]
+        if not isinstance(auth, Session):
+            return auth.plain_area()
+        bits = self._attributes[i]
+        if not auth.keyed:
+            value = auth.auth_value if getattr(auth, "with_password", False) else b""
+            return auth.area(bits, value)
+        return auth.area(
+            bits, auth.mac(hashed, bits, auth.value_for(self._name(i)), self._extra(i))
+        )
+
+    def _extra(self, i: int) -> bytes:
+        """The first session's HMAC covers the nonces of the encrypting ones (Part 1 §19.6.5)."""
+        if i:
+            return b""
+        others = [self._decrypts, self._encrypts if self._encrypts != self._decrypts else None]
+        return b"".join([self._session(k).nonce_tpm for k in others if k])
+
+    def verify(self, reply: Reply) -> bytes:
+        """Verify every session's answer; the response's parameters, decrypted.
+
+        Raises VerificationError.
+        """
+        if not self.keyed:
+            for auth, answer in zip(self._auths, reply.auths, strict=True):
+                auth.accept_plain(answer)
+            return reply.parameters
+        hashed = rp_hash(self._layout.code, reply.parameters)
+        for i, (auth, answer) in enumerate(zip(self._auths, reply.auths, strict=True)):
+            if isinstance(auth, Session) and auth.keyed:
+                auth.accept(answer, hashed, self._value_after(i, auth))
+            else:
+                auth.accept_plain(answer)
+        return self._decrypt(reply.parameters)
+
+    def _value_after(self, i: int, session: Session) -> bytes:
+        """Some commands change or remove the value that the response's HMAC is made with."""
+        if i == 0 and isinstance(self._command, HierarchyChangeAuth | NV_ChangeAuth):
+            return self._command.new_auth.rstrip(b"\0")
+        if i == 0 and isinstance(self._command, Clear | NV_UndefineSpaceSpecial):
+            return b""
+        return session.value_for(self._name(i))
+
+    def _decrypt(self, parameters: bytes) -> bytes:
+        if self._encrypts is None:
+            return parameters
+        session = self._session(self._encrypts)
+        value = self._encryption_value(self._encrypts)
+        key, iv = session.cipher(value, session.nonce_tpm, session._nonce_caller)
+        end = 2 + int.from_bytes(parameters[:2], "big")
+        return parameters[:2] + cfb_decrypt(key, iv, parameters[2:end]) + parameters[end:]
+
+
+def _block_cipher(key: bytes) -> Any:
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+    # CFB below is made of single blocks: nothing here is encrypted in ECB mode.
+    return Cipher(algorithms.AES(key), modes.ECB()).encryptor()  # noqa: S305
+
+
+def cfb_encrypt(key: bytes, iv: bytes, data: bytes) -> bytes:
+    """AES in CFB mode with whole blocks of feedback (SP 800-38A §6.3), no padding."""
+    block = _block_cipher(key)
+    out, previous = b"", iv
+    for at in range(0, len(data), 16):
+        previous = _xor(data[at : at + 16], block.update(previous))
+        out += previous
+    return out
+
+
+def cfb_decrypt(key: bytes, iv: bytes, data: bytes) -> bytes:
+    """The inverse of `cfb_encrypt`."""
+    block = _block_cipher(key)
+    out, previous = b"", iv
+    for at in range(0, len(data), 16):
+        part = data[at : at + 16]
+        out += _xor(part, block.update(previous))
+        previous = part
+    return out
+
+
+def _xor(data: bytes, stream: bytes) -> bytes:
+    return bytes([a ^ b for a, b in zip(data, stream, strict=False)])
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What StartAuthSession gave, and the key derived from it."""
+
+    handle: int
+    nonce_tpm: bytes
+    key: bytes
+    bound_name: bytes
+
+
+def _start(
+    chip: Chip, kind: SE, salt_key: SaltKey | None, bind: Bind | None, *, encrypt: bool
+) -> _Start:
+    if encrypt and salt_key is None and bind is None:
+        raise UsageError("a session that encrypts must be salted or bound")
+    salt, encrypted = salt_key.salt() if salt_key else (b"", b"")
+    nonce_caller = os.urandom(NONCE_SIZE)
+    made = chip.send(
+        StartAuthSession(
+            tpm_key=salt_key.handle if salt_key else RH.NULL,
+            bind=bind.handle if bind else RH.NULL,
+            nonce_caller=nonce_caller,
+            encrypted_salt=encrypted,
+            session_type=kind,
+            symmetric=AES128_CFB if encrypt else NULL_SYM,
+            auth_hash=ALG.SHA256,
+        )
+    )
+    if len(made.nonce_tpm) != NONCE_SIZE:
+        raise DeviceError(f"the chip gave a nonce of {len(made.nonce_tpm)} octets, not 16")
+    key = b""
+    if salt_key or bind:
+        secret = (bind.auth_value.rstrip(b"\0") if bind else b"") + salt
+        key = kdf_a(ALG.SHA256, secret, b"ATH", made.nonce_tpm, nonce_caller, bits=256)
+    bound_name = chip.name_of(bind.handle) if bind else b""
+    return _Start(made.session_handle, made.nonce_tpm, key, bound_name)
+
+
+def start_hmac(
+    chip: Chip,
+    *,
+    salt_key: SaltKey | None = None,
+    bind: Bind | None = None,
+    encrypt: bool = False,
+) -> HmacSession:
+    """An HMAC session with SHA-256; `encrypt` the first parameters both ways with AES-128-CFB.
+
+    Raises what `Chip.send` raises, UsageError for encryption without salt or binding.
+    """
+    s = _start(chip, SE.HMAC, salt_key, bind, encrypt=encrypt)
+    return HmacSession(s.handle, s.nonce_tpm, s.key, encrypts=encrypt, bound_name=s.bound_name)
+
+
+def start_policy(
+    chip: Chip,
+    *,
+    salt_key: SaltKey | None = None,
+    bind: Bind | None = None,
+    encrypt: bool = False,
+) -> PolicySession:
+    """A policy session with SHA-256. Raises as `start_hmac`."""
+    s = _start(chip, SE.POLICY, salt_key, bind, encrypt=encrypt)
+    return PolicySession(s.handle, s.nonce_tpm, s.key, encrypts=encrypt, bound_name=s.bound_name)
+
+
+def start_trial(chip: Chip) -> PolicySession:
+    """A trial session: it computes a policy digest and authorizes nothing."""
+    s = _start(chip, SE.TRIAL, None, None, encrypt=False)
+    return PolicySession(s.handle, s.nonce_tpm, s.key, encrypts=False, bound_name=b"")
