@@ -123,9 +123,17 @@ class Session:
         """TPMS_AUTH_COMMAND (Part 2 §10.13.2)."""
         return self._head + self._nonce_caller + bytes((attributes,)) + TPM2B.pack(mac)
 
-    def value_for(self, name: bytes | None) -> bytes:
-        """The authorization value in the HMAC key; `name` of the entity, None for no entity."""
+    def includes_value(self, name: bytes | None) -> bool:
+        """Whether the HMAC key has the value of the entity `name`; None for no entity."""
         raise NotImplementedError
+
+    def value_for(self, name: bytes | None) -> bytes:
+        """The authorization value in the HMAC key."""
+        return self.auth_value.rstrip(b"\0") if self.includes_value(name) else b""
+
+    def unbind(self) -> None:
+        """The entity that the session was bound to has another value now."""
+        self._bound_name = b""
 
     def hmac_key(self, value: bytes) -> bytes:
         """sessionKey ‖ authValue (Part 1 §19.6.5)."""
@@ -162,11 +170,9 @@ class HmacSession(Session):
 
     keyed: ClassVar[bool] = True
 
-    def value_for(self, name: bytes | None) -> bytes:
-        """Left out for the entity that the session is bound to: it is in the session key."""
-        if name is None or (self._bound_name and name == self._bound_name):
-            return b""
-        return self.auth_value.rstrip(b"\0")
+    def includes_value(self, name: bytes | None) -> bool:
+        """Not for the entity that the session is bound to: it is in the session key."""
+        return name is not None and (not self._bound_name or name != self._bound_name)
 
     def plain_area(self) -> bytes:
         """Never used: an HMAC session is always keyed."""
@@ -192,9 +198,9 @@ class PolicySession(Session):
         """Whether there is anything to compute an HMAC with (Part 1 §19.6.5)."""
         return bool(self._key or self.with_value)
 
-    def value_for(self, name: bytes | None) -> bytes:
+    def includes_value(self, name: bytes | None) -> bool:
         """Only PolicyAuthValue puts the value into the key, bound or not."""
-        return self.auth_value.rstrip(b"\0") if name is not None and self.with_value else b""
+        return name is not None and self.with_value
 
     def plain_area(self) -> bytes:
         """An empty HMAC, or the password."""
@@ -305,12 +311,17 @@ class Exchange:
         return self._decrypt(reply.parameters)
 
     def _value_after(self, i: int, session: Session) -> bytes:
-        """Some commands change or remove the value that the response's HMAC is made with."""
-        if i == 0 and isinstance(self._command, HierarchyChangeAuth | NV_ChangeAuth):
-            return self._command.new_auth.rstrip(b"\0")
-        if i == 0 and isinstance(self._command, Clear | NV_UndefineSpaceSpecial):
-            return b""
-        return session.value_for(self._name(i))
+        """The value in the response's HMAC, which the command itself may have changed.
+
+        Whether it is included was decided before; a bound session is then bound no more.
+        """
+        name = self._name(i)
+        after = None if i else _new_value(self._command)
+        if after is None:
+            return session.value_for(name)
+        included = session.includes_value(name)
+        session.unbind()
+        return after if included else b""
 
     def _decrypt(self, parameters: bytes) -> bytes:
         if self._encrypts is None:
@@ -320,6 +331,13 @@ class Exchange:
         key, iv = session.cipher(value, session.nonce_tpm, session._nonce_caller)
         end = 2 + int.from_bytes(parameters[:2], "big")
         return parameters[:2] + cfb_decrypt(key, iv, parameters[2:end]) + parameters[end:]
+
+
+def _new_value(command: Command[Any]) -> bytes | None:
+    """The value of the first handle's entity after the command, when the command changes it."""
+    if isinstance(command, HierarchyChangeAuth | NV_ChangeAuth):
+        return command.new_auth.rstrip(b"\0")
+    return b"" if isinstance(command, Clear | NV_UndefineSpaceSpecial) else None
 
 
 def _block_cipher(key: bytes) -> Any:
