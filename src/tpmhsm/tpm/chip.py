@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tpmhsm.errors import ChipRefusedError, DeviceError, ParseError, VerificationError
-from tpmhsm.tpm.sessions import EMPTY_PASSWORD, Auth, Exchange, Session
+from tpmhsm.tpm.sessions import EMPTY_ANSWER, EMPTY_AREA, EMPTY_PASSWORD, Auth, Exchange, Session
 from tpmhsm.wire.codec import Structure
 from tpmhsm.wire.commands import FlushContext, GetCapability, NV_ReadPublic, ReadPublic
 from tpmhsm.wire.constants import CAP, CC, HT, RC
@@ -84,30 +84,31 @@ class Chip:
         kind = type(command)
         layout = layout_of(kind)
         handles, parameters = encode_handles(command), encode_parameters(command)
-        if len(auths) < layout.auths:
-            auths += (EMPTY_PASSWORD,) * (layout.auths - len(auths))
         exchange = None
-        area = b""
+        area = EMPTY_AREA * layout.auths
         if auths:
+            auths += (EMPTY_PASSWORD,) * (layout.auths - len(auths))
             exchange = Exchange(command, layout, auths)
             names = self._names_for(command) if exchange.keyed else ()
             parameters, area = exchange.protect(names, parameters)
         data = build(layout.code, handles, parameters, area)
         try:
-            reply = self._converse(data, layout, len(auths))
+            reply = self._converse(data, layout, sessions=bool(area))
             if reply.rc:
                 raise rc_error(reply.rc, kind.__name__)
             if reply.handle:
                 self._created[int.from_bytes(reply.handle, "big")] = None
             if exchange is not None:
                 reply = reply._replace(parameters=exchange.verify(reply))
+            elif reply.auth_area != EMPTY_ANSWER * layout.auths:
+                raise VerificationError("an HMAC in the response to an empty password")
             response = parse_response(kind, reply)
         except ParseError as e:
             raise DeviceError(f"the chip's answer to {kind.__name__} makes no sense: {e}") from e
         self._note(command, layout, auths, response)
         return cast("R", response)
 
-    def _converse(self, data: bytes, layout: Layout, sessions: int) -> Reply:
+    def _converse(self, data: bytes, layout: Layout, *, sessions: bool) -> Reply:
         pause, deadline = _FIRST_PAUSE, 0.0
         while True:
             self.commands += 1

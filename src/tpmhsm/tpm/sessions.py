@@ -25,7 +25,7 @@ from tpmhsm.wire.commands import (
     StartAuthSession,
 )
 from tpmhsm.wire.constants import ALG, RH, SE, SessionAttributes
-from tpmhsm.wire.framing import AuthResponse, Command, Layout, Reply
+from tpmhsm.wire.framing import AuthResponse, Command, Layout, Reply, parse_auth_area
 from tpmhsm.wire.kdf import hash_name, kdf_a
 from tpmhsm.wire.names import cp_hash, rp_hash
 from tpmhsm.wire.structures import AES128_CFB, NULL_SYM
@@ -77,6 +77,9 @@ class Password:
 
 
 EMPTY_PASSWORD = Password()
+EMPTY_AREA = EMPTY_PASSWORD.plain_area()
+EMPTY_ANSWER = b"\x00\x00\x01\x00\x00"
+"""The chip's answer to a password: no nonce, continueSession, no HMAC."""
 
 
 @dataclass(frozen=True)
@@ -296,14 +299,15 @@ class Exchange:
     def verify(self, reply: Reply) -> bytes:
         """Verify every session's answer; the response's parameters, decrypted.
 
-        Raises VerificationError.
+        Raises VerificationError, ParseError.
         """
+        answers = parse_auth_area(reply.auth_area, len(self._auths))
         if not self.keyed:
-            for auth, answer in zip(self._auths, reply.auths, strict=True):
+            for auth, answer in zip(self._auths, answers, strict=True):
                 auth.accept_plain(answer)
             return reply.parameters
         hashed = rp_hash(self._layout.code, reply.parameters)
-        for i, (auth, answer) in enumerate(zip(self._auths, reply.auths, strict=True)):
+        for i, (auth, answer) in enumerate(zip(self._auths, answers, strict=True)):
             if isinstance(auth, Session) and auth.keyed:
                 auth.accept(answer, hashed, self._value_after(i, auth))
             else:

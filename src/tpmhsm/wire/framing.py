@@ -162,7 +162,7 @@ class Reply(NamedTuple):
     rc: int
     handle: bytes
     parameters: bytes
-    auths: tuple[AuthResponse, ...]
+    auth_area: bytes
 
 
 def parse_header(data: bytes) -> tuple[int, int]:
@@ -177,28 +177,32 @@ def parse_header(data: bytes) -> tuple[int, int]:
     return tag, rc
 
 
-def split_response(data: bytes, *, handle: bool, sessions: int) -> Reply:
-    """The parts of a response to a command sent with that many sessions. Raises ParseError."""
+def split_response(data: bytes, *, handle: bool, sessions: bool) -> Reply:
+    """The parts of a response to a command that was sent with or without sessions, and whether the
+    response has a handle. Raises ParseError.
+    """
     tag, rc = parse_header(data)
     if rc:
-        return Reply(rc, b"", b"", ())
+        return Reply(rc, b"", b"", b"")
+    how = "with" if sessions else "without"
     if tag != (ST.SESSIONS if sessions else ST.NO_SESSIONS):
-        raise ParseError(f"a response with the tag 0x{tag:04x} to {sessions} sessions")
+        raise ParseError(f"a response with the tag 0x{tag:04x} to a command {how} sessions")
     at = HEADER_SIZE + (4 if handle else 0)
     handle_area = data[HEADER_SIZE:at]
     if len(handle_area) != at - HEADER_SIZE:
         raise ParseError("a response without its handle")
     if not sessions:
-        return Reply(rc, handle_area, data[at:], ())
+        return Reply(rc, handle_area, data[at:], b"")
     end = at + 4 + int.from_bytes(data[at : at + 4], "big")
     parameters = data[at + 4 : end]
     if len(data) < at + 4 or len(data) < end:
         raise ParseError("a response shorter than its parameter size")
-    return Reply(rc, handle_area, parameters, _auths(data, end, sessions))
+    return Reply(rc, handle_area, parameters, data[end:])
 
 
-def _auths(data: bytes, at: int, sessions: int) -> tuple[AuthResponse, ...]:
-    auths = []
+def parse_auth_area(data: bytes, sessions: int) -> tuple[AuthResponse, ...]:
+    """The answers to that many sessions. Raises ParseError."""
+    auths, at = [], 0
     for _ in range(sessions):
         auth, at = decode_from(AuthResponse, data, at)
         auths.append(auth)
