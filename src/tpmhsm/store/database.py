@@ -159,6 +159,8 @@ class Store:
         place = place_of(where)
         if place.file is not None and not place.file.exists():
             raise _missing(place)
+        if place.file is not None:
+            _refuse_short(place.file)
         store = cls(place, timeout)
         try:
             store._open_existing()
@@ -202,14 +204,14 @@ class Store:
         `full`, `read-only`, … as the disk has it; committed and on disk when the block is left.
         """
         with self._connection() as connection:
-            begin_writing(connection, self._timeout)
+            begin_writing(connection, self._place, self._timeout)
             yield Transaction(connection)
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
         """Read one consistent state without waiting for writers. Writing in it is an error."""
         with self._connection() as connection:
-            begin_reading(connection)
+            begin_reading(connection, self._place, self._timeout)
             if self.kind == "sqlite":
                 connection.exec_driver_sql("PRAGMA query_only=ON")
             try:
@@ -225,7 +227,7 @@ class Store:
         """
         if self.kind == "sqlite":
             with self._connection() as connection:
-                begin_reading(connection)
+                begin_reading(connection, self._place, self._timeout)
                 said = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one()
                 stray = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
             if said != "ok" or stray is not None:
@@ -262,7 +264,7 @@ class Store:
 
     def _open_existing(self) -> None:
         with self._connection() as connection:
-            begin_reading(connection)
+            begin_reading(connection, self._place, self._timeout)
             version = found_version(connection)
             ours = is_ours_or_empty(connection) if version is None else True
         if version == HEAD:
@@ -283,7 +285,7 @@ class Store:
         if self._place.file is not None:
             self._require_sqlite_ours(self._place.file)
         with self._connection() as connection:
-            begin_writing(connection, self._timeout)
+            begin_writing(connection, self._place, self._timeout)
             version = found_version(connection)
             if version == HEAD:
                 return
@@ -300,14 +302,18 @@ class Store:
             upgrade(connection)
 
     def _require_sqlite_ours(self, file: Path) -> None:
-        if 0 < file.stat().st_size < 512:
-            # shorter than any SQLite page: SQLite would take it for empty and overwrite it
-            raise store_error("corrupt", self.words)
+        _refuse_short(file)
         with self._connection() as connection:
             if not is_ours_or_empty(connection):
                 raise store_error("corrupt", self.words)
         with self._engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+
+
+def _refuse_short(file: Path) -> None:
+    """A file shorter than any SQLite page: SQLite would take it for empty and overwrite it."""
+    if file.is_file() and 0 < file.stat().st_size < 512:
+        raise store_error("corrupt", str(file))
 
 
 def _missing(place: Place) -> StoreError:

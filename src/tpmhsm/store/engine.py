@@ -16,6 +16,7 @@ from sqlalchemy.pool import QueuePool
 
 from tpmhsm.errors import StoreError, UsageError
 from tpmhsm.store.failures import store_error, translate
+from tpmhsm.store.turns import turnstile
 
 FILE_NAME = "tpmhsm.db"
 """The SQLite file's name in a home."""
@@ -77,18 +78,21 @@ def make_engine(place: Place, timeout: float) -> Engine:
     return engine
 
 
-def begin_writing(connection: Connection, timeout: float) -> None:
+def begin_writing(connection: Connection, place: Place, timeout: float) -> None:
     """Take the one writer's turn for this transaction. StoreError `busy` when it never comes."""
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    if place.file is not None:
+        with turnstile(place.file.parent, timeout) as left:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(left * 1000)}")
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
         return
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {max(1, int(timeout * 1000))}")
     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
 
 
-def begin_reading(connection: Connection) -> None:
-    """One consistent view for this transaction, and no writing."""
-    if connection.dialect.name == "sqlite":
+def begin_reading(connection: Connection, place: Place, timeout: float) -> None:
+    """One consistent view for this transaction, and no writing on PostgreSQL."""
+    if place.file is not None:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(timeout * 1000)}")
         connection.exec_driver_sql("BEGIN")
         return
     connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")

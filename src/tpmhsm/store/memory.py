@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import BigInteger, Column, LargeBinary, Table, Text, delete, insert
+from sqlalchemy import BigInteger, Boolean, Column, LargeBinary, Table, Text, delete
 from sqlalchemy.engine import Connection
 
 from tpmhsm.errors import ExistsError, UsageError
-from tpmhsm.store.schema import Repository, metadata, now
+from tpmhsm.store.schema import Repository, metadata
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class CertifiedKeyRow:
 
     spki_sha256: str
     subject: str
+    ca: bool = False
     at: str = ""
 
 
@@ -86,6 +87,7 @@ certified_keys = Table(
     metadata,
     Column("spki_sha256", Text, primary_key=True),
     Column("subject", Text, primary_key=True),
+    Column("ca", Boolean, nullable=False),
     Column("at", Text, nullable=False),
 )
 
@@ -190,17 +192,22 @@ class ApproverMemory:
             raise UsageError(f"epoch {epoch} is past: {highest.epoch} is the highest known")
         self._epochs._insert(EpochRow(group_id, epoch, roster_digest))
 
-    def subjects_of(self, spki_sha256: str) -> list[str]:
-        """The subjects under which a public key was certified before."""
-        rows = self._certified._select(
+    def epochs(self, group_id: str) -> list[EpochRow]:
+        """All rosters remembered of a group, oldest epoch first."""
+        return self._epochs._select(epochs.c.group_id == group_id, order=epochs.c.epoch)
+
+    def certified(self, spki_sha256: str) -> list[CertifiedKeyRow]:
+        """Under which subjects a public key was certified before, oldest first."""
+        return self._certified._select(
             certified_keys.c.spki_sha256 == spki_sha256,
             order=(certified_keys.c.at, certified_keys.c.subject),
         )
-        return [row.subject for row in rows]
 
-    def remember_certified(self, spki_sha256: str, subject: str) -> None:
+    def subjects_of(self, spki_sha256: str) -> list[str]:
+        """The subjects under which a public key was certified before."""
+        return [row.subject for row in self.certified(spki_sha256)]
+
+    def remember_certified(self, spki_sha256: str, subject: str, ca: bool = False) -> None:
         """Remember that a key was approved for a certificate."""
         if subject not in self.subjects_of(spki_sha256):
-            self._connection.execute(
-                insert(certified_keys).values(spki_sha256=spki_sha256, subject=subject, at=now())
-            )
+            self._certified._insert(CertifiedKeyRow(spki_sha256, subject, ca))

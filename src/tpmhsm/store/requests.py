@@ -14,6 +14,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    delete,
 )
 
 from tpmhsm.errors import ExistsError, UsageError
@@ -149,6 +150,12 @@ class Requests(Repository[RequestRow]):
         request = self.get_waiting(request_id)
         self._change(requests.c.id == request_id, document=document)
         return replace(request, document=document)
+
+    def start_over(self, request_id: int, document: bytes, needed: int) -> None:
+        """Ask for the same bytes anew: another request file, and no approvals yet."""
+        self.set_document(request_id, document)
+        self._change(requests.c.id == request_id, needed=needed)
+        self._connection.execute(delete(approvals).where(approvals.c.request_id == request_id))
 
     def find(self, request_id: int) -> RequestRow | None:
         """The request of this id."""

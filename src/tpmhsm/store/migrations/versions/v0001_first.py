@@ -125,6 +125,7 @@ def _certified_keys() -> None:
         "certified_keys",
         _text("spki_sha256"),
         _text("subject"),
+        sa.Column("ca", sa.Boolean(), nullable=False),
         _text("at"),
         sa.PrimaryKeyConstraint("spki_sha256", "subject", name="pk_certified_keys"),
     )

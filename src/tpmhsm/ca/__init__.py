@@ -1,0 +1,1 @@
+"""Certificate authorities: prepare, have signed, issue. They know no TPM, only a signer."""

@@ -1,0 +1,73 @@
+"""`tpmhsm.toml` in the home: what an authority writes into certificates."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tpmhsm.errors import UsageError
+
+FILE = "tpmhsm.toml"
+LINTS = ("tls-br", "pkix")
+
+
+@dataclass(frozen=True)
+class AuthoritySettings:
+    """`[ca.NAME]`. `base_url` without a trailing slash, empty when there is none."""
+
+    base_url: str = ""
+    lint: str = "pkix"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The whole file, as far as authorities read it."""
+
+    authorities: dict[str, AuthoritySettings] = field(default_factory=dict)
+
+    def of(self, name: str) -> AuthoritySettings:
+        """The settings of one authority; the defaults when it has none."""
+        return self.authorities.get(name, AuthoritySettings())
+
+
+def read_settings(home: Path) -> Settings:
+    """Read the file; no file means defaults. Raises UsageError naming the field that is wrong."""
+    path = home / FILE
+    try:
+        document = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return Settings()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not TOML: {error}") from error
+    tables = document.get("ca", {})
+    if not isinstance(tables, dict):
+        raise UsageError(f"{path}: [ca] is no table")
+    return Settings({name: _authority(path, name, table) for name, table in tables.items()})
+
+
+def _authority(path: Path, name: str, table: Any) -> AuthoritySettings:
+    where = f"{path}, [ca.{name}]"
+    if not isinstance(table, dict):
+        raise UsageError(f"{where} is no table")
+    base_url, lint = table.get("base_url", ""), table.get("lint", "pkix")
+    if lint not in LINTS:
+        raise UsageError(f"{where}: lint is {lint!r}; it is one of {', '.join(LINTS)}")
+    if not isinstance(base_url, str) or (base_url and not _is_http(base_url)):
+        raise UsageError(
+            f"{where}: base_url is {base_url!r}",
+            hint='base_url = "http://pki.example.com": plain http, as RFC 5280 §8 advises',
+        )
+    return AuthoritySettings(base_url.rstrip("/"), lint)
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query
+    except ValueError:
+        return False

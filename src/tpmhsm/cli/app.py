@@ -1,0 +1,204 @@
+"""What every command is given: where the home is, how to print, and lazily the store and the chip."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tpmhsm.errors import UsageError
+
+if TYPE_CHECKING:
+    from tpmhsm.ca.authority import Authorities
+    from tpmhsm.keys.groups import Groups
+    from tpmhsm.keys.keyring import Keyring
+    from tpmhsm.requests.desk import Desk
+    from tpmhsm.store import Store
+    from tpmhsm.tpm.device import Device
+
+MAX_INPUT = 1 << 20
+"""Files larger than this many bytes are no certificate, CSR, card, request or approval."""
+
+
+def default_home() -> Path:
+    """`$TPMHSM_HOME`, else `$XDG_DATA_HOME/tpmhsm`, else `~/.local/share/tpmhsm`."""
+    if home := os.environ.get("TPMHSM_HOME"):
+        return Path(home)
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "tpmhsm"
+
+
+@dataclass
+class App:
+    """One run of the command line."""
+
+    home: Path
+    tpm: str = "auto"
+    db: str = ""
+    as_json: bool = False
+    verbosity: int = 0
+    _closers: list[Callable[[], None]] = field(default_factory=list)
+
+    # ── the rooms, opened when first needed ──────────────────────────────────
+
+    @cached_property
+    def store(self) -> Store:
+        """The database of this home. Raises StoreError when there is none."""
+        from tpmhsm.store import Store
+
+        store = Store.open(self.db or self.home)
+        self._closers.append(store.close)
+        return store
+
+    @cached_property
+    def device(self) -> Device:
+        """The chip of this home. Raises DeviceError when it is missing."""
+        from tpmhsm.tpm.device import open_device
+
+        return open_device(self.tpm, self.home)
+
+    @cached_property
+    def keyring(self) -> Keyring:
+        """Keys by label."""
+        from tpmhsm.keys.keyring import Keyring
+
+        return Keyring(self.store, self.device)
+
+    @cached_property
+    def groups(self) -> Groups:
+        """Groups by name."""
+        from tpmhsm.keys.groups import Groups
+
+        return Groups(self.store, self.device)
+
+    @cached_property
+    def desk(self) -> Desk:
+        """Approval requests."""
+        from tpmhsm.requests.desk import Desk
+
+        return Desk(self.store, self.keyring, self.groups)
+
+    @cached_property
+    def authorities(self) -> Authorities:
+        """Certificate authorities by name."""
+        from tpmhsm.ca.authority import Authorities
+        from tpmhsm.ca.settings import read_settings
+
+        return Authorities(self.store, self.desk.signer, read_settings(self.home))
+
+    def close(self) -> None:
+        """Close what was opened, last first."""
+        while self._closers:
+            self._closers.pop()()
+
+    # ── printing ─────────────────────────────────────────────────────────────
+
+    def emit(self, data: Mapping[str, Any], text: str | Callable[[], str] = "") -> None:
+        """Print `data` as the one JSON document, or `text` for people."""
+        if self.as_json:
+            click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+            return
+        shown = text() if callable(text) else text
+        if shown and self.verbosity >= 0:
+            click.echo(shown)
+
+    def note(self, text: str) -> None:
+        """A remark for people, on stderr; silent with --json and -q."""
+        if not self.as_json and self.verbosity >= 0:
+            click.echo(text, err=True)
+
+    @contextmanager
+    def progress(self, text: str) -> Iterator[None]:
+        """A spinner for work that takes over a second; on a terminal only."""
+        if self.as_json or self.verbosity < 0 or not sys.stderr.isatty():
+            yield
+            return
+        from rich.console import Console
+
+        with Console(stderr=True).status(text):
+            yield
+
+    # ── files ────────────────────────────────────────────────────────────────
+
+    def read(self, path: str, *, limit: int = MAX_INPUT) -> bytes:
+        """The bytes of a file or of stdin (`-`). Raises UsageError when it cannot or is too large."""
+        try:
+            if path == "-":
+                data = sys.stdin.buffer.read(limit + 1)
+            else:
+                if Path(path).is_dir():
+                    raise UsageError(f"{path} is a directory, not a file")
+                with Path(path).open("rb") as file:
+                    data = file.read(limit + 1)
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        if len(data) > limit:
+            raise UsageError(
+                f"{path} is larger than {limit} bytes", hint="is this the file that you meant?"
+            )
+        return data
+
+    def write(self, path: str, data: bytes, *, force: bool = False, secret: bool = False) -> None:
+        """Write a whole file or nothing; `-` is stdout. Existing files are kept unless `force`."""
+        if path == "-":
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+            return
+        write_file(Path(path), data, force=force, secret=secret)
+
+
+def write_file(path: Path, data: bytes, *, force: bool = False, secret: bool = False) -> None:
+    """Write beside, flush to disk, then link into place, so that a name never holds half a file."""
+    from tpmhsm.errors import ExistsError
+
+    if path.exists() and not force:
+        raise ExistsError(f"{path} exists and is kept", hint="--force overwrites it")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        descriptor = os.open(
+            beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if secret else 0o644
+        )
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> str:
+    """A table for people: plain when piped, bold heads on a terminal."""
+    if not rows:
+        return empty
+    widths = [max(len(str(row[i])) for row in (columns, *rows)) for i in range(len(columns))]
+
+    def line(cells: Sequence[str]) -> str:
+        return "  ".join(str(c).ljust(w) for c, w in zip(cells, widths, strict=True)).rstrip()
+
+    head = click.style(line(columns), bold=True)
+    return "\n".join([head, *(line(row) for row in rows)])
+
+
+def facts(pairs: Sequence[tuple[str, object]]) -> str:
+    """Aligned `name  value` lines; empty values are left out."""
+    shown = [(name, str(value)) for name, value in pairs if value not in ("", None, [], ())]
+    width = max((len(name) for name, _ in shown), default=0)
+    lines = []
+    for name, value in shown:
+        first, *rest = value.split("\n")
+        lines.append(f"{click.style(name.ljust(width), bold=True)}  {first}")
+        lines += [f"{'':{width}}  {more}" for more in rest]
+    return "\n".join(lines)
+
+
+pass_app = click.make_pass_decorator(App)

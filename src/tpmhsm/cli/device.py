@@ -1,0 +1,106 @@
+"""`tpmhsm device`: the TPM of this home."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tpmhsm.cli.app import App, facts, pass_app
+from tpmhsm.errors import UsageError
+
+if TYPE_CHECKING:
+    from tpmhsm.tpm.probe import Probe
+
+
+@click.group(epilog="Example: tpmhsm device probe")
+def device() -> None:
+    """The TPM: show, probe, export its card, stop."""
+
+
+@device.command()
+@pass_app
+def show(app: App) -> None:
+    """Which chip this home uses."""
+    from tpmhsm.cli.top import host_json
+    from tpmhsm.keys.host import load_host
+
+    host = load_host(app.store)
+    found = {**host_json(host), "where": app.device.describe()}
+    app.emit(found, lambda: facts([(k.replace("_", " "), v) for k, v in found.items()]))
+
+
+def probe_json(probe: Probe) -> dict[str, Any]:
+    """What a chip can do."""
+    return asdict(probe)
+
+
+@device.command()
+@pass_app
+def probe(app: App) -> None:
+    """What this chip can and cannot do."""
+    from tpmhsm.tpm.probe import probe as ask
+
+    with app.progress("probing the chip"), app.device.transaction() as chip:
+        found = {"device": app.device.kind, **probe_json(ask(chip))}
+    app.emit(found, lambda: facts(_lines(found)))
+
+
+def _lines(found: dict[str, Any]) -> list[tuple[str, object]]:
+    lines: list[tuple[str, object]] = []
+    for name, value in found.items():
+        label = name.replace("_", " ")
+        if isinstance(value, dict):
+            lines += [(f"{label}: {k.replace('_', ' ')}", v) for k, v in value.items()]
+        elif isinstance(value, (list, tuple)):
+            lines.append((label, ", ".join(map(str, value)) or "none"))
+        elif isinstance(value, bool):
+            lines.append((label, "yes" if value else "no"))
+        else:
+            lines.append((label, value))
+    return lines
+
+
+@device.command()
+@click.option("-o", "--out", default="-", metavar="F", help="stdout by default.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@pass_app
+def export(app: App, out: str, force: bool) -> None:
+    """The device's card: hand it to approvers by another way than the host."""
+    from tpmhsm.keys.host import load_host
+    from tpmhsm.requests.drafts import device_card
+
+    card = device_card(load_host(app.store))
+    app.write(out, card.data, force=force)
+    if out != "-":
+        app.emit(
+            {"file": out, "digest": card.digest.hex()},
+            f"wrote {out}: approvers run tpmhsm trust add {out}",
+        )
+
+
+@device.command()
+@pass_app
+def stop(app: App) -> None:
+    """Stop the software TPM in order; the next command starts it again."""
+    from tpmhsm.tpm import software
+
+    if app.device.kind != "software TPM":
+        raise UsageError("only a software TPM is stopped; this home uses other hardware")
+    stopped = software.stop(software.directory_of(app.home))
+    app.emit({"stopped": stopped}, "stopped" if stopped else "it was not running")
+
+
+@device.command()
+@pass_app
+def unlock(app: App) -> None:
+    """End a lockout after failed authorizations, with the lockout hierarchy's empty password."""
+    from tpmhsm.tpm.probe import lockout
+    from tpmhsm.wire.commands import DictionaryAttackLockReset
+    from tpmhsm.wire.constants import RH
+
+    with app.device.transaction() as chip:
+        chip.send(DictionaryAttackLockReset(RH.LOCKOUT))
+        found = asdict(lockout(chip))
+    app.emit(found, "no lockout")

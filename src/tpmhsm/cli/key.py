@@ -1,0 +1,169 @@
+"""`tpmhsm key`: keys in the chip, by label."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tpmhsm.cli.app import App, facts, pass_app, table
+from tpmhsm.errors import UsageError
+
+if TYPE_CHECKING:
+    from tpmhsm.store.keys import KeyRow
+
+ALGORITHMS = ("p256", "p384", "rsa2048", "rsa3072", "rsa4096")
+
+
+@click.group(epilog="Example: tpmhsm key create root --policy 'quorum(officers)'")
+def key() -> None:
+    """Keys that live in the chip and never leave it."""
+
+
+def key_json(row: KeyRow) -> dict[str, Any]:
+    """One key's facts."""
+    return {
+        "label": row.label,
+        "alg": row.alg,
+        "hash": row.hash,
+        "use": row.use,
+        "policy": row.policy,
+        "name": row.name,
+        "spki_sha256": row.spki_sha256,
+        "created": row.created,
+    }
+
+
+@key.command()
+@click.argument("label")
+@click.option("--alg", type=click.Choice(ALGORITHMS), default="p256", show_default=True)
+@click.option("--hash", "hash_name", type=click.Choice(["sha256", "sha384"]), default="sha256",
+              show_default=True, help="Fixed with the key, for ever.")  # fmt: skip
+@click.option("--use", type=click.Choice(["sign", "decrypt"]), default="sign", show_default=True)
+@click.option("--policy", metavar="TEXT|FILE", help="What the chip demands; open by default.")
+@pass_app
+def create(
+    app: App, label: str, alg: str, hash_name: str, use: str, policy: str | None
+) -> None:
+    """Make a key in the chip.
+
+    \b
+    Example:
+      tpmhsm key create root --alg p384 --hash sha384 --policy 'quorum(officers)'
+    """
+    from tpmhsm.cli.policy import policy_text
+
+    if use != "sign":
+        raise UsageError("keys that decrypt: not in this version", code="not-in-this-version")
+    if policy is None:
+        app.note("note: the policy is `open`: anyone with this machine can sign with this key")
+    text = policy_text(app, policy) if policy is not None else "open"
+    with app.progress(f"the chip makes a key ({alg})"):
+        row = app.keyring.create(label, alg, policy=text, hash_name=hash_name)
+    app.emit(key_json(row), f"made {row.label}: {row.alg}, {row.policy}, in {app.device.describe()}")
+
+
+@key.command("list")
+@pass_app
+def list_(app: App) -> None:
+    """All keys."""
+    rows = app.keyring.list()
+    app.emit(
+        {"items": [key_json(row) for row in rows]},
+        lambda: table(
+            ("LABEL", "ALG", "HASH", "POLICY", "CREATED", "SPKI SHA-256"),
+            [(r.label, r.alg, r.hash, r.policy, r.created, r.spki_sha256[:16]) for r in rows],
+            empty="no keys; tpmhsm key create LABEL",
+        ),
+    )
+
+
+@key.command()
+@click.argument("label")
+@pass_app
+def show(app: App, label: str) -> None:
+    """One key, with its certificates."""
+    row = app.keyring.get(label)
+    certificates = app.keyring.certificates(row)
+    found = {
+        **key_json(row),
+        "public_pem": app.keyring.public_pem(row),
+        "certificates": [{"sha256": c.sha256, "subject": c.subject} for c in certificates],
+    }
+    app.emit(
+        found,
+        lambda: facts(
+            [
+                ("Key", row.label),
+                ("Algorithm", f"{row.alg}, {row.hash}"),
+                ("Policy", row.policy),
+                ("Name", row.name),
+                ("SPKI SHA-256", row.spki_sha256),
+                ("Created", row.created),
+                ("Certificates", "\n".join(f"{c.subject} {c.sha256[:16]}" for c in certificates)),
+            ]
+        ),
+    )
+
+
+@key.command()
+@click.argument("label")
+@click.argument("file", metavar="FILE")
+@click.option("-o", "--out", metavar="F", help="Where the signature goes; FILE.sig by default.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@click.option("--reason", default="", help="Shown to approvers as the host's claim.")
+@pass_app
+def sign(app: App, label: str, file: str, out: str | None, force: bool, reason: str) -> None:
+    """Sign a file: ECDSA (DER) or RSASSA-PKCS1-v1_5, over SHA-256 unless the key says otherwise.
+
+    \b
+    Example:
+      tpmhsm key sign web hello.txt --out hello.sig
+      openssl dgst -sha256 -verify web.pub -signature hello.sig hello.txt
+    """
+    data = app.read(file)
+    signature = app.desk.sign_file(label, data, name=file, reason=reason)
+    target = out or ("-" if file == "-" else f"{file}.sig")
+    app.write(target, signature, force=force)
+    if target != "-":
+        app.emit({"key": label, "file": file, "signature": target}, f"wrote {target}")
+
+
+@key.command()
+@click.argument("label")
+@click.argument("file", metavar="FILE")
+@click.option("--signature", required=True, metavar="S", help="The signature's file.")
+@pass_app
+def verify(app: App, label: str, file: str, signature: str) -> None:
+    """Check a file's signature by this key; in software."""
+    row = app.keyring.get(label)
+    app.keyring.verify(row, app.read(file), app.read(signature))
+    app.emit({"key": label, "file": file, "valid": True}, f"{file}: signed by {label}")
+
+
+@key.command()
+@click.argument("label")
+@click.option("-o", "--out", default="-", metavar="F", help="stdout by default.")
+@click.option("--der", is_flag=True, help="DER instead of PEM.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@pass_app
+def export(app: App, label: str, out: str, der: bool, force: bool) -> None:
+    """The public key (SubjectPublicKeyInfo)."""
+    row = app.keyring.get(label)
+    pem = app.keyring.public_pem(row)
+    if app.as_json and out == "-":
+        app.emit({"label": label, "public_pem": pem})
+        return
+    app.write(out, row.spki if der else pem.encode(), force=force)
+    if out != "-":
+        app.emit({"label": label, "file": out}, f"wrote {out}")
+
+
+@key.command()
+@click.argument("label")
+@click.option("--force", is_flag=True, help="Also a key that an authority or certificate uses.")
+@pass_app
+def delete(app: App, label: str, force: bool) -> None:
+    """Forget a key. Its wrapped private part is wiped; the record of it stays."""
+    row = app.keyring.delete(label, force=force)
+    app.emit(key_json(row), f"deleted {label}")

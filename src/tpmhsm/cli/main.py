@@ -1,0 +1,204 @@
+"""The entry point: global options, lazy nouns, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from tpmhsm.cli.app import App, default_home
+from tpmhsm.errors import (
+    DeviceError,
+    RefusedError,
+    StoreError,
+    TpmHsmError,
+    UsageError,
+    WaitingError,
+)
+
+EXIT_CODES: tuple[tuple[type[TpmHsmError], int], ...] = (
+    (UsageError, 2),
+    (WaitingError, 3),
+    (DeviceError, 4),
+    (StoreError, 5),
+    (RefusedError, 1),
+)
+
+# name → (module under tpmhsm.cli, attribute, the line in --help)
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "init": ("top", "init", "Set up this home: database, chip, keys of the chip's own"),
+    "status": ("status", "status", "Is all well, and what needs people"),
+    "show": ("show", "show", "Say what a file is: certificate, CSR, request, card, key …"),
+    "approve": ("approve", "approve", "Look at a request and sign it as an approver"),
+    "deny": ("approve", "deny", "Refuse a request, with a reason"),
+    "demo": ("demo", "demo", "The whole story in 20 seconds, on a software TPM"),
+    "version": ("top", "version", "The version"),
+    "device": ("device", "device", "The TPM: show, probe, export its card, stop"),
+    "approver": ("approver", "approver", "People who approve: create, add, list, show"),
+    "group": ("group", "group", "Groups of people: create, change, show, explain"),
+    "trust": ("trust", "trust", "On an approver's machine: cards from outside the host"),
+    "key": ("key", "key", "Keys in the chip: create, list, sign, export, delete"),
+    "policy": ("policy", "policy", "What a key demands: check, explain, digest"),
+    "csr": ("csr", "csr", "PKCS#10 requests: create, show, verify"),
+    "cert": ("cert", "cert", "Certificates: import, list, show, chain, verify, export"),
+    "ca": ("ca", "ca", "Authorities: create, install, sign, issue, list, show"),
+    "request": ("request", "request", "Approval requests: list, show, export, import, execute"),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called, not when they are listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All the names, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the noun's module."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command = getattr(import_module(f"tpmhsm.cli.{module}"), attribute)
+        assert isinstance(command, click.Command)  # noqa: S101 - the table above is ours
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in --help, from the table, without an import."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+
+
+EPILOG = """\b
+Example:
+  tpmhsm init
+  tpmhsm key create web
+  tpmhsm csr create web --subject CN=www.example.com --san dns:www.example.com
+"""
+
+
+@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--home", type=click.Path(path_type=Path), help="Where everything is kept.")
+@click.option("--tpm", default="auto", metavar="TPM", help="auto, software, device:…, swtpm:…")
+@click.option("--db", default="", metavar="URL", help="Database; SQLite in the home by default.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.option("-v", "--verbose", count=True, help="More; -vv shows tracebacks.")
+@click.option("-q", "--quiet", is_flag=True, help="Less.")
+@click.pass_context
+def cli(
+    ctx: click.Context,
+    home: Path | None,
+    tpm: str,
+    db: str,
+    as_json: bool,
+    verbose: int,
+    quiet: bool,
+) -> None:
+    """Make the TPM 2.0 chip of this machine an HSM and a certificate authority."""
+    ctx.obj = App(
+        home=(home or default_home()).absolute(),
+        tpm=tpm,
+        db=db,
+        as_json=as_json,
+        verbosity=-1 if quiet else verbose,
+    )
+    ctx.call_on_close(ctx.obj.close)
+
+
+_GLOBAL_FLAGS = ("--json",)
+_GLOBAL_VALUES = ("--home", "--tpm", "--db")
+
+
+def hoist(arguments: list[str]) -> list[str]:
+    """Let the global long options stand anywhere before `--`: they are moved to the front."""
+    front: list[str] = []
+    rest: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--":
+            return [*front, *rest, word, *words]
+        if word in _GLOBAL_FLAGS or word.startswith(tuple(f"{o}=" for o in _GLOBAL_VALUES)):
+            front.append(word)
+        elif word in _GLOBAL_VALUES:
+            front += [word, *[w for w in [next(words, None)] if w is not None]]
+        else:
+            rest.append(word)
+    return front + rest
+
+
+def exit_code(error: TpmHsmError) -> int:
+    """The exit code of the contract for an error."""
+    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
+
+
+def report(error: TpmHsmError, *, as_json: bool) -> None:
+    """Say what went wrong: JSON on stdout, or words on stderr with the next step."""
+    if as_json:
+        body: dict[str, Any] = {"code": error.code, "message": error.message, "hint": error.hint}
+        body.update({k: v for k, v in error.details.items() if k not in body})
+        click.echo(json.dumps({"error": body}, indent=2, ensure_ascii=False))
+        return
+    if isinstance(error, WaitingError):
+        click.echo(error.message, err=True)
+    else:
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {error.message}", err=True)
+    if error.hint:
+        click.echo(f"  {click.style('next:', bold=True)} {error.hint}", err=True)
+
+
+def _as_ours(error: BaseException) -> TpmHsmError:
+    """Translate what other libraries raise at the edge."""
+    if isinstance(error, TpmHsmError):
+        return error
+    if isinstance(error, click.ClickException):
+        hint = ""
+        if isinstance(error, click.UsageError) and error.ctx:
+            hint = f"{error.ctx.command_path} --help"
+        return UsageError(error.format_message(), hint=hint)
+    if isinstance(error, (click.Abort, KeyboardInterrupt, EOFError)):
+        return RefusedError("stopped; nothing was done", code="interrupted")
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        return UsageError(f"{error.strerror or error}{where}", code="os-error")
+    return TpmHsmError(
+        f"this is a fault of TPM HSM: {type(error).__name__}: {error}",
+        code="internal",
+        hint="run it again with -vv and report what it prints",
+    )
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and give its exit code; prints its errors."""
+    arguments = hoist(arguments)
+    try:
+        outcome = cli.main(arguments, prog_name="tpmhsm", standalone_mode=False)
+    except BrokenPipeError:
+        # the reader went away: nothing to say and nobody to say it to
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.exceptions.NoArgsIsHelpError as called_bare:
+        click.echo(called_bare.format_message(), err=True)
+        return 2
+    except (Exception, KeyboardInterrupt) as error:
+        if "-vv" in arguments and not isinstance(error, (TpmHsmError, click.ClickException)):
+            raise
+        ours = _as_ours(error)
+        report(ours, as_json="--json" in arguments)
+        return exit_code(ours)
+    return outcome if isinstance(outcome, int) else 0
+
+
+def main() -> NoReturn:
+    """The console script."""
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(code)

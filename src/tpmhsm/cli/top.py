@@ -1,0 +1,87 @@
+"""Commands without a noun: init, status, show, version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tpmhsm.cli.app import App, facts, pass_app
+
+if TYPE_CHECKING:
+    from tpmhsm.keys.host import HostDevice
+
+
+@click.command(epilog="Example: tpmhsm init && tpmhsm device export --out host.card")
+@pass_app
+def init(app: App) -> None:
+    """Set up this home: the database, the chip, and the chip's own keys. Safe to run again.
+
+    Without a TPM that this user may open, a software TPM is made in the home.
+    """
+    from tpmhsm.keys.host import find_host, measure, save_host
+    from tpmhsm.store import Store
+    from tpmhsm.tpm import software
+
+    with Store.open(app.db or app.home, create=True) as store:
+        host = find_host(store)
+        fresh = host is None
+        if host is None:
+            with app.progress("setting up the chip"):
+                if app.device.check is not None:  # the home's own software TPM
+                    software.manufacture(software.directory_of(app.home))
+                host = measure(app.device)
+            save_host(store, host)
+    found = {"home": str(app.home), "new": fresh, **host_json(host)}
+    app.emit(
+        found,
+        lambda: facts(
+            [
+                ("Home", f"{app.home}" if fresh else f"{app.home} (was set up before)"),
+                ("Device", app.device.describe()),
+                ("EK certificates", len(host.ek_certificates) or "none"),
+                ("Next", "tpmhsm key create LABEL, or tpmhsm device export --out host.card"),
+            ]
+        ),
+    )
+
+
+def host_json(host: HostDevice) -> dict[str, Any]:
+    """The chip's public facts."""
+    return {
+        "device": host.kind,
+        "software": host.kind == "software TPM",
+        "ak_name": host.ak_name.hex(),
+        "ek_sha256": host.ek_digest.hex(),
+        "ek_certificates": len(host.ek_certificates),
+        **host.facts,
+    }
+
+
+@click.command()
+@pass_app
+def version(app: App) -> None:
+    """The version."""
+    from tpmhsm import __version__
+
+    app.emit({"version": __version__}, f"tpmhsm {__version__}")
+
+
+@click.command(epilog="Example: tpmhsm status")
+@pass_app
+def status(app: App) -> None:
+    """Is all well, and what needs people first."""
+    from tpmhsm.cli.status import collect, screen
+
+    found = collect(app)
+    app.emit(found, lambda: screen(found))
+
+
+@click.command(epilog="Example: tpmhsm show web.pem")
+@click.argument("file", metavar="FILE")
+@pass_app
+def show(app: App, file: str) -> None:
+    """Say what a file is: certificate, CSR, CRL, request, approval, card or key."""
+    from tpmhsm.cli.show import show_bytes
+
+    show_bytes(app, app.read(file), file)

@@ -1,0 +1,231 @@
+"""Keys by label: the chip's objects and what the database keeps of them."""
+
+from __future__ import annotations
+
+import secrets
+from base64 import b64encode
+from typing import TYPE_CHECKING
+
+from tpmhsm.errors import ExistsError, RefusedError, UsageError, VerificationError
+from tpmhsm.keys.groups import Groups
+from tpmhsm.keys.host import load_host
+from tpmhsm.policy.documents import check_label
+from tpmhsm.policy.model import Open, Quorum, makeable
+from tpmhsm.policy.text import format_policy, parse_policy
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    from tpmhsm.keys.private import ChipEllipticCurveKey, ChipRsaKey
+    from tpmhsm.policy.plan import Approvals
+    from tpmhsm.store import Store
+    from tpmhsm.store.certificates import CertificateRow
+    from tpmhsm.store.keys import KeyRow
+    from tpmhsm.tpm.device import Device
+
+
+class Keyring:
+    """The keys of one home in one device."""
+
+    def __init__(self, store: Store, device: Device) -> None:
+        self._store = store
+        self._device = device
+        self._groups = Groups(store, device)
+
+    # ── life ─────────────────────────────────────────────────────────────────
+
+    def create(self, label: str, alg: str, *, policy: str, hash_name: str = "sha256") -> KeyRow:
+        """Make a key in the chip and keep it, with its creation ticket and a CertifyCreation.
+
+        Raises ExistsError for a taken label, UsageError for a policy this version cannot make,
+        DeviceError for an algorithm the chip has not.
+        """
+        from tpmhsm.store.keys import KeyRow
+        from tpmhsm.tpm import objects
+
+        check_label(label, "key label")
+        parsed = makeable(parse_policy(policy))
+        group = self._groups.active(parsed.group) if isinstance(parsed, Quorum) else None
+        digest = self._groups.policy_digest(parsed)
+        self._free(label)
+        host = load_host(self._store)
+        with self._device.transaction() as chip:
+            parent = objects.storage_parent(chip, host.parent_name)
+            made = objects.create_key(chip, parent, alg, digest or None, hash_name)
+            attestation = objects.attestation_key(chip, host.ak_name)
+            loaded = objects.load_key(chip, parent, made.public, made.private)
+            born = objects.certify_creation(
+                chip, attestation, loaded, made, secrets.token_bytes(32)
+            )
+        row = KeyRow(
+            label=label,
+            alg=alg,
+            hash=hash_name,
+            use="sign",
+            policy=format_policy(parsed),
+            public=made.public,
+            private=made.private,
+            name=made.name.hex(),
+            spki=_spki(objects.public_key_of(made.public)),
+            group_id=group.row.id if group else None,
+            creation_data=made.creation_data,
+            creation_hash=made.creation_hash,
+            creation_ticket=made.creation_ticket,
+            creation_attest=born.attest,
+            creation_signature=born.signature,
+        )
+        with self._store.transaction() as tx:
+            kept = tx.keys.add(row)
+            tx.audit.append("key-create", {"label": label, "name": row.name, "policy": row.policy})
+        return kept
+
+    def _free(self, label: str) -> None:
+        with self._store.reading() as tx:
+            if tx.keys.find(label):
+                raise ExistsError(
+                    f"a key named {label!r} exists already", hint="tpmhsm key list shows all keys"
+                )
+
+    def list(self) -> list[KeyRow]:
+        """All keys, by label."""
+        with self._store.reading() as tx:
+            return tx.keys.all()
+
+    def get(self, label: str) -> KeyRow:
+        """One key. Raises NotFoundError."""
+        with self._store.reading() as tx:
+            return tx.keys.get(label)
+
+    def certificates(self, row: KeyRow) -> list[CertificateRow]:
+        """The certificates of a key, by its public key."""
+        with self._store.reading() as tx:
+            return tx.certificates.all(spki_sha256=row.spki_sha256)
+
+    def delete(self, label: str, *, force: bool = False) -> KeyRow:
+        """Forget a key and wipe its wrapped private part. Raises UsageError while it is in use."""
+        with self._store.transaction() as tx:
+            row = tx.keys.get(label)
+            users = [a.name for a in tx.authorities.all() if a.key_label == label]
+            if users and not force:
+                raise UsageError(
+                    f"key {label!r} is that of the authority {users[0]!r}",
+                    code="in-use",
+                    hint="--force deletes it all the same; nothing brings it back",
+                )
+            waiting = [r.id for r in tx.requests.all("waiting") if r.key == label]
+            if waiting and not force:
+                raise UsageError(
+                    f"request {waiting[0]} waits to be signed by {label!r}",
+                    code="in-use",
+                    hint=f"tpmhsm request cancel {waiting[0]}",
+                )
+            gone = tx.keys.delete(label)
+            tx.audit.append("key-delete", {"label": label, "name": row.name})
+        return gone
+
+    # ── signing ──────────────────────────────────────────────────────────────
+
+    def people(self, row: KeyRow) -> Quorum | None:
+        """The quorum that must approve each signature, None for a key that signs by itself."""
+        policy = makeable(parse_policy(row.policy))
+        return None if isinstance(policy, Open) else policy
+
+    def sign_digest(
+        self, row: KeyRow, digest: bytes, approvals: Approvals | None = None
+    ) -> bytes:
+        """The chip's signature over a digest by the key's hash: DER ECDSA or PKCS#1 v1.5.
+
+        `approvals` for a key with a quorum; the chip, not this code, judges them. The signature is
+        verified before it is given back. Raises ChipRefusedError.
+        """
+        from tpmhsm.tpm import objects, policies
+
+        host = load_host(self._store)
+        with self._device.transaction() as chip:
+            parent = objects.storage_parent(chip, host.parent_name)
+            key = objects.load_key(chip, parent, row.public, row.private)
+            quorum = self.people(row)
+            if quorum is None:
+                signature = objects.sign_digest(chip, key, digest)
+            else:
+                state = self._groups.active(quorum.group)
+                signature = policies.sign_with_quorum(
+                    chip, key, digest, state.group, state.roster, approvals or {}
+                )
+        _check(row, digest, signature)
+        return signature
+
+    def private_key(self, label: str) -> ChipEllipticCurveKey | ChipRsaKey:
+        """The key as `cryptography` knows private keys. Raises RefusedError when it needs people."""
+        from tpmhsm.keys.private import ChipEllipticCurveKey, ChipRsaKey
+
+        row = self.get(label)
+        if quorum := self.people(row):
+            raise RefusedError(
+                f"key {label!r} signs only with approvals of {quorum.group!r}",
+                code="needs-people",
+                hint="tpmhsm ca sign, csr create and key sign make approval requests",
+            )
+
+        def sign(digest: bytes) -> bytes:
+            return self.sign_digest(row, digest)
+
+        public = self.public_key(row)
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        if isinstance(public, ec.EllipticCurvePublicKey):
+            return ChipEllipticCurveKey(public, row.hash, sign)
+        return ChipRsaKey(public, row.hash, sign)
+
+    # ── the public half ──────────────────────────────────────────────────────
+
+    def public_key(self, row: KeyRow) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:
+        """The public key as `cryptography` knows it."""
+        return _load_public(row.spki)
+
+    def public_pem(self, row: KeyRow) -> str:
+        """SubjectPublicKeyInfo as PEM."""
+        body = b64encode(row.spki).decode()
+        lines = [body[i : i + 64] for i in range(0, len(body), 64)]
+        return "\n".join(["-----BEGIN PUBLIC KEY-----", *lines, "-----END PUBLIC KEY-----", ""])
+
+    def verify(self, row: KeyRow, data: bytes, signature: bytes) -> None:
+        """Check a signature over `data`. Raises VerificationError."""
+        import hashlib
+
+        _check(row, hashlib.new(row.hash, data).digest(), signature)
+
+
+def _spki(key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _load_public(spki: bytes) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+    from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+    key = load_der_public_key(spki)
+    assert isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey)  # noqa: S101 - ours
+    return key
+
+
+def _check(row: KeyRow, digest: bytes, signature: bytes) -> None:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric import ec, padding
+    from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+
+    from tpmhsm.keys.private import hash_of
+
+    hashed = Prehashed(hash_of(row.hash))
+    key = _load_public(row.spki)
+    try:
+        if isinstance(key, ec.EllipticCurvePublicKey):
+            key.verify(signature, digest, ec.ECDSA(hashed))
+        else:
+            key.verify(signature, digest, padding.PKCS1v15(), hashed)
+    except (InvalidSignature, ValueError) as error:
+        raise VerificationError(f"the signature is not one by {row.label!r} over this") from error
+
+

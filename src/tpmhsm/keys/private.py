@@ -1,0 +1,159 @@
+"""Chip keys as `cryptography` private keys, for any code that takes one.
+
+The private half stays in the chip: whatever would need it outside is refused. The interface is
+that of `cryptography.hazmat.primitives.asymmetric` (`EllipticCurvePrivateKey`, `RSAPrivateKey`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import utils as asym_utils
+
+from tpmhsm.errors import RefusedError, UsageError
+
+SignDigest = Callable[[bytes], bytes]
+"""Takes a digest by the key's own hash; gives a DER ECDSA-Sig-Value or a PKCS#1 v1.5 signature."""
+
+_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
+    "sha256": hashes.SHA256,
+    "sha384": hashes.SHA384,
+}
+
+
+def hash_of(name: str) -> hashes.HashAlgorithm:
+    """The hash object for a key's hash name."""
+    return _HASHES[name]()
+
+
+def _digest(
+    data: bytes, wanted: asym_utils.Prehashed | hashes.HashAlgorithm, own: str
+) -> bytes:
+    name = wanted._algorithm.name if isinstance(wanted, asym_utils.Prehashed) else wanted.name
+    if name != own:
+        raise UsageError(
+            f"this key signs with {own}, not with {name}",
+            hint="the chip fixed the hash when it made the key; make another with --hash",
+        )
+    if isinstance(wanted, asym_utils.Prehashed):
+        return bytes(data)
+    state = hashes.Hash(hash_of(own))
+    state.update(data)
+    return state.finalize()
+
+
+def _stays(what: str) -> NoReturn:
+    raise RefusedError(f"{what}: the private key is in the chip and never leaves it")
+
+
+class ChipEllipticCurveKey(ec.EllipticCurvePrivateKey):
+    """An ECDSA key in a chip."""
+
+    def __init__(self, public: ec.EllipticCurvePublicKey, hash_name: str, sign: SignDigest) -> None:
+        self._public = public
+        self._hash = hash_name
+        self._sign = sign
+
+    def exchange(self, algorithm: ec.ECDH, peer_public_key: ec.EllipticCurvePublicKey) -> bytes:
+        """Refused: a signing key never decrypts or agrees."""
+        raise RefusedError("this key signs; it does not agree on secrets")
+
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        """The public half."""
+        return self._public
+
+    @property
+    def curve(self) -> ec.EllipticCurve:
+        """The curve."""
+        return self._public.curve
+
+    @property
+    def key_size(self) -> int:
+        """Bits."""
+        return self._public.key_size
+
+    def sign(
+        self, data: Any, signature_algorithm: ec.EllipticCurveSignatureAlgorithm
+    ) -> bytes:
+        """ECDSA over `data`; DER. Raises UsageError for another hash than the key's own."""
+        if not isinstance(signature_algorithm, ec.ECDSA):
+            raise UsageError("the chip signs with ECDSA only")
+        return self._sign(_digest(bytes(data), signature_algorithm.algorithm, self._hash))
+
+    def private_numbers(self) -> ec.EllipticCurvePrivateNumbers:
+        """Refused."""
+        _stays("private_numbers")
+
+    def private_bytes(
+        self,
+        encoding: serialization.Encoding,
+        format: serialization.PrivateFormat,  # noqa: A002 - the interface's name
+        encryption_algorithm: serialization.KeySerializationEncryption,
+    ) -> bytes:
+        """Refused."""
+        _stays("private_bytes")
+
+    def __copy__(self) -> ChipEllipticCurveKey:
+        return self
+
+    def __deepcopy__(self, memo: dict[Any, Any]) -> ChipEllipticCurveKey:
+        return self
+
+
+class ChipRsaKey(rsa.RSAPrivateKey):
+    """An RSA signing key in a chip: RSASSA-PKCS1-v1_5."""
+
+    def __init__(self, public: rsa.RSAPublicKey, hash_name: str, sign: SignDigest) -> None:
+        self._public = public
+        self._hash = hash_name
+        self._sign = sign
+
+    def decrypt(self, ciphertext: Any, padding: Any) -> bytes:
+        """Refused: a signing key never decrypts."""
+        raise RefusedError("this key signs; it does not decrypt")
+
+    def public_key(self) -> rsa.RSAPublicKey:
+        """The public half."""
+        return self._public
+
+    @property
+    def key_size(self) -> int:
+        """Bits."""
+        return self._public.key_size
+
+    def sign(
+        self,
+        data: Any,
+        padding: Any,
+        algorithm: asym_utils.Prehashed | hashes.HashAlgorithm | Any,
+    ) -> bytes:
+        """RSASSA-PKCS1-v1_5 over `data`. Raises UsageError for another padding or hash."""
+        _must_be_pkcs1(padding)
+        return self._sign(_digest(bytes(data), algorithm, self._hash))
+
+    def private_numbers(self) -> rsa.RSAPrivateNumbers:
+        """Refused."""
+        _stays("private_numbers")
+
+    def private_bytes(
+        self,
+        encoding: serialization.Encoding,
+        format: serialization.PrivateFormat,  # noqa: A002 - the interface's name
+        encryption_algorithm: serialization.KeySerializationEncryption,
+    ) -> bytes:
+        """Refused."""
+        _stays("private_bytes")
+
+    def __copy__(self) -> ChipRsaKey:
+        return self
+
+    def __deepcopy__(self, memo: dict[Any, Any]) -> ChipRsaKey:
+        return self
+
+
+def _must_be_pkcs1(scheme: object) -> None:
+    if not isinstance(scheme, padding.PKCS1v15):
+        raise UsageError("the chip's scheme for this key is RSASSA-PKCS1-v1_5")

@@ -1,0 +1,1 @@
+"""Approval requests: born, shown, collected, executed. They serve keys, groups and authorities."""

@@ -1,0 +1,179 @@
+"""How a request is born: everything an approver's tool will want to check, in one file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from tpmhsm.approval import moments
+from tpmhsm.approval.acts import rule_of
+from tpmhsm.approval.cards import Card, DeviceCard, create_device_card, parse_card
+from tpmhsm.approval.evidence import ChipState
+from tpmhsm.approval.request import SIGN_KINDS, Claims, KeyPart, Request
+from tpmhsm.errors import RefusedError, UsageError
+from tpmhsm.policy.people import Threshold, members_of, needed
+
+if TYPE_CHECKING:
+    from tpmhsm.keys.groups import Groups, GroupState
+    from tpmhsm.keys.host import HostDevice
+    from tpmhsm.keys.keyring import Keyring
+    from tpmhsm.policy.group import GroupDocument
+    from tpmhsm.store import Store, Transaction
+    from tpmhsm.store.keys import KeyRow
+
+LIFETIME = timedelta(days=30)
+"""How long a request waits for people."""
+
+
+def device_card(host: HostDevice, created: datetime | None = None) -> DeviceCard:
+    """The card of this home's chip."""
+    return create_device_card(
+        host.facts.get("label", "host"),
+        host.kind,
+        host.ek_certificates,
+        host.ek_public,
+        host.ak_public,
+        created=created,
+    )
+
+
+def threshold(cards: dict[str, Card], text: str, *, contribution: bool) -> Threshold:
+    """Read `2:alice,bob,carol`. Raises UsageError; names must be those of added approvers."""
+    count, colon, names = text.partition(":")
+    people = [name.strip() for name in names.split(",") if name.strip()]
+    if not colon or not count.strip().isdigit() or not people:
+        raise UsageError(
+            f"{text!r} is no rule", hint="M:NAME,NAME,… as in 2:alice,bob,carol", code="bad-rule"
+        )
+    unknown = [name for name in people if name not in cards]
+    if unknown:
+        raise UsageError(
+            f"no approver is called {', '.join(unknown)}",
+            hint=f"tpmhsm approver add {' '.join(f'{name}.card' for name in unknown)}",
+            code="not-found",
+        )
+    members = tuple(cards[name].member(contribution=contribution) for name in people)
+    return Threshold(int(count), members)
+
+
+class Drafts:
+    """Requests that are not kept yet."""
+
+    def __init__(self, store: Store, keyring: Keyring, groups: Groups) -> None:
+        self._store = store
+        self._keyring = keyring
+        self._groups = groups
+
+    def cards(self) -> dict[str, Card]:
+        """The added approvers' cards by name."""
+        with self._store.reading() as tx:
+            return {row.name: parse_card(row.card) for row in tx.approvers.all()}
+
+    def of_group(self, name: str, officers: str, custodians: str) -> tuple[Request, str]:
+        """The founding of a group, and its fingerprint."""
+        from tpmhsm.keys.host import load_host
+
+        cards = self.cards()
+        approve = threshold(cards, officers, contribution=False)
+        govern = threshold(cards, custodians, contribution=True)
+        founders = {m.name for m in (*approve.members, *govern.members)}
+        document, first, words = self._groups.plan_founding(
+            name, approve, govern, [cards[founder].contribution for founder in founders]
+        )
+        now = moments.now()
+        request = Request(
+            id=1,
+            kind="group",
+            created=now,
+            expires=now + LIFETIME,
+            group=document,
+            roster=None,
+            content=first.encoded,
+            device=device_card(load_host(self._store)),
+            cards=tuple(cards[founder] for founder in sorted(founders)),
+        )
+        return request, words
+
+    def of_roster(self, name: str, officers: str, claims: Claims) -> Request:
+        """A change of the officers."""
+        cards = self.cards()
+        state, roster = self._groups.plan_roster(
+            name, threshold(cards, officers, contribution=False)
+        )
+        return self._request("roster", state, roster.encoded, claims)
+
+    def of_signature(self, row: KeyRow, kind: str, content: bytes, claims: Claims) -> Request:
+        """A signature by a key with a quorum over these very bytes."""
+        quorum = self._keyring.people(row)
+        if quorum is None:
+            raise RefusedError(f"key {row.label!r} signs without people")
+        part = KeyPart(
+            row.label, row.public, row.policy, row.creation_attest, row.creation_signature
+        )
+        return self._request(kind, self._groups.active(quorum.group), content, claims, part)
+
+    def again(self, old: Request) -> Request:
+        """The same bytes for the roster that is in force now; nobody has approved it yet."""
+        state = self._groups.by_id(old.group.id.hex())
+        fresh = self._request(old.kind, state, old.content, old.claims, old.key)
+        return replace(fresh, id=old.id, expires=old.expires)
+
+    def _request(
+        self,
+        kind: str,
+        state: GroupState,
+        content: bytes,
+        claims: Claims,
+        key: KeyPart | None = None,
+    ) -> Request:
+        from tpmhsm.keys.host import load_host
+
+        now = moments.now()
+        draft = Request(
+            id=1,
+            kind=kind,
+            created=now,
+            expires=now + LIFETIME,
+            group=state.group,
+            roster=state.roster,
+            content=content,
+            device=device_card(load_host(self._store)),
+            key=key,
+            cards=self._members(state.group, state.roster.officers),
+            claims=claims,
+        )
+        held = self._groups.certify(state.group, draft.digest)
+        return replace(draft, state=ChipState(*held.counter, *held.roster))
+
+    def _members(
+        self, group: GroupDocument, officers: tuple[Threshold, ...]
+    ) -> tuple[Card, ...]:
+        cards = self.cards()
+        names = {m.name for m in (*members_of(group.custodians), *members_of(officers))}
+        return tuple(cards[name] for name in sorted(names) if name in cards)
+
+
+def register(tx: Transaction, draft: Request) -> int:
+    """Keep a draft; gives its id, which its file then carries."""
+    from tpmhsm.store.requests import RequestRow
+
+    row = tx.requests.add(
+        RequestRow(
+            kind=draft.kind,
+            needed=needed(rule_of(draft)),
+            digest=draft.digest.hex(),
+            key=draft.key.label if draft.key else None,
+            group_id=draft.group.id.hex(),
+            created=moments.stamp(draft.created),
+            expires=moments.stamp(draft.expires),
+        )
+    )
+    tx.requests.set_document(row.id, replace(draft, id=row.id).data)
+    tx.audit.append(
+        "request", {"id": row.id, "kind": draft.kind, "digest": row.digest, "key": row.key}
+    )
+    return row.id
+
+
+__all__ = ["LIFETIME", "SIGN_KINDS", "Drafts", "device_card", "register", "threshold"]

@@ -1,0 +1,84 @@
+"""An approver's memory in the database of the approver's home (`tpmhsm.approval.memory.Memory`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from tpmhsm.approval.cards import Card, DeviceCard, parse_card, parse_device_card
+from tpmhsm.approval.memory import Certified, Entries, PinnedGroup, PinnedKey
+
+if TYPE_CHECKING:
+    from tpmhsm.store import Transaction
+
+APPROVER, OWN, DEVICE = "approver", "own", "device"
+"""Kinds of trusted cards: from other people, made in this home, from devices."""
+
+
+class StoredMemory:
+    """The memory over one transaction."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+
+    def trusted_cards(self) -> Sequence[Card]:
+        """Cards from outside the CA host, own ones, and in the host's own home those it added."""
+        rows = self._tx.trusted.all(APPROVER)
+        added = [parse_card(row.card) for row in self._tx.approvers.all()]
+        return [*(parse_card(row.card) for row in rows), *self.own_cards(), *added]
+
+    def own_cards(self) -> Sequence[Card]:
+        """Cards that were made in this home."""
+        return [parse_card(row.card) for row in self._tx.trusted.all(OWN)]
+
+    def device_cards(self) -> Sequence[DeviceCard]:
+        """Devices' cards from outside the CA host."""
+        return [parse_device_card(row.card) for row in self._tx.trusted.all(DEVICE)]
+
+    def pinned_group(self, group_id: bytes) -> PinnedGroup | None:
+        """The pin of a group."""
+        row = self._tx.memory.pinned_group(group_id.hex())
+        if row is None:
+            return None
+        words = tuple(row.fingerprint.split())
+        return PinnedGroup(group_id, words, bytes.fromhex(row.ak_name), row.document)
+
+    def pinned_key(self, name: bytes) -> PinnedKey | None:
+        """The pin of a key."""
+        row = self._tx.memory.pinned_key(name.hex())
+        if row is None:
+            return None
+        return PinnedKey(name, row.label, bytes.fromhex(row.group_id), row.public)
+
+    def pinned_keys(self, group_id: bytes) -> Sequence[PinnedKey]:
+        """All pins of a group's keys."""
+        rows = self._tx.memory.pinned_keys(group_id.hex())
+        return [PinnedKey(bytes.fromhex(r.name), r.label, group_id, r.public) for r in rows]
+
+    def epochs(self, group_id: bytes) -> Mapping[int, bytes]:
+        """Rosters remembered, by epoch."""
+        return {
+            row.epoch: bytes.fromhex(row.roster_digest)
+            for row in self._tx.memory.epochs(group_id.hex())
+        }
+
+    def certified(self, spki_sha256: bytes) -> Sequence[Certified]:
+        """Under which subjects a key was approved before."""
+        rows = self._tx.memory.certified(spki_sha256.hex())
+        return [Certified(spki_sha256, row.subject, row.ca) for row in rows]
+
+    def keep(self, entries: Entries) -> None:
+        """Remember, after an approval was made."""
+        memory = self._tx.memory
+        if entries.group is not None:
+            g = entries.group
+            memory.pin_group(g.group_id.hex(), " ".join(g.fingerprint), g.ak_name.hex(), g.document)
+        if entries.key is not None:
+            k = entries.key
+            memory.pin_key(k.name.hex(), k.label, k.group_id.hex(), k.public)
+        for epoch in entries.epochs:
+            memory.remember_epoch(
+                epoch.group_id.hex(), epoch.epoch, epoch.roster_digest.hex()
+            )
+        for one in entries.certified:
+            memory.remember_certified(one.spki_sha256.hex(), one.subject, one.ca)

@@ -1,0 +1,125 @@
+"""The signer that authorities are handed: chip keys, by themselves or through people."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from typing import TYPE_CHECKING, Any
+
+from tpmhsm.errors import RefusedError, WaitingError
+from tpmhsm.requests.drafts import Drafts, register
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    from tpmhsm.approval.request import Claims, Request
+    from tpmhsm.keys.keyring import Keyring
+    from tpmhsm.store import Store, Transaction
+    from tpmhsm.store.keys import KeyRow
+    from tpmhsm.store.requests import RequestRow
+
+
+class DeskSigner:
+    """`tpmhsm.ca.signer.Signer` over the keyring and the desk."""
+
+    def __init__(self, store: Store, keyring: Keyring, drafts: Drafts) -> None:
+        self._store = store
+        self._keyring = keyring
+        self._drafts = drafts
+
+    def public_key(self, label: str) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:
+        """The public half. Raises NotFoundError."""
+        return self._keyring.public_key(self._keyring.get(label))
+
+    def hash_name(self, label: str) -> str:
+        """The hash the key signs with."""
+        return self._keyring.get(label).hash
+
+    def needs_people(self, label: str) -> bool:
+        """Whether each signature waits for approvals."""
+        return self._keyring.people(self._keyring.get(label)) is not None
+
+    def sign(self, label: str, data: bytes) -> bytes:
+        """Sign now. Raises RefusedError for a key that needs people."""
+        row = self._keyring.get(label)
+        return self._keyring.sign_digest(row, hashlib.new(row.hash, data).digest())
+
+    def draft(self, label: str, kind: str, data: bytes, claims: Claims) -> Request:
+        """An approval request that is not kept yet."""
+        return self._drafts.of_signature(self._keyring.get(label), kind, data, claims)
+
+    def register(self, tx: Transaction, draft: Request) -> int:
+        """Keep it; gives its id."""
+        return register(tx, draft)
+
+    def waiting(self, request: int) -> WaitingError:
+        """What to tell people about a waiting request."""
+        with self._store.reading() as tx:
+            row = tx.requests.get(request)
+            count = len(tx.requests.approvals(request))
+            group = tx.groups.get_by_id(row.group_id or "")
+        who = "custodians" if row.kind in ("group", "roster") else "officers"
+        missing = row.needed - count
+        words = f" (fingerprint: {group.fingerprint})" if row.kind == "group" else ""
+        return WaitingError(
+            f"waiting for {missing} of the {who} of {group.name}: request {request}{words}",
+            request=request,
+            hint=f"tpmhsm request export {request} writes the file for the approvers' machines; "
+            f"tpmhsm approve {request} --as NAME -i KEY approves here",
+            details={
+                "needed": row.needed,
+                "approvals": count,
+                "digest": row.digest,
+                "group": group.name,
+                "fingerprint": group.fingerprint,
+            },
+        )
+
+    def complete(
+        self, tx: Transaction, row: RequestRow, key: KeyRow, content: bytes, signature: bytes
+    ) -> dict[str, Any]:
+        """What becomes of a signature that people approved: certificate, CSR, or plain."""
+        if row.kind == "certificate":
+            from tpmhsm.ca.authority import complete_certificate
+
+            return complete_certificate(tx, row.id, content, signature)
+        result = {"signature": b64encode(signature).decode()}
+        if row.kind == "csr":
+            der = resume_csr(self._keyring.public_key(key), key.hash, content).complete(signature)
+            result["pem"] = csr_pem(der)
+        return result
+
+
+def resume_csr(
+    public: ec.EllipticCurvePublicKey | rsa.RSAPublicKey, hash_name: str, content: bytes
+) -> Any:
+    """The unsigned CSR again, from its CertificationRequestInfo."""
+    from dataclasses import replace
+
+    from tpmhsm.pki.csr import CsrContent, prepare_csr
+    from tpmhsm.pki.names import parse_dn
+
+    # a CertificationRequestInfo does not name the signature algorithm; the key decides it
+    model = prepare_csr(public, CsrContent(parse_dn("CN=model")), hash_name)
+    return replace(model, tbs=content)
+
+
+def csr_pem(der: bytes) -> str:
+    """A CSR as PEM text."""
+    from tpmhsm.pki.load import to_pem
+
+    return to_pem(der, "CERTIFICATE REQUEST").decode()
+
+
+def refuse_structures(data: bytes) -> None:
+    """Refuse to sign as a file what, signed, would be a certificate, CRL, OCSP response or CSR."""
+    from tpmhsm.pki.tbs import tbs_kind
+
+    kind = tbs_kind(data)
+    if kind:
+        raise RefusedError(
+            f"these bytes are the to-be-signed part of a {kind}; signed as a file they would "
+            f"become one",
+            code="to-be-signed",
+            hint="tpmhsm ca sign issues certificates, csr create makes CSRs",
+        )
