@@ -1,7 +1,8 @@
 """The attribute types of distinguished names: names, encodings and upper bounds.
 
 RFC 5280 section 4.1.2.4 and appendix A.1, X.520, RFC 4519; the EV attributes of the CA/Browser
-Forum. The first name of a row is the one printed; all are understood, in any case.
+Forum; those of the TCG EK Credential Profile. The first name of a row is the one printed; all are
+understood, in any case.
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ TYPES = (
     AttributeType(
         "1.3.6.1.4.1.311.60.2.1.2", ("jurisdictionST", "jurisdictionStateOrProvince"), limit=128
     ),
+    AttributeType("2.23.133.2.1", ("tpmManufacturer",)),
+    AttributeType("2.23.133.2.2", ("tpmModel",)),
+    AttributeType("2.23.133.2.3", ("tpmVersion",)),
     AttributeType(
         "1.3.6.1.4.1.311.60.2.1.3", ("jurisdictionC", "jurisdictionCountry"), "printable", 2
     ),

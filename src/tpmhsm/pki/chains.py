@@ -7,96 +7,86 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 
-from tpmhsm.errors import NotFoundError, ParseError
-from tpmhsm.pki.describe import certificate_der, describe_certificate, split_signed
-from tpmhsm.pki.keys import load_spki
+from tpmhsm.errors import NotFoundError
+from tpmhsm.pki.describe import certificate_der, describe_certificate
+from tpmhsm.pki.signatures import is_signed_by, split_signed
 from tpmhsm.pki.tbs import TbsCertificate, read_tbs_certificate
 
+AnyCertificate = x509.Certificate | bytes
+"""A certificate as an object, or as DER (also one that `cryptography` cannot load)."""
 
-def fields_of(certificate: x509.Certificate) -> TbsCertificate:
-    """The undecoded fields of a loaded certificate."""
-    return read_tbs_certificate(certificate.tbs_certificate_bytes)
-
-
-def is_signed_by_spki(raw: bytes, spki: bytes) -> bool:
-    """Whether the certificate (DER) carries a signature by the key (DER SubjectPublicKeyInfo)."""
-    try:
-        split_signed(raw)
-        certificate = x509.load_der_x509_certificate(raw)
-        _verify(certificate, load_spki(spki))
-    except (ParseError, InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
-        return False
-    return True
+C = TypeVar("C", bound=AnyCertificate)
 
 
-def _verify(certificate: x509.Certificate, key: Any) -> None:
-    algorithm: Any = certificate.signature_hash_algorithm
-    parameters: Any = certificate.signature_algorithm_parameters
-    data, signature = certificate.tbs_certificate_bytes, certificate.signature
-    match type(parameters).__name__:
-        case "ECDSA":
-            key.verify(signature, data, parameters)
-        case "PKCS1v15" | "PSS" if isinstance(algorithm, hashes.HashAlgorithm):
-            key.verify(signature, data, parameters, algorithm)
-        case _:
-            key.verify(signature, data)
+def fields_of(certificate: AnyCertificate) -> TbsCertificate:
+    """The undecoded fields of a certificate."""
+    return read_tbs_certificate(split_signed(certificate_der(certificate))[0])
 
 
-def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+def is_issued_by(certificate: AnyCertificate, issuer: AnyCertificate) -> bool:
     """Names match and the issuer's key made the signature."""
     child, parent = fields_of(certificate), fields_of(issuer)
     if child.issuer != parent.subject:
         return False
-    return is_signed_by_spki(certificate_der(certificate), parent.spki)
+    return is_signed_by(certificate_der(certificate), parent.spki)
 
 
-def find_issuer(
-    certificate: x509.Certificate, pool: Iterable[x509.Certificate]
-) -> x509.Certificate | None:
+def _by_subject(pool: Iterable[C]) -> dict[bytes, list[C]]:
+    index: dict[bytes, list[C]] = {}
+    for candidate in pool:
+        index.setdefault(fields_of(candidate).subject, []).append(candidate)
+    return index
+
+
+def find_issuer(certificate: C, pool: Iterable[C]) -> C | None:
     """The issuer in the pool; of several (renewed CAs) the one valid longest. None when absent.
 
     A self-signed certificate has no issuer.
     """
-    if is_issued_by(certificate, certificate):
+    return _find(certificate, _by_subject(pool))
+
+
+def _find(certificate: C, index: dict[bytes, list[C]]) -> C | None:
+    fields = fields_of(certificate)
+    if fields.issuer == fields.subject and is_issued_by(certificate, certificate):
         return None
-    found = [candidate for candidate in pool if is_issued_by(certificate, candidate)]
+    named = index.get(fields.issuer, [])
+    found = [c for c in named if c != certificate and is_issued_by(certificate, c)]
     return max(found, key=lambda item: fields_of(item).not_after, default=None)
 
 
-def build_chain(
-    certificate: x509.Certificate, pool: Iterable[x509.Certificate]
-) -> list[x509.Certificate]:
+def build_chain(certificate: C, pool: Iterable[C]) -> list[C]:
     """From the certificate upwards as far as the pool reaches, itself first, the root last."""
-    pool = list(pool)
+    index = _by_subject(pool)
     chain = [certificate]
-    while (issuer := find_issuer(chain[-1], pool)) is not None and issuer not in chain:
+    while (issuer := _find(chain[-1], index)) is not None and issuer not in chain:
         chain.append(issuer)
     return chain
 
 
-def export_bundle(chain: Sequence[x509.Certificate], form: str) -> list[x509.Certificate]:
-    """`leaf`: the first; `chain`: the CAs between it and the root; `fullchain`: both, root left out.
+def export_bundle(chain: Sequence[C], form: str) -> list[C]:
+    """`leaf`: the first; `chain`: the CAs between it and the root; `fullchain`: both, no root.
 
     A chain that is a root alone gives the root. NotFoundError for another form.
     """
     if not chain:
         raise NotFoundError("there is no certificate to export")
-    middle = [item for item in chain[1:] if not is_issued_by(item, item)]
-    forms = {"leaf": [chain[0]], "chain": middle, "fullchain": [chain[0], *middle]}
+    middle: list[C] = [item for item in chain[1:] if not is_issued_by(item, item)]
+    forms: dict[str, list[C]] = {
+        "leaf": [chain[0]],
+        "chain": middle,
+        "fullchain": [chain[0], *middle],
+    }
     if form not in forms:
         raise NotFoundError(f"no such form {form!r}", hint=f"choose one of {', '.join(forms)}")
     return forms[form]
 
 
-def chain_tree(
-    certificates: Iterable[x509.Certificate], now: datetime | None = None
-) -> list[dict[str, Any]]:
+def chain_tree(certificates: Iterable[C], now: datetime | None = None) -> list[dict[str, Any]]:
     """Roots (and certificates whose issuer is not here) with what each issued, nested.
 
     A node has `subject`, `serial`, `sha256`, `not_after`, `days_left`, `ca`, `self_signed`,
@@ -104,7 +94,8 @@ def chain_tree(
     """
     now = now or datetime.now(UTC)
     pool = list(dict.fromkeys(certificates))
-    issuers = {item: find_issuer(item, [c for c in pool if c != item]) for item in pool}
+    index = _by_subject(pool)
+    issuers = {item: _find(item, index) for item in pool}
     nodes = {item: _node(item, now) for item in pool}
     roots = []
     for item, issuer in issuers.items():
@@ -116,9 +107,7 @@ def chain_tree(
     return roots
 
 
-def _is_cycle(
-    start: x509.Certificate, issuers: dict[x509.Certificate, x509.Certificate | None]
-) -> bool:
+def _is_cycle(start: AnyCertificate, issuers: dict[AnyCertificate, AnyCertificate | None]) -> bool:
     """Two CAs may have certified each other: such a pair must still appear in the tree."""
     seen, current = {start}, issuers[start]
     while current is not None and current not in seen:
@@ -127,7 +116,7 @@ def _is_cycle(
     return current is start
 
 
-def _node(certificate: x509.Certificate, now: datetime) -> dict[str, Any]:
+def _node(certificate: AnyCertificate, now: datetime) -> dict[str, Any]:
     facts = describe_certificate(certificate, now)
     wanted = "subject issuer serial sha256 not_before not_after days_left ca self_signed sans"
     return {name: facts[name] for name in wanted.split()} | {"complete": True, "issued": []}

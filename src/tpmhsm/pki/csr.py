@@ -29,7 +29,8 @@ _LABELS = ("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
 
 @dataclass(frozen=True)
 class CsrContent:
-    """What a CSR asks for. `key_usage` in the names of RFC 5280, `extended_key_usage` by name or OID.
+    """What a CSR asks for. `key_usage` in the names of RFC 5280, `extended_key_usage` likewise
+    or dotted OIDs.
 
     `ca` adds basicConstraints (for `ca create --external`), with `path_length` if given.
     """

@@ -60,10 +60,12 @@ class _Recorder:
         self._asked: tuple[bytes, str] | None = None
 
     def public_key(self) -> Any:
+        """The key whose private half signs later."""
         return self._public_key
 
     @property
     def key_size(self) -> int:
+        """Bits."""
         return int(self._public_key.key_size)
 
     def _record(self, data: bytes, algorithm: hashes.HashAlgorithm | Prehashed) -> bytes:
@@ -89,18 +91,23 @@ class DeferredEcKey(_Recorder, ec.EllipticCurvePrivateKey):
 
     @property
     def curve(self) -> ec.EllipticCurve:
+        """The curve of the key."""
         return self._public_key.curve  # type: ignore[no-any-return]
 
     def sign(self, data: Any, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
+        """Records; answers with a placeholder."""
         return self._record(data, signature_algorithm.algorithm)
 
     def exchange(self, *_: Any) -> bytes:
+        """Refused."""
         self._refuse()
 
     def private_numbers(self) -> ec.EllipticCurvePrivateNumbers:
+        """Refused: nobody has them."""
         self._refuse()
 
     def private_bytes(self, *_: Any) -> bytes:
+        """Refused: nobody has them."""
         self._refuse()
 
     def __copy__(self) -> DeferredEcKey:
@@ -114,17 +121,21 @@ class DeferredRsaKey(_Recorder, rsa.RSAPrivateKey):
     """Looks like an RSA private key; records. Only RSASSA-PKCS1-v1_5."""
 
     def sign(self, data: Any, padding_: Any, algorithm: Any) -> bytes:
+        """Records; answers with a placeholder."""
         if not isinstance(padding_, padding.PKCS1v15):
             raise UsageError("a deferred RSA signer signs with RSASSA-PKCS1-v1_5 only")
         return self._record(data, algorithm)
 
     def decrypt(self, *_: Any) -> bytes:
+        """Refused."""
         self._refuse()
 
     def private_numbers(self) -> rsa.RSAPrivateNumbers:
+        """Refused: nobody has them."""
         self._refuse()
 
     def private_bytes(self, *_: Any) -> bytes:
+        """Refused: nobody has them."""
         self._refuse()
 
     def __copy__(self) -> DeferredRsaKey:
@@ -135,7 +146,7 @@ class DeferredRsaKey(_Recorder, rsa.RSAPrivateKey):
 
 
 def deferred(public_key: PublicKeyTypes) -> DeferredEcKey | DeferredRsaKey:
-    """A signer that records for this public key. UsageError for keys that chips do not sign with."""
+    """A signer that records for this public key. UsageError for neither ECDSA nor RSA."""
     match public_key:
         case ec.EllipticCurvePublicKey():
             return DeferredEcKey(public_key)

@@ -13,8 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tpmhsm.errors import ParseError, VerificationError
-from tpmhsm.pki import der
-from tpmhsm.pki.keys import load_spki
+from tpmhsm.pki.signatures import is_signed_by, split_signed
 from tpmhsm.pki.tbs import read_tbs_certificate, request_info_facts, signature_name, tbs_facts
 
 
@@ -23,14 +22,6 @@ def certificate_der(certificate: x509.Certificate | bytes) -> bytes:
     if isinstance(certificate, bytes):
         return certificate
     return certificate.public_bytes(Encoding.DER)
-
-
-def split_signed(raw: bytes, what: str = "a certificate") -> tuple[bytes, bytes, bytes]:
-    """(to-be-signed, AlgorithmIdentifier, signature) of a signed DER structure."""
-    parts = der.children(der.read_whole(raw).content)
-    if [part.tag for part in parts] != [der.SEQUENCE, der.SEQUENCE, der.BIT_STRING]:
-        raise ParseError(f"this is not {what}: its three parts are of other types")
-    return parts[0].raw, parts[1].raw, parts[2].content[1:]
 
 
 def describe_certificate(
@@ -47,23 +38,13 @@ def describe_certificate(
     facts["days_left"] = days_left(fields.not_after, now)
     facts["expired"] = now > fields.not_after
     facts["not_yet_valid"] = now < fields.not_before
-    facts["self_signed"] = fields.subject == fields.issuer and _signed_by_itself(raw, fields.spki)
+    facts["self_signed"] = fields.subject == fields.issuer and is_signed_by(raw, fields.spki)
     return facts
 
 
 def days_left(not_after: datetime, now: datetime) -> int:
     """Whole days until `not_after`; negative once it is past."""
     return int((not_after - now).total_seconds() // 86400)
-
-
-def _signed_by_itself(raw: bytes, spki: bytes) -> bool:
-    from tpmhsm.pki.chains import is_signed_by_spki
-
-    try:
-        load_spki(spki)
-    except ParseError:
-        return False
-    return is_signed_by_spki(raw, spki)
 
 
 def describe_csr(csr: x509.CertificateSigningRequest | bytes) -> dict[str, Any]:

@@ -125,6 +125,28 @@ def load_certificates(data: bytes, what: str = "the file") -> list[x509.Certific
     return [_certificate(block, what, len(blocks)) for block in blocks]
 
 
+def certificate_ders(data: bytes, what: str = "the file") -> list[bytes]:
+    """DER of all certificates of a file, also of those that `cryptography` cannot load.
+
+    For showing, storing and verifying; ParseError when there is none or one is no DER.
+    """
+    blocks = find_der(data, _CERTIFICATE_LABELS, "a certificate", what)
+    return [_sound_der(block, what) for block in blocks]
+
+
+def _sound_der(block: PemBlock, what: str) -> bytes:
+    from tpmhsm.pki.signatures import split_signed
+    from tpmhsm.pki.tbs import read_tbs_certificate
+
+    raw = der.read(block.der)[0].raw if block.label == "TRUSTED CERTIFICATE" else block.der
+    try:
+        read_tbs_certificate(split_signed(raw)[0])
+    except ParseError as error:
+        reason = what_is(raw) or error.message
+        raise ParseError(f"{what}, at byte {block.offset}, has no certificate: {reason}") from error
+    return raw
+
+
 def load_certificate(data: bytes, what: str = "the file") -> x509.Certificate:
     """The first certificate of a file."""
     return load_certificates(data, what)[0]

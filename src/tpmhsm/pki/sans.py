@@ -88,7 +88,7 @@ def _uri(value: str) -> x509.GeneralName:
     return x509.UniformResourceIdentifier(value)
 
 
-def _uri_fault(value: str) -> str:  # noqa: PLR0911 (one line a rule)
+def _uri_fault(value: str) -> str:
     if not value.isascii() or any(c <= " " or c in '<>"{}|\\^`\x7f' for c in value):
         return "it has characters that must be percent-encoded"
     try:

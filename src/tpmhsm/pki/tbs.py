@@ -193,9 +193,11 @@ def valid_days(not_before: datetime, not_after: datetime) -> int:
 
 def signature_name(algorithm: bytes) -> str:
     """The name of a DER AlgorithmIdentifier of a signature, else its OID."""
+    from tpmhsm.pki.signatures import algorithm_oid
+
     try:
-        oid = der.decode_oid(der.children(der.read_whole(algorithm).content)[0].content)
-    except (ParseError, IndexError):
+        oid = algorithm_oid(algorithm)
+    except ParseError:
         return "unknown"
     return SIGNATURE_NAMES.get(oid, oid)
 

@@ -1,0 +1,147 @@
+"""Who is to be certified: the key, the names asked for, and what of them a profile grants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.x509.oid import NameOID
+
+from tpmhsm.errors import UsageError
+from tpmhsm.pki.csr import verify_csr
+from tpmhsm.pki.facts import decode_extensions, extension_facts
+from tpmhsm.pki.hosts import normalize_host, parse_ip
+from tpmhsm.pki.keys import check_public_key
+from tpmhsm.pki.names import format_dn, read_name
+from tpmhsm.pki.profiles import Profile
+from tpmhsm.pki.sans import format_san, parse_san, unique
+from tpmhsm.pki.tbs import read_request_info
+
+
+@dataclass(frozen=True)
+class Applicant:
+    """A public key and the names asked for it. `asked` are the facts of its CSR, for notes."""
+
+    public_key: PublicKeyTypes
+    subject: x509.Name
+    sans: tuple[x509.GeneralName, ...] = ()
+    asked: dict[str, Any] = field(default_factory=dict)
+
+
+def applicant_from_csr(csr: x509.CertificateSigningRequest) -> Applicant:
+    """The applicant that a CSR speaks for. Raises as `verify_csr` does."""
+    key = verify_csr(csr)
+    info = read_request_info(csr.tbs_certrequest_bytes)
+    decoded, problems = decode_extensions(info.extensions)
+    if problems:
+        raise UsageError(f"the CSR's extensions are broken: {'; '.join(problems)}")
+    sans: tuple[x509.GeneralName, ...] = ()
+    for extension in decoded:
+        if isinstance(extension.value, x509.SubjectAlternativeName):
+            sans = unique(extension.value)
+    return Applicant(key, read_name(info.subject), sans, extension_facts(info.extensions))
+
+
+@dataclass(frozen=True)
+class GrantedNames:
+    """The subject and alternative names that a profile grants; `notes` say what it did not."""
+
+    subject: x509.Name
+    sans: tuple[x509.GeneralName, ...]
+    notes: tuple[str, ...] = ()
+
+
+def grant_names(profile: Profile, applicant: Applicant, lint: str) -> GrantedNames:
+    """What of the names asked for goes into the certificate. UsageError says what cannot."""
+    check_public_key(applicant.public_key)
+    sans, notes = _grant_sans(profile, applicant)
+    subject = applicant.subject
+    if profile.tls:
+        subject, sans, more = _tls_subject(subject, sans, lint)
+        notes += more
+    if profile.ca and not subject.rdns:
+        raise UsageError("a CA certificate needs a subject", hint="give --subject CN=…,O=…")
+    if profile.needs_san and not sans:
+        raise UsageError(
+            f"the profile {profile.name} needs a host name or address",
+            hint="name the hosts: --host www.example.com, or --san dns:… in the CSR",
+        )
+    if not subject.rdns and not sans:
+        raise UsageError("a certificate needs a subject or an alternative name")
+    return GrantedNames(subject, sans, (*notes, *_wishes(profile, applicant.asked)))
+
+
+def _kind(name: x509.GeneralName) -> str:
+    return format_san(name).partition(":")[0]
+
+
+def _grant_sans(
+    profile: Profile, applicant: Applicant
+) -> tuple[tuple[x509.GeneralName, ...], tuple[str, ...]]:
+    kept, notes = [], []
+    for name in applicant.sans:
+        if _kind(name) not in profile.san_types:
+            notes.append(f"{format_san(name)} is left out: {profile.name} has no such names")
+            continue
+        kept.append(parse_san(format_san(name)))  # a CSR's names keep the same rules as typed ones
+    if notes and not kept and not profile.ca:
+        raise UsageError(f"the profile {profile.name} grants none of the names: {'; '.join(notes)}")
+    return unique(kept), tuple(notes)
+
+
+def _tls_subject(
+    subject: x509.Name, sans: tuple[x509.GeneralName, ...], lint: str
+) -> tuple[x509.Name, tuple[x509.GeneralName, ...], tuple[str, ...]]:
+    """CN only where it is one of the alternative names (Baseline Requirements 7.1.4.3)."""
+    notes: list[str] = []
+    hosts = {format_san(name).partition(":")[2]: name for name in sans}
+    rdns: list[x509.RelativeDistinguishedName] = []
+    for rdn in subject.rdns:
+        kept = []
+        for item in rdn:
+            if item.oid == NameOID.COMMON_NAME:
+                text = str(item.value)
+                if not hosts and (name := _host_in_cn(text)) is not None:
+                    sans, hosts = (name,), {format_san(name).partition(":")[2]: name}
+                    notes.append(f"CN={text} becomes the alternative name {format_san(name)}")
+                if text.lower() in hosts:
+                    kept.append(x509.NameAttribute(item.oid, text.lower()))
+                else:
+                    notes.append(f"CN={text} is left out: it is none of the alternative names")
+            elif lint == "tls-br" and item.oid != NameOID.COUNTRY_NAME:
+                label = format_dn(x509.Name([item]))
+                notes.append(
+                    f"{label} is left out: a domain-validated certificate vouches for it not"
+                )
+            else:
+                kept.append(item)
+        if kept:
+            rdns.append(x509.RelativeDistinguishedName(kept))
+    return x509.Name(rdns), sans, tuple(notes)
+
+
+def _host_in_cn(text: str) -> x509.GeneralName | None:
+    if (address := parse_ip(text)) is not None:
+        return x509.IPAddress(address)
+    try:
+        return x509.DNSName(normalize_host(text)) if "." in text else None
+    except UsageError:
+        return None
+
+
+def _wishes(profile: Profile, asked: dict[str, Any]) -> Iterable[str]:
+    """What a CSR asked for beyond names, and the profile decides otherwise."""
+    if asked.get("ca") and not profile.ca:
+        yield "the CSR asks for CA:TRUE, which this profile does not give"
+    granted = set(profile.extended_key_usage)
+    for usage in asked.get("extended_key_usage", ()):
+        if usage not in granted and not profile.ca:
+            yield f"the CSR asks for {usage}, which this profile does not give"
+    for extension in asked.get("extensions", ()):
+        known = ("subjectAltName", "keyUsage", "extKeyUsage", "basicConstraints")
+        if extension["name"] not in (*known, "subjectKeyIdentifier"):
+            label = extension["name"] or extension["oid"]
+            yield f"the CSR asks for the extension {label}, which this profile does not give"

@@ -1,0 +1,166 @@
+"""The extensions of a certificate, from its profile, issuer and options (RFC 5280 section 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import quote, urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import AuthorityInformationAccessOID
+
+from tpmhsm.errors import UsageError
+from tpmhsm.pki.applicant import GrantedNames
+from tpmhsm.pki.constraints import build_constraints
+from tpmhsm.pki.csr import extended_key_usage, key_usage
+from tpmhsm.pki.options import IssueOptions
+from tpmhsm.pki.profiles import DOMAIN_VALIDATED, Profile
+
+Extension = tuple[x509.ExtensionType, bool]
+
+
+def extensions_for(
+    profile: Profile,
+    names: GrantedNames,
+    public_key: object,
+    issuer: x509.Certificate | None,
+    options: IssueOptions,
+) -> Iterator[Extension]:
+    """(extension, critical) in the order they are written."""
+    yield from _constraints(profile, issuer, options)
+    yield key_usage(_key_usages(profile, public_key)), True
+    if usages := _extended_usages(profile, options):
+        yield extended_key_usage(usages), False
+    if names.sans:
+        yield x509.SubjectAlternativeName(names.sans), not names.subject.rdns
+    yield from _identifiers(profile, public_key, issuer, options)
+    if policies := _policies(profile, options):
+        yield x509.CertificatePolicies(policies), False
+    if not profile.self_signed:
+        yield from _locations(options)
+
+
+def _constraints(
+    profile: Profile, issuer: x509.Certificate | None, options: IssueOptions
+) -> Iterator[Extension]:
+    length = path_length(profile, issuer, options) if profile.ca else None
+    yield x509.BasicConstraints(ca=profile.ca, path_length=length), True
+    constraints = build_constraints(options.permitted, options.excluded)
+    if constraints is not None:
+        if not profile.ca or profile.self_signed:
+            raise UsageError(f"name constraints belong into intermediates, not into {profile.name}")
+        yield constraints, True
+
+
+def path_length(
+    profile: Profile, issuer: x509.Certificate | None, options: IssueOptions
+) -> int | None:
+    """The path length granted. UsageError when the issuer's own leaves no room for it."""
+    wanted = profile.path_length if options.path_length is None else options.path_length
+    if wanted is not None and wanted < 0:
+        raise UsageError("a path length is 0 or more")
+    limit = _issuer_limit(issuer)
+    if limit is None:
+        return wanted
+    if limit == 0:
+        raise UsageError(
+            "the issuer has path length 0: it certifies no CAs below it", code="path-length"
+        )
+    if wanted is None or wanted < limit:
+        return limit - 1 if wanted is None else wanted
+    raise UsageError(
+        f"path length {wanted} does not fit below an issuer with path length {limit}",
+        hint=f"ask for {limit - 1} at most",
+        code="path-length",
+    )
+
+
+def _issuer_limit(issuer: x509.Certificate | None) -> int | None:
+    if issuer is None:
+        return None
+    found = issuer.extensions.get_extension_for_class(x509.BasicConstraints)
+    return found.value.path_length
+
+
+def _key_usages(profile: Profile, public_key: object) -> tuple[str, ...]:
+    if profile.tls and isinstance(public_key, rsa.RSAPublicKey):
+        return (*profile.key_usage, "keyEncipherment")  # TLS 1.2 key transport
+    return profile.key_usage
+
+
+def _extended_usages(profile: Profile, options: IssueOptions) -> tuple[str, ...]:
+    if options.extended_key_usage:
+        if profile.self_signed:
+            raise UsageError("a root has no extended key usages: put them into the intermediate")
+        return tuple(dict.fromkeys((*profile.extended_key_usage, *options.extended_key_usage)))
+    if profile.ca and not profile.self_signed and options.lint == "tls-br":
+        return ("serverAuth",)  # Baseline Requirements 7.1.2.10.6
+    return profile.extended_key_usage
+
+
+def _identifiers(
+    profile: Profile, public_key: object, issuer: x509.Certificate | None, options: IssueOptions
+) -> Iterator[Extension]:
+    ski = x509.SubjectKeyIdentifier.from_public_key(public_key)  # type: ignore[arg-type]
+    # The Baseline Requirements discourage it in subscriber certificates (7.1.2.7.6).
+    if profile.ca or options.lint != "tls-br":
+        yield ski, False
+    yield _authority_identifier(ski if issuer is None else _issuer_ski(issuer)), False
+
+
+def _issuer_ski(issuer: x509.Certificate) -> x509.SubjectKeyIdentifier:
+    try:
+        return issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        return x509.SubjectKeyIdentifier.from_public_key(issuer.public_key())  # type: ignore[arg-type]
+
+
+def _authority_identifier(ski: x509.SubjectKeyIdentifier) -> x509.AuthorityKeyIdentifier:
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski)
+
+
+def _policies(profile: Profile, options: IssueOptions) -> list[x509.PolicyInformation]:
+    oids = options.policies
+    if not oids and options.lint == "tls-br" and (profile.tls or profile.ca):
+        oids = () if profile.self_signed else (DOMAIN_VALIDATED,)
+    try:
+        found = [x509.ObjectIdentifier(oid) for oid in dict.fromkeys(oids)]
+    except ValueError as error:
+        raise UsageError(f"a certificate policy is a dotted OID: {error}") from None
+    return [x509.PolicyInformation(oid, None) for oid in found]
+
+
+def _locations(options: IssueOptions) -> Iterator[Extension]:
+    """Where the issuer's certificate and its CRL will be found: the paths that `serve` publishes."""
+    if not options.base_url:
+        return
+    base, label = check_base_url(options.base_url), quote(options.issuer_label, safe="")
+    if not label:
+        raise UsageError("the URLs of a base_url need the name of the issuing authority")
+    methods = AuthorityInformationAccessOID
+    access = [x509.AccessDescription(methods.CA_ISSUERS, _uri(f"{base}/ca/{label}.cer"))]
+    if options.ocsp:
+        access.insert(0, x509.AccessDescription(methods.OCSP, _uri(f"{base}/ocsp/{label}")))
+    yield x509.AuthorityInformationAccess(access), False
+    point = x509.DistributionPoint([_uri(f"{base}/crl/{label}.crl")], None, None, None)
+    yield x509.CRLDistributionPoints([point]), False
+
+
+def _uri(text: str) -> x509.UniformResourceIdentifier:
+    return x509.UniformResourceIdentifier(text)
+
+
+def check_base_url(text: str) -> str:
+    """The base URL without a slash at its end. UsageError when it is no http(s) URL."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise UsageError(f"base_url {text!r} is no URL: {error}") from None
+    sound = parts.scheme in ("http", "https") and parts.hostname and text.isascii()
+    if not sound or parts.query or parts.fragment or parts.username or port == 0 or " " in text:
+        raise UsageError(
+            f"base_url {text!r} is not of the form http://host[:port][/path]",
+            hint="use http, not https: a client must fetch CRLs before it can trust anything",
+        )
+    return text.rstrip("/")

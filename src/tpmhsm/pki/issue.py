@@ -1,0 +1,255 @@
+"""Prepare → sign → assemble: the only way to a certificate.
+
+`prepare` checks everything and builds the exact bytes to be signed; what it returns is a token that
+`assemble` takes once, with the signature. Nothing that was not checked can be assembled. A token
+that must outlive the process is written with `to_document` and checked again by `restore`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import secrets
+from datetime import UTC, datetime
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from tpmhsm.errors import ParseError, UsageError, VerificationError
+from tpmhsm.pki.applicant import Applicant, GrantedNames, grant_names
+from tpmhsm.pki.chains import fields_of
+from tpmhsm.pki.constraints import constraint_violation
+from tpmhsm.pki.deferred import Unsigned, deferred
+from tpmhsm.pki.extensions import extensions_for
+from tpmhsm.pki.facts import EKU_OIDS
+from tpmhsm.pki.keys import check_public_key, hash_for, load_spki, spki_der
+from tpmhsm.pki.lint import check_tbs
+from tpmhsm.pki.options import LINTS, IssueOptions
+from tpmhsm.pki.profiles import Profile, get_profile
+from tpmhsm.pki.tbs import read_tbs_certificate
+from tpmhsm.pki.validity import choose_validity, tls_max_days
+
+_SEAL = object()
+
+
+class Prepared:
+    """The one-use token: checked bytes that wait for a signature. Made by `prepare` and `restore`."""
+
+    def __init__(
+        self, seal: object, unsigned: Unsigned, profile: Profile, lint: str, notes: tuple[str, ...]
+    ) -> None:
+        if seal is not _SEAL:
+            raise UsageError("only prepare() and restore() make this token")
+        self._unsigned = unsigned
+        self._spent = False
+        self.profile = profile
+        self.lint = lint
+        self.notes = notes
+        self.facts: dict[str, Any] = check_tbs(unsigned.tbs, profile, lint)
+
+    @property
+    def tbs(self) -> bytes:
+        """The TBSCertificate: exactly the bytes to be signed."""
+        return self._unsigned.tbs
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of `tbs`, hexadecimal."""
+        return hashlib.sha256(self.tbs).hexdigest()
+
+    @property
+    def hash_name(self) -> str:
+        """The hash inside the signature, `sha256` or `sha384`."""
+        return self._unsigned.hash_name
+
+    @property
+    def serial(self) -> int:
+        """The serial number inside."""
+        return read_tbs_certificate(self.tbs).serial
+
+    def to_document(self) -> dict[str, Any]:
+        """JSON-ready, for `restore`."""
+        return {
+            "format": "tpmhsm/prepared/1",
+            "profile": self.profile.name,
+            "lint": self.lint,
+            "hash": self.hash_name,
+            "tbs": base64.b64encode(self.tbs).decode(),
+            "algorithm": base64.b64encode(self._unsigned.algorithm).decode(),
+            "signer": base64.b64encode(spki_der(self._unsigned.public_key)).decode(),
+            "notes": list(self.notes),
+        }
+
+
+def prepare(
+    profile: Profile,
+    applicant: Applicant,
+    issuer: x509.Certificate | None,
+    options: IssueOptions | None = None,
+    now: datetime | None = None,
+) -> Prepared:
+    """The checked TBSCertificate for an applicant. `issuer` is None for a self-signed root.
+
+    UsageError says what the profile, the issuer or the rules of `options.lint` forbid.
+    """
+    options = options or IssueOptions()
+    now = now or datetime.now(UTC)
+    if options.lint not in LINTS:
+        raise UsageError(f"no lint {options.lint!r}", hint=f"choose one of {', '.join(LINTS)}")
+    if (issuer is None) != profile.self_signed:
+        needs = "no issuer: it signs itself" if profile.self_signed else "an issuer"
+        raise UsageError(f"the profile {profile.name} needs {needs}")
+    names = grant_names(profile, applicant, options.lint)
+    if issuer is not None:
+        _check_issuer(issuer, profile, names, options)
+    unsigned, notes = _build(profile, applicant, names, issuer, options, now)
+    return Prepared(_SEAL, unsigned, profile, options.lint, (*names.notes, *notes))
+
+
+def _build(
+    profile: Profile,
+    applicant: Applicant,
+    names: GrantedNames,
+    issuer: x509.Certificate | None,
+    options: IssueOptions,
+    now: datetime,
+) -> tuple[Unsigned, tuple[str, ...]]:
+    window = (fields_of(issuer).not_before, fields_of(issuer).not_after) if issuer else None
+    default = min(profile.days, tls_max_days(now) - 1) if profile.tls else profile.days
+    validity = choose_validity(
+        now, default, days=options.days, not_after=options.not_after, issuer=window
+    )
+    public_key: Any = applicant.public_key
+    builder = x509.CertificateBuilder(
+        issuer_name=issuer.subject if issuer else names.subject,
+        subject_name=names.subject,
+        public_key=public_key,
+        serial_number=new_serial() if options.serial is None else _check_serial(options.serial),
+        not_valid_before=validity.not_before,
+        not_valid_after=validity.not_after,
+    )
+    for extension, critical in extensions_for(profile, names, public_key, issuer, options):
+        builder = builder.add_extension(extension, critical)
+    signer = deferred(_signing_key(applicant, issuer))
+    algorithm: Any = hash_for(signer.public_key(), options.hash_name)
+    signed = builder.sign(signer, algorithm).public_bytes(Encoding.DER)
+    notes = (*validity.notes, *_notes(profile, options))
+    return signer.unsigned(signed, "certificate"), notes
+
+
+def _signing_key(applicant: Applicant, issuer: x509.Certificate | None) -> PublicKeyTypes:
+    return applicant.public_key if issuer is None else load_spki(fields_of(issuer).spki)
+
+
+def _notes(profile: Profile, options: IssueOptions) -> list[str]:
+    notes = []
+    kinds = {text.partition(":")[0] for text in options.permitted}
+    if "dns" in kinds and not any(
+        t.startswith("ip:") for t in (*options.permitted, *options.excluded)
+    ):
+        notes.append("IP addresses stay unconstrained (exclude ip:0.0.0.0/0 and ip:::/0)")
+    if options.base_url.startswith("https:"):
+        notes.append("CRL and issuer URLs with https: some clients cannot fetch them")
+    return notes
+
+
+def new_serial() -> int:
+    """128 bits of the operating system's CSPRNG, positive (RFC 5280, 4.1.2.2; BR 7.1)."""
+    while (serial := secrets.randbits(128)).bit_length() <= 64:
+        pass  # one in 2^64: would look short to a linter
+    return serial
+
+
+def _check_serial(serial: int) -> int:
+    if not 64 < serial.bit_length() < 160 or serial < 0:
+        raise UsageError("a serial number is positive, of 65 to 159 bits")
+    return serial
+
+
+def _check_issuer(
+    issuer: x509.Certificate, profile: Profile, names: GrantedNames, options: IssueOptions
+) -> None:
+    check_public_key(load_spki(fields_of(issuer).spki))
+    try:
+        extensions = issuer.extensions
+        basic = extensions.get_extension_for_class(x509.BasicConstraints).value
+        usage = extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        raise _not_a_ca() from None
+    except ValueError as error:
+        raise UsageError(f"the issuer's certificate is broken: {error}") from None
+    if not basic.ca or not usage.key_cert_sign:
+        raise _not_a_ca()
+    _check_inherited_usages(extensions, profile, options)
+    try:
+        constraints = extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return
+    if violation := constraint_violation(constraints, names.subject, names.sans):
+        raise UsageError(
+            f"the issuer's name constraints forbid this: {violation}", code="constraint"
+        )
+
+
+def _not_a_ca() -> UsageError:
+    return UsageError(
+        "the issuer is no CA: its certificate lacks CA:TRUE or keyCertSign", code="not-a-ca"
+    )
+
+
+def _check_inherited_usages(
+    extensions: x509.Extensions, profile: Profile, options: IssueOptions
+) -> None:
+    """Relying parties read a CA's extended key usages as a limit on what is below it."""
+    try:
+        usages = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return
+    allowed = {oid.dotted_string for oid in usages}
+    wanted = {
+        EKU_OIDS.get(u, u) for u in (*profile.extended_key_usage, *options.extended_key_usage)
+    }
+    if "2.5.29.37.0" not in allowed and not wanted <= allowed:
+        raise UsageError(
+            f"the issuer's extended key usages do not cover the profile {profile.name}",
+            hint="use another authority, or one without extended key usages",
+            code="issuer-usage",
+        )
+
+
+def restore(document: dict[str, Any], signer: PublicKeyTypes) -> Prepared:
+    """A token from `to_document`, all checks of the bytes made again.
+
+    `signer` is the issuing key as the caller knows it: a document for another key is refused.
+    """
+    try:
+        if document["format"] != "tpmhsm/prepared/1":
+            raise ParseError("this is no prepared certificate of a known format")
+        tbs, algorithm, spki = (
+            base64.b64decode(document[name], validate=True)
+            for name in ("tbs", "algorithm", "signer")
+        )
+        profile, lint = get_profile(document["profile"]), str(document["lint"])
+        hash_name, notes = str(document["hash"]), tuple(map(str, document["notes"]))
+    except (KeyError, TypeError, binascii.Error, ValueError) as error:
+        raise ParseError(f"this is no prepared certificate: {error!r}") from error
+    if spki != spki_der(signer) or read_tbs_certificate(tbs).algorithm != algorithm:
+        raise VerificationError("this certificate was prepared for another key")
+    unsigned = Unsigned(tbs, algorithm, signer, hash_name, "certificate")
+    return Prepared(_SEAL, unsigned, profile, lint, notes)
+
+
+def assemble(prepared: Prepared, signature: bytes) -> x509.Certificate:
+    """The certificate. `signature` is DER (ECDSA) or raw (RSA); it is verified first.
+
+    VerificationError when it does not hold (the token can then still be used) or when the token is
+    used a second time.
+    """
+    if prepared._spent:
+        raise VerificationError("this certificate was assembled already: prepare another")
+    certificate = x509.load_der_x509_certificate(prepared._unsigned.complete(signature))
+    prepared._spent = True
+    return certificate
