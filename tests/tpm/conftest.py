@@ -13,6 +13,8 @@ import pytest
 
 from tpmhsm.errors import DeviceError
 from tpmhsm.tpm import housekeeping, software
+from tpmhsm.tpm.chip import Chip
+from tpmhsm.tpm.device import Device, open_device
 from tpmhsm.tpm.lock import is_dirty
 
 
@@ -40,6 +42,19 @@ def software_home(manufactured: Path, tmp_path: Path) -> Iterator[Path]:
             assert not is_dirty(directory / "lock")
     finally:
         end(directory)
+
+
+@pytest.fixture
+def device(software_home: Path) -> Device:
+    """A software TPM, not started yet."""
+    return open_device("software", software_home)
+
+
+@pytest.fixture
+def chip(device: Device) -> Iterator[Chip]:
+    """A conversation with a software TPM, in one transaction as long as the test."""
+    with device.transaction() as chip:
+        yield chip
 
 
 def left_behind(directory: Path) -> list[int]:

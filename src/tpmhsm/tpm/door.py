@@ -30,7 +30,13 @@ TIMEOUT = 300.0  # seconds; the Linux driver gives the creation of a key this lo
 
 
 class Door(Protocol):
-    """A way to one chip. Not safe for two threads at a time."""
+    """A way to one chip. Not safe for two threads at a time.
+
+    `broken`: closed by a failure or an interrupt, so that nobody knows what the chip made of the
+    last command.
+    """
+
+    broken: bool
 
     def send(self, command: bytes) -> bytes:
         """Send one whole command, return the whole response. Raises DeviceError."""
@@ -46,7 +52,7 @@ class _BaseDoor(ABC):
 
     def __init__(self, where: str) -> None:
         self.where = where
-        self.broken = False  # closed by a failure: what the chip still holds is unknown
+        self.broken = False
         self._closed = False
 
     def send(self, command: bytes) -> bytes:

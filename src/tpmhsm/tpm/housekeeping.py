@@ -24,6 +24,11 @@ _GONE = (0x18B, 0x1CB)  # TPM_RC_HANDLE, as handle and as parameter: flushed alr
 _FIRST_HANDLES = (0x02000000, 0x03000000, 0x80000000)
 
 
+def greet(door: Door) -> None:
+    """Ask something harmless, to see whether the chip is alive. Raises DeviceError."""
+    _exchange(door, _GET_CAPABILITY, struct.pack(">III", _CAP_HANDLES, _FIRST_HANDLES[0], 1))
+
+
 def leftovers(door: Door) -> list[int]:
     """The handles of all transient objects and sessions in the chip, whoever made them."""
     return [handle for first in _FIRST_HANDLES for handle in _handles(door, first)]

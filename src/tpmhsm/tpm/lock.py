@@ -44,7 +44,10 @@ class Hold:
 
     def _write(self, flag: bytes) -> None:
         record = flag + b" %d" % os.getpid()
-        os.pwrite(self._descriptor, record.ljust(_RECORD - 1) + b"\n", 0)
+        try:
+            os.pwrite(self._descriptor, record.ljust(_RECORD - 1) + b"\n", 0)
+        except OSError as error:  # a full disk, the first time
+            raise DeviceError(f"cannot write the lock file: {_why(error)}") from error
 
 
 class Lock:

@@ -85,18 +85,22 @@ def manufacture(directory: Path) -> bool:
     return True
 
 
+def check(directory: Path) -> None:
+    """Raise DeviceError if there is no software TPM in `directory`."""
+    if not is_manufactured(directory):
+        raise DeviceError(
+            f"there is no software TPM in {directory.parent}",
+            code="device-missing",
+            hint="tpmhsm init makes one",
+        )
+
+
 def start(directory: Path) -> None:
     """Start the software TPM and its keeper, unless they run. Raises DeviceError.
 
     Safe when several processes do it at once, and after a kill of swtpm, its keeper or both.
     """
-    if not is_manufactured(directory):
-        home = directory.parent
-        raise DeviceError(
-            f"there is no software TPM in {home}",
-            code="device-missing",
-            hint="tpmhsm init makes one",
-        )
+    check(directory)
     _find("swtpm")
     with _start_lock(directory):
         if not usable(directory):
@@ -149,10 +153,21 @@ def usable(directory: Path) -> bool:
 
 
 def connect(directory: Path) -> SocketDoor:
-    """A door to the software TPM, started if need be. The caller holds the transaction lock."""
-    if _keeper_lives(directory):
-        with suppress(DeviceError):
-            return SocketDoor(directory / "swtpm.sock")
+    """A door to the software TPM, started if need be. The caller holds the transaction lock.
+
+    A chip that was killed a moment ago may still accept a connection, so one command is asked of
+    it (40 us) before anybody relies on it.
+    """
+    for attempt in range(3):
+        if attempt or not _keeper_lives(directory):
+            start(directory)
+        try:
+            door = SocketDoor(directory / "swtpm.sock")
+            housekeeping.greet(door)
+        except DeviceError:
+            time.sleep(0.05 * attempt)
+            continue
+        return door
     start(directory)
     return SocketDoor(directory / "swtpm.sock")
 
