@@ -34,7 +34,6 @@ from tpmhsm.policy.group import GroupDocument, RosterDocument, parse_group, pars
 REQUEST_FORMAT = "tpmhsm/request/1"
 
 MAX_REQUEST = 1 << 20
-MAX_CLAIM = 1000
 
 SIGN_KINDS = ("certificate", "csr", "data")
 

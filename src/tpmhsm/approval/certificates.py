@@ -1,0 +1,222 @@
+"""TBSCertificates and CertificationRequestInfos, as a person has to see them (RFC 5280, 2986)."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+from tpmhsm.approval import warnings
+from tpmhsm.approval.content import Content, Listing, Row
+from tpmhsm.approval.evidence import ChipKey
+from tpmhsm.approval.memory import Certified, Memory
+from tpmhsm.approval.request import Request
+from tpmhsm.approval.screen import groups_of, readable
+from tpmhsm.errors import ApprovalRefusedError, ParseError
+from tpmhsm.pki.tbs import (
+    read_request_info,
+    read_tbs_certificate,
+    request_info_facts,
+    tbs_facts,
+)
+from tpmhsm.wire.constants import ALG
+
+SHOWN = 6
+"""More names than these go to pages of their own."""
+
+_ALGORITHMS = {
+    (int(ALG.ECDSA), "sha256"): "ecdsa-with-SHA256",
+    (int(ALG.ECDSA), "sha384"): "ecdsa-with-SHA384",
+    (int(ALG.RSASSA), "sha256"): "sha256WithRSAEncryption",
+    (int(ALG.RSASSA), "sha384"): "sha384WithRSAEncryption",
+}
+
+
+def certificate_facts(kind: str, data: bytes) -> dict[str, str]:
+    """Short facts of a TBSCertificate or CertificationRequestInfo. ParseError if it is none."""
+    facts = tbs_facts(data) if kind == "certificate" else request_info_facts(data)
+    keys = ("subject", "issuer", "serial", "not_before", "not_after")
+    short = {key: readable(facts[key]) for key in keys if key in facts}
+    names = ", ".join(readable(san) for san in facts["sans"])
+    short["key"] = facts["key"]["sha256"]
+    short["names"] = names if len(names) <= 500 else f"{len(facts['sans'])} names"
+    short["ca"] = _ca_words(facts) if facts["ca"] else "no"
+    short["extensions"] = ", ".join(e["name"] or e["oid"] for e in facts["extensions"])
+    return short
+
+
+def read_certificate(request: Request, key: ChipKey, memory: Memory) -> Content:
+    """Decode a TBSCertificate that `key` would sign; ApprovalRefusedError if it is none."""
+    facts = _decoded(request, tbs_facts)
+    spki = read_tbs_certificate(request.content).spki
+    wanted = _ALGORITHMS[(key.scheme.scheme, key.hash_name)]
+    if facts["signature_algorithm"] != wanted:
+        raise _refused(
+            f"the certificate says it is signed with {facts['signature_algorithm']},"
+            f" the key signs with {wanted}"
+        )
+    facts["own_key"] = spki == key.spki
+    subject = readable(facts["subject"])
+    validity = f"{facts['not_before'][:10]} → {facts['not_after'][:10]}"
+    rows = [
+        Row("Subject", subject or "(empty)"),
+        Row("Issuer", readable(facts["issuer"]), "KEY"),
+        Row("Valid", f"{validity} ({facts['valid_days']} days)"),
+        Row("Serial", groups_of(facts["serial"])),
+        _key_row(facts, spki, memory),
+        *_extension_rows(facts),
+    ]
+    known = memory.certified(sha256(spki).digest())
+    own = memory.certified(sha256(key.spki).digest())
+    flags = [
+        *warnings.certificate_flags(facts, request, known),
+        *warnings.issuer_flags(facts, request, own),
+        *warnings.csr_flags(facts, spki, request),
+    ]
+    return Content(
+        title=_title(facts),
+        rows=tuple(rows),
+        flags=tuple(flags),
+        listings=_listings(facts),
+        certified=(Certified(sha256(spki).digest(), subject, facts["ca"]),),
+        facts=certificate_facts("certificate", request.content),
+    )
+
+
+def read_csr(request: Request, key: ChipKey, memory: Memory) -> Content:
+    """Decode a CertificationRequestInfo of `key` itself; ApprovalRefusedError if it is none."""
+    facts = _decoded(request, request_info_facts)
+    spki = read_request_info(request.content).spki
+    if spki != key.spki:
+        raise _refused("the CSR is for another key than the one that would sign it")
+    subject = readable(facts["subject"])
+    rows = [
+        Row("Subject", subject or "(empty)", "KEY"),
+        _key_row(facts, spki, memory),
+        *_extension_rows(facts),
+    ]
+    if facts["attributes"]:
+        rows.append(Row("Also", f"attributes {', '.join(facts['attributes'])}"))
+    known = memory.certified(sha256(spki).digest())
+    return Content(
+        title="CSR for a CA certificate" if facts["ca"] else "certificate signing request (CSR)",
+        rows=tuple(rows),
+        flags=tuple(warnings.name_flags(facts, request, known)),
+        listings=_listings(facts),
+        certified=(Certified(sha256(spki).digest(), subject, facts["ca"]),),
+        facts=certificate_facts("csr", request.content),
+    )
+
+
+def _decoded(request: Request, read: Any) -> dict[str, Any]:
+    what = {"certificate": "certificate to be signed", "csr": "CSR"}[request.kind]
+    try:
+        facts: dict[str, Any] = read(request.content)
+    except ParseError as e:
+        raise _refused(f"these bytes are no {what}: {e.message}") from None
+    if facts["problems"]:
+        raise _refused(f"this {what} cannot be shown in full: {facts['problems'][0]}")
+    return facts
+
+
+def _refused(message: str) -> ApprovalRefusedError:
+    return ApprovalRefusedError(message, code="content-refused")
+
+
+def _title(facts: dict[str, Any]) -> str:
+    if facts["ca"]:
+        return "root CA certificate" if facts["own_key"] else "intermediate CA certificate"
+    purposes = {
+        "serverAuth": "TLS server certificate",
+        "clientAuth": "TLS client certificate",
+        "codeSigning": "code signing certificate",
+        "timeStamping": "timestamping certificate",
+        "OCSPSigning": "OCSP signing certificate",
+        "emailProtection": "e-mail certificate",
+    }
+    found = (purposes[use] for use in facts["extended_key_usage"] if use in purposes)
+    return next(found, "certificate")
+
+
+def _key_row(facts: dict[str, Any], spki: bytes, memory: Memory) -> Row:
+    digest = facts["key"]["sha256"]
+    text = f"{facts['key']['text']} {digest[:8]} {digest[8:16]}"
+    if memory.certified(sha256(spki).digest()):
+        return Row("Key", text, "certified before")
+    return Row("Key", text, "never certified before")
+
+
+def _ca_words(facts: dict[str, Any]) -> str:
+    limit = facts["path_length"]
+    return "CA:TRUE" + (f", pathlen {limit}" if limit is not None else ", no pathlen")
+
+
+def _extension_rows(facts: dict[str, Any]) -> list[Row]:
+    usage = [" ".join([*facts["key_usage"], *facts["extended_key_usage"]])]
+    if facts["ca"]:
+        usage.append(_ca_words(facts))
+    rows = [Row("Usage", ", ".join(part for part in usage if part) or "none stated")]
+    rows += _name_rows(facts)
+    if facts["policies"]:
+        rows.append(Row("Policies", ", ".join(facts["policies"])))
+    urls = [*facts["aia"]["ca_issuers"], *facts["aia"]["ocsp"], *facts["crl_urls"]]
+    if urls:
+        rows.append(Row("URLs", _some([readable(url) for url in urls])))
+    if other := _other_extensions(facts):
+        rows.append(Row("Also", _some(other)))
+    return rows
+
+
+def _name_rows(facts: dict[str, Any]) -> list[Row]:
+    rows = []
+    if facts["sans"]:
+        rows.append(Row("Names", _some([readable(san) for san in facts["sans"]])))
+    limits = facts["name_constraints"] or {}
+    for side, word in (("permitted", "only"), ("excluded", "never")):
+        if limits.get(side):
+            rows.append(Row("Limits", f"{word} {_some([readable(n) for n in limits[side]])}"))
+    return rows
+
+
+# Extensions whose content stands in a row of its own.
+_IN_ROWS = {
+    "basicConstraints",
+    "keyUsage",
+    "extKeyUsage",
+    "subjectAltName",
+    "nameConstraints",
+    "certificatePolicies",
+    "authorityInfoAccess",
+    "cRLDistributionPoints",
+    "subjectKeyIdentifier",
+    "authorityKeyIdentifier",
+}
+
+
+def _other_extensions(facts: dict[str, Any]) -> list[str]:
+    return [
+        (e["name"] or e["oid"]) + (" (critical)" if e["critical"] else "")
+        for e in facts["extensions"]
+        if e["name"] not in _IN_ROWS
+    ]
+
+
+def _some(names: list[str]) -> str:
+    if len(names) <= SHOWN:
+        return ", ".join(names)
+    return f"{', '.join(names[:3])}, … {len(names):,} in all, listed below"
+
+
+def _listings(facts: dict[str, Any]) -> tuple[Listing, ...]:
+    limits = facts["name_constraints"] or {"permitted": [], "excluded": []}
+    lists = {
+        "names": facts["sans"],
+        "permitted names": limits["permitted"],
+        "excluded names": limits["excluded"],
+        "URLs": [*facts["aia"]["ca_issuers"], *facts["aia"]["ocsp"], *facts["crl_urls"]],
+        "other extensions": _other_extensions(facts),
+    }
+    return tuple(
+        Listing(f"all {len(items):,} {title}", tuple(readable(item) for item in items))
+        for title, items in lists.items()
+        if len(items) > SHOWN
+    )

@@ -1,0 +1,88 @@
+"""What a request's bytes say: decoded here, from the bytes themselves.
+
+`read_content` refuses what must not be signed, and returns what a person has to see: rows, flags
+in words, the differences to the CSR, and long lists in full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tpmhsm.approval.evidence import ChipKey
+from tpmhsm.approval.memory import Certified, Memory
+from tpmhsm.approval.request import Request
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the screen: label, text, and a note at its end."""
+
+    label: str
+    text: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Something to look at twice. `mark` is '!' (a warning) or 'Δ' (differs from the CSR)."""
+
+    head: str
+    text: str
+    mark: str = "!"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A list too long for the screen, shown in full on pages of its own."""
+
+    title: str
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the bytes say. `certified` is what a memory should keep of them after an approval."""
+
+    title: str
+    rows: tuple[Row, ...]
+    flags: tuple[Flag, ...] = ()
+    listings: tuple[Listing, ...] = ()
+    certified: tuple[Certified, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_content(request: Request, key: ChipKey | None, memory: Memory) -> Content:
+    """Decode a request's content. ApprovalRefusedError when it is not what its kind says, or is
+    something that nobody should sign; `key` is the signing key (None for acts on NV).
+    """
+    if key is None:
+        from tpmhsm.approval.people import read_people
+
+        return read_people(request)
+    if request.kind == "data":
+        from tpmhsm.approval.plain import read_plain
+
+        return read_plain(request, key, memory)
+    from tpmhsm.approval.certificates import read_certificate, read_csr
+
+    read = read_certificate if request.kind == "certificate" else read_csr
+    return read(request, key, memory)
+
+
+def short_facts(request: Request) -> dict[str, str]:
+    """Return the content's facts in short, for comparing two contents; empty if undecodable."""
+    from tpmhsm.errors import ParseError
+
+    try:
+        if request.kind in ("group", "roster"):
+            from tpmhsm.approval.people import people_facts
+
+            return people_facts(request)
+        if request.kind == "data":
+            return {"size": str(len(request.content))}
+        from tpmhsm.approval.certificates import certificate_facts
+
+        return certificate_facts(request.kind, request.content)
+    except ParseError:
+        return {}

@@ -1,0 +1,172 @@
+"""What an approver sees: first what the bytes say, then what the host claims, then the question.
+
+80 columns, plain text. Names are shown with control and bidi characters escaped, long lists in
+full on pages of their own, nothing is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tpmhsm.approval.content import Flag, Listing, Row
+from tpmhsm.approval.review import Review
+from tpmhsm.approval.screen import escape, groups_of, width_of, wrap
+
+WIDTH = 80
+HEIGHT = 24
+DIGITS = 4
+"""How many hex digits of the digest a person types."""
+
+MAX_CLAIM, MAX_CLAIMS = 400, 12
+"""How much of the host's words is shown."""
+
+_LABEL = 10
+_HEAD = 15
+
+
+def render(review: Review, width: int = WIDTH) -> str:
+    """Return everything there is to see, as lines of at most `width` columns."""
+    return "\n".join(_lines(review, width))
+
+
+def pages(review: Review, height: int = HEIGHT, width: int = WIDTH) -> list[str]:
+    """Return the same in pages of at most `height` lines; the signature's part ends the last."""
+    lines = list(_lines(review, width))
+    tail = len(list(_signature(review, width)))
+    body, end = lines[:-tail], lines[-tail:]
+    found = [body[i : i + height] for i in range(0, len(body), height)] or [[]]
+    if len(found[-1]) + tail <= height:
+        found[-1] += end
+    else:
+        found.append(end)
+    return ["\n".join(page) for page in found]
+
+
+def code_of(review: Review) -> str:
+    """Return the hex digits that a person types to approve."""
+    return review.request.digest.hex()[:DIGITS]
+
+
+def question(review: Review) -> str:
+    """Return the prompt."""
+    return f"Type {code_of(review)} to sign: "
+
+
+def _lines(review: Review, width: int) -> Iterator[str]:
+    yield from _header(review, width)
+    yield _rule("decoded here, from the bytes you sign", width)
+    for row in review.content.rows:
+        yield from _row(_noted(row, review), width)
+    for flag in (*review.flags, *review.content.flags):
+        yield from _flag(flag, width)
+    for listing in review.content.listings:
+        yield from _listing(listing, width)
+    yield _rule("the host claims (unchecked)", width)
+    for row in _claims(review):
+        yield from _row(row, width)
+    yield from _signature(review, width)
+
+
+def _header(review: Review, width: int) -> Iterator[str]:
+    left = f"APPROVE {review.request.id} · {escape(review.content.title)}"
+    right = f"{escape(review.approver.name)}, {escape(review.identity)}"
+    yield from _two_sides(left, right, width)
+
+
+def _two_sides(left: str, right: str, width: int) -> Iterator[str]:
+    gap = width - width_of(left) - width_of(right)
+    if gap >= 2:
+        yield left + " " * gap + right
+        return
+    yield from wrap(left, width)
+    yield from (" " * max(0, width - width_of(line)) + line for line in wrap(right, width))
+
+
+def _rule(title: str, width: int) -> str:
+    start = f"── {title} "
+    return start + "─" * max(0, width - width_of(start))
+
+
+def _noted(row: Row, review: Review) -> Row:
+    """The signing key's standing is known to the review, not to the bytes."""
+    return Row(row.label, row.text, review.key_words) if row.note == "KEY" else row
+
+
+def _row(row: Row, width: int) -> Iterator[str]:
+    lines = wrap(escape(row.text), width - _LABEL)
+    note = escape(row.note)
+    used = _LABEL + width_of(lines[-1])
+    column = width * 9 // 16
+    if note and len(lines) == 1 and used + 1 <= column and column + width_of(note) <= width:
+        lines[0] += " " * (column - used) + note
+    elif note and used + 2 + width_of(note) <= width:
+        lines[-1] += "  " + note
+    elif note:
+        lines += wrap(note, width - _LABEL)
+    label = escape(row.label)[: _LABEL - 1]
+    yield label.ljust(_LABEL) + lines[0]
+    yield from (" " * _LABEL + line for line in lines[1:])
+
+
+def _flag(flag: Flag, width: int) -> Iterator[str]:
+    head = f"{flag.mark} {flag.head}"
+    indent = max(_HEAD, width_of(head) + 2)
+    lines = wrap(escape(flag.text), width - indent)
+    yield head.ljust(indent) + lines[0]
+    yield from (" " * indent + line for line in lines[1:])
+
+
+def _listing(listing: Listing, width: int) -> Iterator[str]:
+    yield _rule(listing.title, width)
+    digits = len(str(len(listing.items)))
+    for number, item in enumerate(listing.items, 1):
+        lines = wrap(escape(item), width - digits - 2)
+        yield f"{number:>{digits}}  {lines[0]}"
+        yield from (" " * (digits + 2) + line for line in lines[1:])
+
+
+def _claims(review: Review) -> Iterator[Row]:
+    claims, request = review.request.claims, review.request
+    reason = f'"{_cut(claims.reason)}"' if claims.reason else "none given"
+    yield Row("Reason", reason + (f", {_cut(claims.by)}" if claims.by else ""))
+    if claims.profile:
+        yield Row("Profile", _cut(claims.profile))
+    for name, text in sorted(claims.texts.items())[:MAX_CLAIMS]:
+        yield Row(name.replace("_", " ").capitalize(), _cut(text))
+    yield Row("Asked", f"{request.created:%Y-%m-%d %H:%M}, expires {request.expires:%Y-%m-%d}")
+
+
+def _cut(claim: str) -> str:
+    """A claim must not scroll the truth away."""
+    extra = len(claim) - MAX_CLAIM
+    return claim if extra <= 0 else f"{claim[:MAX_CLAIM]}… ({extra:,} more characters)"
+
+
+def _signature(review: Review, width: int) -> Iterator[str]:
+    yield _rule("your signature", width)
+    if review.first_use:
+        words = " ".join(review.group.fingerprint)
+        yield from _row(Row("Compare", words), width)
+        yield from _row(Row("", "aloud with the other members: this is your first use"), width)
+    for row in (Row("Allows", _allows(review)), Row("Count", _count(review))):
+        yield from _row(row, width)
+    yield from _row(Row("SHA-256", groups_of(review.request.digest.hex())), width)
+
+
+def _allows(review: Review) -> str:
+    request = review.request
+    size = f"{len(request.content):,} bytes"
+    if request.key is not None and request.roster is not None:
+        epoch = f"epoch {request.roster.epoch} only"
+        return f'these {size} under "{request.key.label}", nothing else, {epoch}'
+    acts = "; ".join(act.what for act in review.acts)
+    return f'on "{request.group.name}": {acts}; nothing else'
+
+
+def _count(review: Review) -> str:
+    have = len(review.approved)
+    who = f" ({', '.join(review.approved)}, verified)" if review.approved else ""
+    text = f"{have} of {review.needed}{who}"
+    if review.already:
+        return f"{text}; yours was given before"
+    return f"{text}; yours completes it" if review.completes else text

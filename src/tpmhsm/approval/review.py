@@ -1,0 +1,180 @@
+"""Every check before a person is asked. A `Review` exists only when all of them passed.
+
+    review      find the approver, check time, device, people, epochs, key and content
+    Review      what is shown (`display.render`), and the proof that `approve.make_approval` wants
+
+The order matters little: each check stands alone, and the first that fails refuses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from tpmhsm.approval import standing
+from tpmhsm.approval.acts import Act, acts_of, rule_of
+from tpmhsm.approval.content import Content, Flag, read_content
+from tpmhsm.approval.evidence import ChipKey, signing_key
+from tpmhsm.approval.memory import Entries, Epoch, Memory, PinnedGroup
+from tpmhsm.approval.request import Request
+from tpmhsm.approval.verify import verify_approval, verify_denial
+from tpmhsm.errors import ParseError, UsageError, VerificationError
+from tpmhsm.policy.approver import key_identity
+from tpmhsm.policy.people import Member, needed
+
+if TYPE_CHECKING:
+    from tpmhsm.approval.identity import Identity
+
+_SEAL = object()
+
+
+@dataclass(frozen=True)
+class Review:
+    """A request that passed every check, for one approver, at one time.
+
+    `acts` are those on whose ladders the approver is; `entries` what to remember after the
+    approval was made; `first_use` says that the group's fingerprint must be compared aloud;
+    `approved` and `denied` are the others whose signatures hold.
+    """
+
+    request: Request
+    approver: Member
+    identity: str
+    now: datetime
+    content: Content
+    acts: tuple[Act, ...]
+    entries: Entries
+    group: PinnedGroup
+    first_use: bool
+    key_words: str
+    flags: tuple[Flag, ...]
+    approved: tuple[str, ...]
+    denied: tuple[tuple[str, str], ...]
+    already: bool
+    needed: int
+    seal: object = field(default=None, repr=False, compare=False)
+
+    @property
+    def completes(self) -> bool:
+        """Whether this approval is the last one needed."""
+        return not self.already and len(self.approved) + 1 == self.needed
+
+    def check(self) -> None:
+        """UsageError unless `review` itself made this: the checks must have run."""
+        if self.seal is not _SEAL:
+            raise UsageError("a review is made by review(), which checks the request")
+
+
+def review(
+    request: Request, memory: Memory, identity: Identity, name: str, now: datetime
+) -> Review:
+    """Check a request for one approver: `identity` with its claimed `name` (empty: by key alone).
+
+    ApprovalRefusedError, with a stable `code`, when the approver's tool will not sign it;
+    ParseError when the request's parts do not fit together.
+    """
+    try:
+        return _review(request, memory, identity, name, now)
+    except ParseError:
+        raise
+    except UsageError as e:
+        raise ParseError(f"request: {e.message}") from None
+
+
+def _review(
+    request: Request, memory: Memory, identity: Identity, name: str, now: datetime
+) -> Review:
+    approver = standing.find_approver(request, name, identity.public_key)
+    standing.check_time(request, now)
+    ek, flags = standing.check_device(request, memory)
+    pinned = memory.pinned_group(request.group.id)
+    standing.check_people(request, memory, pinned)
+    epochs, epoch_flags = standing.check_epochs(request, memory)
+    key = None if request.key is None else signing_key(request.key.public)
+    key_pin, key_flags = (None, []) if key is None else standing.check_key(request, key, memory)
+    content = read_content(request, key, memory)
+    group = standing.group_pin(request, ek, pinned)
+    votes = _votes(request, approver)
+    return Review(
+        request=request,
+        approver=approver,
+        identity=identity.description,
+        now=now,
+        content=content,
+        acts=tuple(act for act in acts_of(request) if act.concerns(approver.key)),
+        entries=Entries(group, key_pin, epochs, content.certified),
+        group=group,
+        first_use=pinned is None,
+        key_words=_key_words(request, key, first=key_pin is not None),
+        flags=(*flags, *epoch_flags, *key_flags, *_claim_flags(request), *votes.flags),
+        approved=votes.approved,
+        denied=votes.denied,
+        already=votes.already,
+        needed=needed(rule_of(request)),
+        seal=_SEAL,
+    )
+
+
+def _key_words(request: Request, key: ChipKey | None, *, first: bool) -> str:
+    if request.key is None or key is None:
+        return ""
+    state = "NEW, evidence verified" if first else "PINNED"
+    return f'signing key "{request.key.label}": {state}'
+
+
+def _claim_flags(request: Request) -> list[Flag]:
+    stated = request.claims.texts.get("digest")
+    if stated is not None and stated != request.digest.hex():
+        return [Flag("CLAIM", "the host states another SHA-256 than that of these bytes")]
+    return []
+
+
+@dataclass(frozen=True)
+class _Votes:
+    approved: tuple[str, ...]
+    denied: tuple[tuple[str, str], ...]
+    already: bool
+    flags: tuple[Flag, ...]
+
+
+def _votes(request: Request, approver: Member) -> _Votes:
+    """Count the approvals and denials that hold, each person once; name those that do not."""
+    approved: dict[tuple[str, int, int], str] = {}
+    denied, flags = {}, []
+    for approval in request.approvals:
+        try:
+            member = verify_approval(request, approval).member
+            approved[key_identity(member.key)] = member.name
+        except VerificationError as e:
+            flags.append(Flag("NOT COUNTED", e.message))
+    for denial in request.denials:
+        try:
+            denied[verify_denial(request, denial).name] = denial.reason
+        except VerificationError as e:
+            flags.append(Flag("NOT COUNTED", e.message))
+    mine = key_identity(approver.key)
+    if mine in approved:
+        flags.append(Flag("ALREADY", "you have approved this before"))
+    others = tuple(name for key, name in approved.items() if key != mine)
+    flags += [Flag("DENIED", f"by {name}: {reason}") for name, reason in denied.items()]
+    return _Votes(others, tuple(denied.items()), mine in approved, tuple(flags))
+
+
+def observe(request: Request, memory: Memory, now: datetime) -> Entries:
+    """Return what a home may learn from a request without approving it: the roster that the chip
+    certifies in it.
+
+    For a custodian whose memory was lost: kept now, it lets them take part in the change after
+    the next. ApprovalRefusedError when nothing is certified, or the people are not trusted.
+    """
+    standing.check_time(request, now)
+    ek, _ = standing.check_device(request, memory)
+    pinned = memory.pinned_group(request.group.id)
+    standing.check_people(request, memory, pinned)
+    roster = request.roster
+    if roster is None or standing.check_state_of(request) != roster.epoch:
+        raise standing.refuse("the chip does not certify a roster in force here", "state")
+    standing.check_known(roster, standing.known_epochs(request, memory))
+    epoch = Epoch(request.group.id, roster.epoch, roster.hash)
+    return Entries(group=standing.group_pin(request, ek, pinned), epochs=(epoch,))

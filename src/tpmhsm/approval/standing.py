@@ -1,0 +1,331 @@
+"""Who asks, who is asked, and whether this home may trust what the request says of people.
+
+First use, pins, epochs: the rules of the approver's memory. Cards that travelled through the host
+prove nothing; a group is known by its id, which hashes everything that makes it what it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from tpmhsm.approval import moments
+from tpmhsm.approval.acts import rule_of
+from tpmhsm.approval.cards import Card
+from tpmhsm.approval.content import Flag
+from tpmhsm.approval.evidence import ChipKey, check_creation, check_quorum_key, check_state
+from tpmhsm.approval.memory import Epoch, Memory, PinnedGroup, PinnedKey
+from tpmhsm.approval.request import SIGN_KINDS, Request
+from tpmhsm.errors import ApprovalRefusedError, VerificationError
+from tpmhsm.policy.approver import key_identity
+from tpmhsm.policy.fingerprint import fingerprint
+from tpmhsm.policy.group import RosterDocument, check_pair
+from tpmhsm.policy.people import Member, members_of
+
+FOUNDING = 0
+"""The epoch under which a memory notes that it saw the founding: no roster has it."""
+
+
+def refuse(message: str, code: str, hint: str = "", **details: object) -> ApprovalRefusedError:
+    """Return the refusal to raise."""
+    return ApprovalRefusedError(message, code=code, hint=hint, details=details)
+
+
+def find_approver(request: Request, name: str, key: object) -> Member:
+    """Return the member with this key. ApprovalRefusedError when there is none, or it is not
+    `name` (empty: whoever it is).
+    """
+    role = "officers" if request.kind in SIGN_KINDS else "custodians"
+    rule = rule_of(request)
+    wanted = key_identity(key)  # type: ignore[arg-type]
+    member = next((m for m in members_of(rule) if key_identity(m.key) == wanted), None)
+    words = " and ".join(threshold.describe() for threshold in rule)
+    if member is None:
+        known = any(m.name == name for m in members_of(rule))
+        reason = f"{name} has another key there" if known else f"{name or 'this key'} is not there"
+        raise refuse(f"the {role} who may approve this are {words}: {reason}", "not-a-member")
+    if name and member.name != name:
+        raise refuse(f"this is {member.name}'s key, not {name}'s", "not-a-member")
+    return member
+
+
+def check_time(request: Request, now: datetime) -> None:
+    """Refuse an expired request."""
+    if now >= request.expires:
+        raise refuse(
+            f"the request expired at {moments.stamp(request.expires)}",
+            "expired",
+            hint="the host can ask again",
+        )
+
+
+def check_device(request: Request, memory: Memory) -> tuple[bytes, list[Flag]]:
+    """Return what the group's `device.ek` hashes, and flags.
+
+    Refuses a device card that is not of the group's device: its AK signs the evidence.
+    """
+    group, device = request.group, request.device
+    ek = device.find_ek(group.device_ek)
+    if device.ak_name != group.device_ak or ek is None:
+        raise refuse("the device card in the request is not of the group's device", "other-device")
+    known = [card for card in memory.device_cards() if card.label == device.label]
+    if any(card.ak_name == device.ak_name for card in known):
+        return ek, []
+    if known:
+        return ek, [Flag("DEVICE", f'not the "{device.label}" whose card you trust')]
+    return ek, []
+
+
+def rosters_of(request: Request) -> list[RosterDocument]:
+    """Return all rosters of a request: in force, asked for."""
+    found = [] if request.roster is None else [request.roster]
+    if request.kind not in SIGN_KINDS:
+        found.append(request.asked_roster)
+    for roster in found:
+        check_pair(request.group, roster)
+    return found
+
+
+def check_people(request: Request, memory: Memory, pinned: PinnedGroup | None) -> None:
+    """Refuse people whose cards this home does not hold from outside the host.
+
+    Foundings and first use: all members. Later: those whom a change adds.
+    """
+    officers = [m for roster in rosters_of(request) for m in members_of(roster.officers)]
+    governing = members_of(request.group.custodians)
+    people = [*governing, *officers]
+    if pinned is not None and request.roster is not None:
+        known = {m.chip_name for m in (*governing, *members_of(request.roster.officers))}
+        people = [person for person in people if person.chip_name not in known]
+    held = _check_cards(people, memory.trusted_cards())
+    if request.kind == "group":
+        _check_founders(request, held)
+
+
+def _check_cards(people: Iterable[Member], cards: Sequence[Card]) -> list[list[Card]]:
+    """Return the trusted cards of each person; refuse if one has none."""
+    held: list[list[Card]] = []
+    missing = []
+    for person in people:
+        named = [card for card in cards if card.name == person.name]
+        found = [card for card in named if _is_of(card, person)]
+        if named and not found:
+            raise refuse(
+                f"{person.name}'s card that you trust is not the one in the request",
+                "card-differs",
+                hint=f"ask {person.name}, not the CA host, which card is right",
+                name=person.name,
+            )
+        if not named:
+            missing.append(person.name)
+        held.append(found)
+    if missing:
+        names = sorted(set(missing))
+        raise refuse(
+            f"first use: this home does not hold the cards of {', '.join(names)}",
+            "cards-missing",
+            hint="get them from the people, not from the CA host, then: tpmhsm trust add "
+            + " ".join(f"{name}.card" for name in names),
+            missing=names,
+        )
+    return held
+
+
+def _is_of(card: Card, person: Member) -> bool:
+    same = key_identity(card.key) == key_identity(person.key)
+    return same and person.contribution in (b"", card.contribution)
+
+
+def _check_founders(request: Request, held: Iterable[list[Card]]) -> None:
+    """The group's id must contain what every founding member contributed, and nothing else."""
+    founders = set(request.group.founders)
+    by_person = [founders & {card.contribution for card in cards} for cards in held]
+    if not all(by_person) or set().union(*by_person) != founders:
+        raise refuse("the group's id is not made of its members' contributions", "founders-differ")
+
+
+def check_state_of(request: Request) -> int | None:
+    """Return the epoch counter that the chip certifies over this very content, or None.
+
+    ApprovalRefusedError when there is a certification and it does not hold.
+    """
+    if request.state is None or request.roster is None:
+        return None
+    try:
+        return check_state(
+            request.state,
+            request.device.ak_public,
+            request.group,
+            request.roster,
+            request.digest,
+        )
+    except VerificationError as e:
+        raise refuse(f"the chip's certified state does not hold: {e.message}", "state") from None
+
+
+def check_epochs(request: Request, memory: Memory) -> tuple[tuple[Epoch, ...], list[Flag]]:
+    """Return what to remember of epochs, and flags. Refuses lower epochs, two rosters for one
+    epoch, a change that is not the certified epoch plus one, and a memory that was lost.
+    """
+    known = known_epochs(request, memory)
+    if request.kind == "group":
+        return _founding_epochs(request, memory, known)
+    assert request.roster is not None  # noqa: S101 - Request's own rule
+    check_known(request.roster, known)
+    if request.kind == "roster":
+        return _change_epochs(request, memory, known)
+    return _sign_epochs(request, known)
+
+
+def known_epochs(request: Request, memory: Memory) -> dict[int, bytes]:
+    """Return the roster digests that this home knows, by epoch."""
+    return {e: d for e, d in memory.epochs(request.group.id).items() if e != FOUNDING}
+
+
+def check_known(roster: RosterDocument, known: dict[int, bytes]) -> None:
+    """Refuse a second roster for an epoch."""
+    if known.get(roster.epoch, roster.hash) != roster.hash:
+        raise refuse(
+            f"two rosters for epoch {roster.epoch}: this is not the one this home knows",
+            "two-rosters",
+            hint="somebody shows different people different officers; talk to them",
+        )
+
+
+def _founding_epochs(
+    request: Request, memory: Memory, known: dict[int, bytes]
+) -> tuple[tuple[Epoch, ...], list[Flag]]:
+    asked, group = request.asked_roster, request.group
+    check_known(asked, known)
+    if known and asked.epoch not in known:
+        raise refuse("this group was founded before, with another epoch", "two-rosters")
+    flags = []
+    if not _is_dated(request, memory):
+        flags.append(
+            Flag("MEMORY", "your card was not made in this home: have you approved elsewhere?")
+        )
+    return (
+        Epoch(group.id, FOUNDING, group.id),
+        Epoch(group.id, asked.epoch, asked.hash),
+    ), flags
+
+
+def _is_dated(request: Request, memory: Memory) -> bool:
+    """Whether this home's memory reaches back to before the group: it saw the founding, or made a
+    card whose contribution is in the group's id.
+    """
+    own = {card.contribution for card in memory.own_cards()}
+    return FOUNDING in memory.epochs(request.group.id) or bool(own & set(request.group.founders))
+
+
+def _change_epochs(
+    request: Request, memory: Memory, known: dict[int, bytes]
+) -> tuple[tuple[Epoch, ...], list[Flag]]:
+    asked, current = request.asked_roster, request.roster
+    assert current is not None  # noqa: S101 - Request's own rule
+    counter = check_state_of(request)
+    if counter is None:
+        raise refuse("the chip does not certify the roster in force", "state")
+    if current.epoch > counter:
+        raise refuse(
+            f"a roster for epoch {current.epoch} is written and the counter is at {counter}:"
+            " finish that change, or pass its epoch",
+            "two-rosters",
+        )
+    if asked.epoch != counter + 1:
+        raise refuse(
+            f"the roster is for epoch {asked.epoch}; the chip certifies {counter},"
+            f" so the next is {counter + 1}",
+            "wrong-epoch",
+        )
+    check_known(asked, known)
+    if known and asked.epoch < max(known):
+        raise _lower(asked.epoch, known)
+    if not _is_dated(request, memory) and (not known or asked.epoch <= min(known) + 1):
+        raise refuse(
+            "this home's memory does not reach back far enough: it cannot know which roster you"
+            f" approved for epoch {asked.epoch} before",
+            "memory-lost",
+            hint="abstain from this change; take part in the next one",
+        )
+    flags = []
+    if counter > current.epoch:
+        flags.append(
+            Flag(
+                "EPOCH", f"the counter is at {counter}: the roster {current.epoch} is not in force"
+            )
+        )
+    return (
+        Epoch(request.group.id, current.epoch, current.hash),
+        Epoch(request.group.id, asked.epoch, asked.hash),
+    ), flags
+
+
+def _lower(epoch: int, known: dict[int, bytes]) -> ApprovalRefusedError:
+    return refuse(
+        f"epoch {epoch} is past: this home knows epoch {max(known)}",
+        "lower-epoch",
+        hint="a roster that was approved and regretted is withdrawn only by passing its epoch",
+    )
+
+
+def _sign_epochs(request: Request, known: dict[int, bytes]) -> tuple[tuple[Epoch, ...], list[Flag]]:
+    roster = request.roster
+    assert roster is not None  # noqa: S101 - Request's own rule
+    counter = check_state_of(request)
+    if known and roster.epoch < max(known):
+        raise _lower(roster.epoch, known)
+    if counter is not None and counter != roster.epoch:
+        raise refuse(
+            f"the roster is of epoch {roster.epoch}, the chip certifies {counter}:"
+            " it is not in force",
+            "wrong-epoch",
+        )
+    if known and roster.epoch not in known and counter is None:
+        raise refuse(
+            f"epoch {roster.epoch} is new to this home, and the chip does not certify it",
+            "epoch-not-certified",
+            hint="ask the host for a request with the chip's certified state",
+        )
+    flags = []
+    if not known and counter is None:
+        flags.append(Flag("EPOCH", f"{roster.epoch}, by the host's word: compare the fingerprint"))
+    return (Epoch(request.group.id, roster.epoch, roster.hash),), flags
+
+
+def group_pin(request: Request, ek: bytes, pinned: PinnedGroup | None) -> PinnedGroup:
+    """Return the group's pin, the one that is known or a new one with the eight words."""
+    group = request.group
+    if pinned is not None:
+        return pinned
+    words = fingerprint(group, rosters_of(request)[-1], ek)
+    return PinnedGroup(group.id, words, group.device_ak, group.encoded)
+
+
+def check_key(
+    request: Request, key: ChipKey, memory: Memory
+) -> tuple[PinnedKey | None, list[Flag]]:
+    """Return the key's new pin (None if it is pinned already), and flags.
+
+    Refuses a key that is not guarded by this group, and at first use one whose birth in the
+    group's device is not certified by the device's AK.
+    """
+    part, group = request.key, request.group
+    assert part is not None  # noqa: S101 - Request's own rule
+    pinned = memory.pinned_key(key.name)
+    try:
+        check_quorum_key(key, group)
+        if pinned is None:
+            check_creation(request.device.ak_public, key, part.attest, part.signature)
+    except VerificationError as e:
+        raise refuse(f'key "{part.label}": {e.message}', "key-evidence") from None
+    flags = []
+    if pinned is not None and pinned.label != part.label:
+        flags.append(Flag("KEY", f'the host says "{part.label}", you know it as "{pinned.label}"'))
+    if part.policy != f"quorum({group.name})":
+        flags.append(Flag("CLAIM", f"the host says the key's policy is {part.policy[:40]}"))
+    if any(k.label == part.label and k.name != key.name for k in memory.pinned_keys(group.id)):
+        flags.append(Flag("OTHER KEY", f'not the "{part.label}" that you approved for before'))
+    if pinned is not None:
+        return None, flags
+    return PinnedKey(key.name, part.label, group.id, key.public), flags

@@ -1,0 +1,218 @@
+"""What an approver should look at twice before a certificate or CSR is signed, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from tpmhsm.approval.content import Flag
+from tpmhsm.approval.memory import Certified
+from tpmhsm.approval.request import Request
+from tpmhsm.approval.screen import readable, suspicions
+from tpmhsm.errors import TpmHsmError
+from tpmhsm.pki.tbs import request_info_facts
+
+MANY_NAMES = 20
+BACKDATED = timedelta(days=7)
+LEAF_DAYS, SERVER_DAYS, CA_DAYS = 825, 398, 20 * 366
+"""Without a profile's own limit: what is unusual for a leaf, a TLS server, a CA."""
+
+MIN_SERIAL_BITS = 64
+MAX_ODD = 5
+
+
+def certificate_flags(
+    facts: dict[str, Any], request: Request, known: Sequence[Certified]
+) -> Iterator[Flag]:
+    """Flags of a TBSCertificate itself; `known` are earlier approvals for the same key."""
+    yield from name_flags(facts, request, known)
+    yield from _validity_flags(facts, request)
+    if facts["version"] != 3:
+        yield Flag("VERSION", f"X.509 version {facts['version']}, not 3")
+    serial = facts["serial"]
+    if serial.startswith("-") or len(serial) * 4 < MIN_SERIAL_BITS or not serial.strip("0"):
+        yield Flag("SERIAL", f"{serial} can be guessed, or is not allowed (RFC 5280)")
+    if facts["self_issued"] and not facts["own_key"]:
+        yield Flag("SELF-ISSUED", "subject and issuer are one name, the keys are two")
+    if facts["own_key"] and not facts["self_issued"]:
+        yield Flag("OWN KEY", "the key certifies itself under another name")
+
+
+def name_flags(
+    facts: dict[str, Any], request: Request, known: Sequence[Certified]
+) -> Iterator[Flag]:
+    """Flags of what both certificates and CSRs have: names, CA, usage, extensions."""
+    yield from _ca_flags(facts)
+    names = [readable(name) for name in facts["sans"]]
+    yield from _wildcards(names)
+    if len(names) > MANY_NAMES:
+        yield Flag(f"{len(names):,} NAMES", "read them all: they are listed below")
+    yield from _odd_names([readable(facts["subject"]), *names])
+    if "anyExtendedKeyUsage" in facts["extended_key_usage"]:
+        yield Flag("ANY USAGE", "the certificate is good for every purpose")
+    for oid in facts["unknown_critical"]:
+        yield Flag("UNKNOWN", f"critical extension {oid}: not decoded here")
+    subject = readable(facts["subject"])
+    for other in sorted({one.subject for one in known if one.subject != subject}):
+        yield Flag("KNOWN KEY", f"approved before as {other}")
+    stated = request.claims.texts.get("subject")
+    if stated is not None and stated != facts["subject"]:
+        yield Flag("CLAIM", f"the host says the subject is {readable(stated)}")
+
+
+def _ca_flags(facts: dict[str, Any]) -> Iterator[Flag]:
+    if not facts["ca"]:
+        if "keyCertSign" in facts["key_usage"]:
+            yield Flag("KEY USAGE", "certSign without CA:TRUE: some software takes it for a CA")
+        return
+    limits = facts["name_constraints"] or {}
+    permitted = [readable(name) for name in limits.get("permitted", ())]
+    under = f"names under {', '.join(permitted[:3])}" if permitted else "any name"
+    yield Flag("CA:TRUE", f"can issue {under}{' …' if len(permitted) > 3 else ''}")
+    length = facts["path_length"]
+    if length is None:
+        yield Flag("NO PATHLEN", "can make further CAs, to any depth")
+    elif length > 0:
+        yield Flag(f"PATHLEN {length}", f"can make further CAs, {length} deep")
+    if facts["key_usage"] and "keyCertSign" not in facts["key_usage"]:
+        yield Flag("KEY USAGE", "a CA without certSign")
+
+
+def _wildcards(names: Iterable[str]) -> Iterator[Flag]:
+    wild = [name for name in names if "*" in name]
+    if wild:
+        more = f" and {len(wild) - 1} more" if len(wild) > 1 else ""
+        yield Flag("WILDCARD", f"{wild[0]}{more}: good for every host there")
+
+
+def _odd_names(names: Iterable[str]) -> Iterator[Flag]:
+    odd = [f"{name[:60]}: {why}" for name in names for why in suspicions(name)]
+    for text in odd[:MAX_ODD]:
+        yield Flag("LOOK-ALIKE", text)
+    if len(odd) > MAX_ODD:
+        yield Flag("LOOK-ALIKE", f"and {len(odd) - MAX_ODD} more such names")
+
+
+def _validity_flags(facts: dict[str, Any], request: Request) -> Iterator[Flag]:
+    days, limit = facts["valid_days"], request.claims.profile_days
+    usual = CA_DAYS if facts["ca"] else LEAF_DAYS
+    if "serverAuth" in facts["extended_key_usage"] and not facts["ca"]:
+        usual = SERVER_DAYS
+    if limit and days > limit:
+        yield Flag(f"{days:,} DAYS", f"profile says {limit:,}")
+    elif days > usual:
+        yield Flag(f"{days:,} DAYS", f"more than {usual:,} is unusual")
+    start, end = _moment(facts["not_before"]), _moment(facts["not_after"])
+    if end < start:
+        yield Flag("NEVER VALID", "it ends before it begins")
+    if start < request.created - BACKDATED:
+        yield Flag("BACKDATED", f"valid from {facts['not_before'][:10]}")
+    if end < request.created:
+        yield Flag("EXPIRED", f"it ended {facts['not_after'][:10]}")
+    stated = request.claims.texts.get("not_after")
+    if stated is not None and stated != facts["not_after"]:
+        yield Flag("CLAIM", f"the host says it ends {readable(stated)}")
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def issuer_flags(
+    facts: dict[str, Any], request: Request, own: Sequence[Certified]
+) -> Iterator[Flag]:
+    """Flags of the issuer's name against the issuer's certificate that the host shows, and
+    against what this home approved for the signing key (`own`) before.
+    """
+    issuer = readable(facts["issuer"])
+    known = sorted({one.subject for one in own if one.ca})
+    if known and issuer not in known and not facts["own_key"]:
+        yield Flag("ISSUER", f"this key was approved as {known[0]}")
+    if request.claims.issuer:
+        yield from _issuer_certificate(facts, request)
+
+
+def _issuer_certificate(facts: dict[str, Any], request: Request) -> Iterator[Flag]:
+    from tpmhsm.approval.evidence import signing_key
+    from tpmhsm.pki.load import load_certificate
+    from tpmhsm.pki.tbs import read_tbs_certificate
+
+    try:
+        certificate = load_certificate(request.claims.issuer, "the issuer's certificate")
+        fields = read_tbs_certificate(certificate.tbs_certificate_bytes)
+    except TpmHsmError:
+        yield Flag("ISSUER", "the issuer's certificate that the host shows cannot be read")
+        return
+    if fields.subject != read_tbs_certificate(request.content).issuer:
+        yield Flag("ISSUER", "not the subject of the issuer's certificate that the host shows")
+    if request.key is not None and fields.spki != signing_key(request.key.public).spki:
+        yield Flag("ISSUER", "the issuer's certificate that the host shows is for another key")
+    if not facts["own_key"] and _moment(facts["not_after"]) > fields.not_after:
+        yield Flag("OUTLIVES", f"its issuer ends {fields.not_after:%Y-%m-%d}")
+
+
+def csr_flags(facts: dict[str, Any], spki: bytes, request: Request) -> Iterator[Flag]:
+    """What the certificate says that the CSR, which the host shows, did not ask for."""
+    if not request.claims.csr:
+        return
+    from tpmhsm.pki.csr import load_csr, verify_csr
+    from tpmhsm.pki.tbs import read_request_info
+
+    try:
+        csr = load_csr(request.claims.csr, "the CSR")
+        verify_csr(csr)
+        asked = request_info_facts(csr.tbs_certrequest_bytes)
+        wanted = read_request_info(csr.tbs_certrequest_bytes)
+    except TpmHsmError as e:
+        yield Flag("CSR", f"the CSR that the host shows does not hold: {readable(e.message)}")
+        return
+    if wanted.spki != spki:
+        yield Flag("KEY", "not the key of the CSR that the host shows")
+    if differences := list(_differences(facts, asked)):
+        yield Flag("CSR", ", ".join(differences), mark="Δ")
+
+
+def _differences(facts: dict[str, Any], asked: dict[str, Any]) -> Iterator[str]:
+    if facts["subject"] != asked["subject"]:
+        yield f"subject was {readable(asked['subject']) or '(empty)'}"
+    if facts["ca"] and not asked["ca"]:
+        yield "+ CA:TRUE"
+    yield from _list_difference(facts["sans"], asked["sans"])
+    uses = [*facts["key_usage"], *facts["extended_key_usage"]]
+    before = [*asked["key_usage"], *asked["extended_key_usage"]]
+    if before:
+        yield from _list_difference(uses, before)
+    had = {e["oid"] for e in asked["extensions"]}
+    has = {e["oid"] for e in facts["extensions"]}
+    yield from (f"+ {_words(e)}" for e in facts["extensions"] if e["oid"] not in had | _OF_EVERY_CA)
+    yield from (f"− {_words(e)}" for e in asked["extensions"] if e["oid"] not in has)
+
+
+def _list_difference(now: list[str], before: list[str]) -> Iterator[str]:
+    added = [item for item in now if item not in set(before)]
+    removed = [item for item in before if item not in set(now)]
+    for sign, items in (("+", added), ("−", removed)):
+        yield from (f"{sign} {readable(item)}" for item in items[:3])
+        if len(items) > 3:
+            yield f"{sign} {len(items) - 3:,} more"
+
+
+# What every issuer adds: its absence from a CSR says nothing.
+_OF_EVERY_CA = {"2.5.29.14", "2.5.29.35"}
+
+_WORDS = {
+    "nameConstraints": "name constraint",
+    "cRLDistributionPoints": "CRL URL",
+    "authorityInfoAccess": "issuer and OCSP URLs",
+    "certificatePolicies": "policies",
+    "basicConstraints": "basic constraints",
+    "keyUsage": "key usage",
+    "extKeyUsage": "extended key usage",
+    "subjectAltName": "alternative names",
+}
+
+
+def _words(extension: dict[str, Any]) -> str:
+    name = extension["name"]
+    return _WORDS.get(name) or str(name or extension["oid"])
