@@ -21,9 +21,7 @@ STORAGE = Public(
     name_alg=ALG.SHA256,
     attributes=BORN_HERE | A.RESTRICTED | A.DECRYPT,
     auth_policy=b"",
-    parameters=EccParms(
-        AES128_CFB, AsymScheme(ALG.NULL), CURVE.NIST_P256, KdfScheme(ALG.NULL)
-    ),
+    parameters=EccParms(AES128_CFB, AsymScheme(ALG.NULL), CURVE.NIST_P256, KdfScheme(ALG.NULL)),
     unique=EccPoint(b"", b""),
 )
 STORAGE_RSA = STORAGE.replace(
