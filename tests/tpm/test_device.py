@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import select
 import signal
 import socket
@@ -12,6 +13,7 @@ import threading
 import time
 import tty
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -138,8 +140,8 @@ def test_an_interrupt_in_the_middle_of_a_command_leaves_nothing(device, director
     use(device)
 
 
-def test_eight_threads_and_two_processes(device, software_home, directory, request):
-    seconds = 60 if request.config.getoption("-m") == "long" else 3
+@pytest.mark.parametrize("seconds", [3, pytest.param(60, marks=pytest.mark.long)])
+def test_eight_threads_and_two_processes(device, software_home, directory, seconds):
     script = [sys.executable, "-c", HAMMER, str(software_home), str(seconds)]
     processes = [subprocess.Popen(script, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     until = time.monotonic() + seconds
@@ -381,3 +383,46 @@ def test_home_removed_in_a_transaction(device, software_home, directory):
     end(directory)
     with pytest.raises(DeviceError, match="no software TPM"):
         use(device)
+
+
+HAMMER_ON = (
+    HAMMER.replace(
+        "    with device.transaction() as chip:\n",
+        "    try:\n     with device.transaction() as chip:\n",
+    )
+    .replace(
+        "    done += 1\n",
+        "    except DeviceError:\n     continue\n    done += 1\n",
+    )
+    .replace("import sys, time\n", "import sys, time\nfrom tpmhsm.errors import DeviceError\n")
+)
+
+
+@pytest.mark.parametrize("seconds", [4, pytest.param(60, marks=pytest.mark.long)])
+def test_chaos(device, software_home, directory, seconds):
+    """Clients, swtpm and keeper are killed at random; what is left works and holds nothing."""
+    script = [sys.executable, "-c", HAMMER_ON, str(software_home), "600"]
+    chance = random.Random(4)
+    clients: list[subprocess.Popen[bytes]] = []
+    until = time.monotonic() + seconds
+    try:
+        while time.monotonic() < until:
+            while len(clients) < 3:
+                clients.append(subprocess.Popen(script, stderr=subprocess.PIPE))
+            time.sleep(chance.uniform(0.05, 0.5))
+            state = software.state(directory)
+            victim = chance.choice([clients[0].pid, state.swtpm, state.keeper])
+            if victim:
+                with suppress(ProcessLookupError):
+                    os.kill(victim, signal.SIGKILL)
+            if victim == clients[0].pid:
+                assert clients[0].communicate()[1] == b""
+                clients.pop(0)
+        assert all(client.poll() is None for client in clients)
+    finally:
+        for client in clients:
+            client.kill()
+            print(client.communicate()[1].decode())
+    use(device)
+    assert left_behind(directory) == []
+    assert not is_dirty(directory / "lock")

@@ -190,6 +190,7 @@ class PytssDoor(_BaseDoor):
 
 
 def _load_tcti(tcti: str) -> Any:
+    os.environ.setdefault("TSS2_LOG", "all+none")  # it would write to stderr by itself
     try:
         from tpm2_pytss import TCTILdr, TSS2_Exception
     except ImportError as error:

@@ -61,8 +61,8 @@ def main(arguments: list[str]) -> int:
             return 1
         return 0
     os.close(reader)
-    _leave_terminal()
     try:
+        _leave_terminal()
         _Keeper(directory).run(writer)
     except (DeviceError, OSError) as error:
         with suppress(OSError):
@@ -95,12 +95,11 @@ class _Keeper:
         self._log = os.open("swtpm.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
 
     def run(self, ready: int) -> None:
-        _stop_stray(self._claim)
+        _stop_stray(_take_record(self._claim))
         _remove_sockets()
         self._swtpm = _spawn(self._log)
         try:
             _await_chip(self._swtpm)
-            os.ftruncate(self._claim, 0)
             os.pwrite(self._claim, b"%d %d\n" % (os.getpid(), self._swtpm.pid), 0)
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, *_STOP_SIGNALS})
             NEW_SOCKET.rename(SOCKET)
@@ -202,12 +201,17 @@ def _claim_directory() -> int:
     return claim
 
 
-def _stop_stray(claim: int) -> None:
-    """End the swtpm of a keeper that was killed, if the kernel has not done so already."""
+def _take_record(claim: int) -> int | None:
+    """The pid of the swtpm of the keeper before this one, and nobody is to find it any more."""
     words = os.pread(claim, 64, 0).split()
-    if len(words) != 2 or not words[1].isdigit():
+    os.ftruncate(claim, 0)
+    return int(words[1]) if len(words) == 2 and words[1].isdigit() else None
+
+
+def _stop_stray(pid: int | None) -> None:
+    """End the swtpm of a keeper that was killed, if the kernel has not done so already."""
+    if pid is None:
         return
-    pid = int(words[1])
     for number in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + 3
         while _is_our_swtpm(pid) and time.monotonic() < deadline:

@@ -135,7 +135,7 @@ def state(directory: Path) -> State:
     """What is there and what runs."""
     keeper = swtpm = None
     if _keeper_lives(directory):
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, IndexError):  # it is starting
             words = (directory / "keeper.lock").read_text().split()
             keeper, swtpm = int(words[0]), int(words[1])
     return State(is_manufactured(directory), keeper, swtpm)
