@@ -20,8 +20,11 @@ from tpmhsm.pki.names import format_dn, format_dn_der, make_attribute, parse_dn
 PRINTABLE = "ABCXYZabcxyz019 '()+,-./:=?"
 
 
+ANY = st.characters(codec="utf-8")
+
+
 @st.composite
-def attribute(draw, alphabet=st.characters(codec="utf-8")):
+def attribute(draw, alphabet=ANY):
     row = draw(st.sampled_from(attributes.TYPES))
     if row.limit == 2:
         return make_attribute(row.oid, draw(st.text("ABCabc", min_size=2, max_size=2)))

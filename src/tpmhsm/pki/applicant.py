@@ -100,7 +100,7 @@ def _tls_subject(
     hosts = {format_san(name).partition(":")[2]: name for name in sans}
     rdns: list[x509.RelativeDistinguishedName] = []
     for rdn in subject.rdns:
-        kept = []
+        kept: list[x509.NameAttribute[str | bytes]] = []
         for item in rdn:
             if item.oid == NameOID.COMMON_NAME:
                 text = str(item.value)

@@ -5,7 +5,7 @@ Links are made by name and proven by signature; dates and rules are `verify`'s b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -107,7 +107,7 @@ def chain_tree(certificates: Iterable[C], now: datetime | None = None) -> list[d
     return roots
 
 
-def _is_cycle(start: AnyCertificate, issuers: dict[AnyCertificate, AnyCertificate | None]) -> bool:
+def _is_cycle(start: object, issuers: Mapping[Any, object]) -> bool:
     """Two CAs may have certified each other: such a pair must still appear in the tree."""
     seen, current = {start}, issuers[start]
     while current is not None and current not in seen:

@@ -18,7 +18,7 @@ from tpmhsm.pki.sans import format_san
 def parse_constraint(text: str) -> x509.GeneralName:
     """`dns:example.com`, `ip:10.0.0.0/8`, `email:example.com`, `uri:example.com`, `dirname:O=…`.
 
-    An empty `dns:` or `email:` stands for every name of that kind. UsageError says why not.
+    An empty `dns:` or `uri:` stands for every name of that kind. UsageError says why not.
     """
     kind, separator, value = text.partition(":")
     value = value.strip()
@@ -27,7 +27,7 @@ def parse_constraint(text: str) -> x509.GeneralName:
             return x509.DNSName(_domain(value))
         case "ip":
             return x509.IPAddress(_network(value))
-        case "email":
+        case "email" if value:
             local, at, domain = value.rpartition("@")
             return x509.RFC822Name(f"{local}{at}{_domain(domain)}")
         case "uri":

@@ -112,7 +112,7 @@ def _issuer_ski(issuer: x509.Certificate) -> x509.SubjectKeyIdentifier:
     try:
         return issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     except x509.ExtensionNotFound:
-        return x509.SubjectKeyIdentifier.from_public_key(issuer.public_key())  # type: ignore[arg-type]
+        return x509.SubjectKeyIdentifier.from_public_key(issuer.public_key())
 
 
 def _authority_identifier(ski: x509.SubjectKeyIdentifier) -> x509.AuthorityKeyIdentifier:
@@ -131,7 +131,7 @@ def _policies(profile: Profile, options: IssueOptions) -> list[x509.PolicyInform
 
 
 def _locations(options: IssueOptions) -> Iterator[Extension]:
-    """Where the issuer's certificate and its CRL will be found: the paths that `serve` publishes."""
+    """Where the issuer's certificate and CRL will be found: the paths that `serve` publishes."""
     if not options.base_url:
         return
     base, label = check_base_url(options.base_url), quote(options.issuer_label, safe="")

@@ -11,6 +11,7 @@ import base64
 import binascii
 import hashlib
 import secrets
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,13 +31,13 @@ from tpmhsm.pki.lint import check_tbs
 from tpmhsm.pki.options import LINTS, IssueOptions
 from tpmhsm.pki.profiles import Profile, get_profile
 from tpmhsm.pki.tbs import read_tbs_certificate
-from tpmhsm.pki.validity import choose_validity, tls_max_days
+from tpmhsm.pki.validity import Validity, choose_validity, tls_max_days
 
 _SEAL = object()
 
 
 class Prepared:
-    """The one-use token: checked bytes that wait for a signature. Made by `prepare` and `restore`."""
+    """The one-use token: checked bytes that wait for a signature, from `prepare` or `restore`."""
 
     def __init__(
         self, seal: object, unsigned: Unsigned, profile: Profile, lint: str, notes: tuple[str, ...]
@@ -105,46 +106,57 @@ def prepare(
     names = grant_names(profile, applicant, options.lint)
     if issuer is not None:
         _check_issuer(issuer, profile, names, options)
-    unsigned, notes = _build(profile, applicant, names, issuer, options, now)
-    return Prepared(_SEAL, unsigned, profile, options.lint, (*names.notes, *notes))
-
-
-def _build(
-    profile: Profile,
-    applicant: Applicant,
-    names: GrantedNames,
-    issuer: x509.Certificate | None,
-    options: IssueOptions,
-    now: datetime,
-) -> tuple[Unsigned, tuple[str, ...]]:
     window = (fields_of(issuer).not_before, fields_of(issuer).not_after) if issuer else None
     default = min(profile.days, tls_max_days(now) - 1) if profile.tls else profile.days
     validity = choose_validity(
         now, default, days=options.days, not_after=options.not_after, issuer=window
     )
-    public_key: Any = applicant.public_key
+    plan = _Plan(profile, applicant, names, issuer, options, validity)
+    notes = (*names.notes, *validity.notes, *_notes(options))
+    return Prepared(_SEAL, _build(plan), profile, options.lint, notes)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Everything that has been decided about one certificate."""
+
+    profile: Profile
+    applicant: Applicant
+    names: GrantedNames
+    issuer: x509.Certificate | None
+    options: IssueOptions
+    validity: Validity
+
+
+def _build(plan: _Plan) -> Unsigned:
+    public_key: Any = plan.applicant.public_key
+    serial, names = plan.options.serial, plan.names
     builder = x509.CertificateBuilder(
-        issuer_name=issuer.subject if issuer else names.subject,
+        issuer_name=plan.issuer.subject if plan.issuer else names.subject,
         subject_name=names.subject,
         public_key=public_key,
-        serial_number=new_serial() if options.serial is None else _check_serial(options.serial),
-        not_valid_before=validity.not_before,
-        not_valid_after=validity.not_after,
+        serial_number=new_serial() if serial is None else _check_serial(serial),
+        not_valid_before=plan.validity.not_before,
+        not_valid_after=plan.validity.not_after,
     )
-    for extension, critical in extensions_for(profile, names, public_key, issuer, options):
+    extensions = extensions_for(plan.profile, names, public_key, plan.issuer, plan.options)
+    for extension, critical in extensions:
         builder = builder.add_extension(extension, critical)
-    signer = deferred(_signing_key(applicant, issuer))
-    algorithm: Any = hash_for(signer.public_key(), options.hash_name)
+    signer = deferred(_signing_key(plan.applicant, plan.issuer))
+    algorithm: Any = hash_for(signer.public_key(), plan.options.hash_name)
     signed = builder.sign(signer, algorithm).public_bytes(Encoding.DER)
-    notes = (*validity.notes, *_notes(profile, options))
-    return signer.unsigned(signed, "certificate"), notes
+    unsigned = signer.unsigned(signed, "certificate")
+    if plan.issuer and read_tbs_certificate(unsigned.tbs).issuer != fields_of(plan.issuer).subject:
+        # Verifiers compare names byte by byte; cryptography encodes what it read by its own rules.
+        raise UsageError("the issuer's name is encoded in a way that cannot be repeated exactly")
+    return unsigned
 
 
 def _signing_key(applicant: Applicant, issuer: x509.Certificate | None) -> PublicKeyTypes:
     return applicant.public_key if issuer is None else load_spki(fields_of(issuer).spki)
 
 
-def _notes(profile: Profile, options: IssueOptions) -> list[str]:
+def _notes(options: IssueOptions) -> list[str]:
     notes = []
     kinds = {text.partition(":")[0] for text in options.permitted}
     if "dns" in kinds and not any(

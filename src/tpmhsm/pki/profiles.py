@@ -17,7 +17,7 @@ DOMAIN_VALIDATED = "2.23.140.1.2.1"
 
 @dataclass(frozen=True)
 class Profile:
-    """One profile. `days` is the default lifetime; `san_types` are prefixes of `TYPE:VALUE` texts."""
+    """One profile. `days` is the default lifetime; `san_types` the kinds of names it grants."""
 
     name: str
     title: str
