@@ -89,17 +89,22 @@ def key_identity(key: PublicKey) -> tuple[str, int, int]:
 
 
 def approver_public(key: PublicKey) -> bytes:
-    """Return the TPMT_PUBLIC that TPM2_LoadExternal is given for this approver."""
+    """Return the TPMT_PUBLIC of this approver, the bytes that its Name is a hash of."""
+    return encode(approver_area(key))
+
+
+def approver_area(key: PublicKey) -> Public:
+    """Return the public area that TPM2_LoadExternal is given for this approver."""
     checked = check_key(key)
     kind, first, second = key_identity(checked)
     if kind == "ec":
         point = EccPoint(first.to_bytes(32, "big"), second.to_bytes(32, "big"))
         ecc = EccParms(NULL_SYM, _NO_SCHEME, CURVE.NIST_P256, KdfScheme(ALG.NULL))
-        return encode(Public(ALG.ECC, ALG.SHA256, _ATTRIBUTES, b"", ecc, point))
+        return Public(ALG.ECC, ALG.SHA256, _ATTRIBUTES, b"", ecc, point)
     bits = checked.key_size
     parms = RsaParms(NULL_SYM, _NO_SCHEME, bits, 0)  # exponent 0 means 65537
     modulus = first.to_bytes(bits // 8, "big")
-    return encode(Public(ALG.RSA, ALG.SHA256, _ATTRIBUTES, b"", parms, modulus))
+    return Public(ALG.RSA, ALG.SHA256, _ATTRIBUTES, b"", parms, modulus)
 
 
 def approver_name(key: PublicKey) -> bytes:

@@ -36,9 +36,9 @@ class BoundCommand:
         return cp_hash(self.code, self.names, self.parameters)
 
 
-def sign_scheme(public: bytes) -> SigScheme:
-    """Return the scheme that a key's TPMT_PUBLIC fixes; UsageError when it leaves it open."""
-    parameters = decode(Public, public).parameters
+def sign_scheme(public: Public) -> SigScheme:
+    """Return the scheme that a key's public area fixes; UsageError when it leaves it open."""
+    parameters = public.parameters
     if isinstance(parameters, RsaParms | EccParms):
         scheme = parameters.scheme
         if scheme.scheme in (ALG.ECDSA, ALG.RSASSA, ALG.RSAPSS):
@@ -46,23 +46,20 @@ def sign_scheme(public: bytes) -> SigScheme:
     raise UsageError("the key's public area fixes no signature scheme")
 
 
-def sign_command(handle: int, public: bytes, digest: bytes) -> Sign:
-    """TPM2_Sign of `digest` by the key at `handle`, as approvals are bound to it.
+def bound_sign(public: Public | bytes, digest: bytes) -> BoundCommand:
+    """What officers approve: TPM2_Sign of `digest` by the key with this public area.
 
-    UsageError when the digest is not one of the key's own hash algorithm.
+    The scheme is spelled out as the key fixes it, the ticket is NULL. UsageError when the digest
+    is not one of the key's own hash algorithm.
     """
-    scheme = sign_scheme(public)
+    area = decode(Public, public) if isinstance(public, bytes) else public
+    scheme = sign_scheme(area)
     if not isinstance(scheme.details, SchemeHash):
         raise UsageError("the key's signature scheme has no hash algorithm")
     if len(digest) != DIGEST_SIZES.get(scheme.details.hash_alg):
         raise UsageError(f"a digest of {len(digest)} bytes is not of this key's hash algorithm")
-    return Sign(handle, digest, scheme, NULL_HASHCHECK)
-
-
-def bound_sign(public: bytes, digest: bytes) -> BoundCommand:
-    """What officers approve: a signature over `digest` by the key with this TPMT_PUBLIC."""
-    parameters = encode_parameters(sign_command(0, public, digest))
-    return BoundCommand(CC.Sign, (name_of_public(public),), parameters)
+    parameters = encode_parameters(Sign(0, digest, scheme, NULL_HASHCHECK))
+    return BoundCommand(CC.Sign, (name_of_public(area),), parameters)
 
 
 def increment_command(group: GroupDocument) -> Command[Empty]:

@@ -102,14 +102,12 @@ def _explain_rest(policy: Pin | Pcr | Budget | Window | All | Any, known: Groups
     ]
 
 
-def explain_group(
-    group: GroupDocument, roster: RosterDocument, without: str | None = None
-) -> list[str]:
+def explain_group(group: GroupDocument, roster: RosterDocument, without: str = "") -> list[str]:
     """Return sentences about who can sign and who can replace whom; with `without`, if one is lost.
 
     NotFoundError when nobody of that name is in the group.
     """
-    if without is None:
+    if not without:
         return [*_who(group, roster), *_loss(group, roster), *_warnings(group, roster)]
     officer = find_member(roster.officers, without)
     custodian = find_member(group.custodians, without)

@@ -186,10 +186,13 @@ def check_pair(group: GroupDocument, roster: RosterDocument) -> None:
     """Refuse (UsageError) a roster of another group, and one name or key for two people."""
     if roster.group != group.id:
         raise UsageError("the roster belongs to another group")
+    custodians = members_of(group.custodians)
+    by_name = {member.name: member.identity for member in custodians}
+    by_key = {member.identity: member.name for member in custodians}
     for officer in members_of(roster.officers):
-        for custodian in members_of(group.custodians):
-            if (officer.name == custodian.name) != officer.same_key(custodian):
-                raise UsageError(
-                    f"officer {officer.name} and custodian {custodian.name}: "
-                    "one name is one key, in both lists"
-                )
+        key = by_name.get(officer.name, officer.identity)
+        name = by_key.get(officer.identity, officer.name)
+        if (key, name) != (officer.identity, officer.name):
+            raise UsageError(
+                f"officer {officer.name} and custodian {name}: one name is one key, in both lists"
+            )

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tpmhsm.errors import ParseError, UsageError
 from tpmhsm.policy.approver import (
-    approver_name,
-    approver_public,
+    approver_area,
     check_distinct,
     key_identity,
     load_spki,
@@ -18,6 +17,8 @@ from tpmhsm.policy.approver import (
 from tpmhsm.policy.documents import Fields, check_label, to_base64
 from tpmhsm.policy.ladder import MAX_APPROVERS, Ladder
 from tpmhsm.policy.refs import Purpose, policy_ref
+from tpmhsm.wire.names import name_of_public
+from tpmhsm.wire.public import Public
 
 if TYPE_CHECKING:
     from tpmhsm.policy.approver import PublicKey
@@ -42,18 +43,19 @@ class Member:
         return load_spki(self.spki)
 
     @cached_property
-    def public(self) -> bytes:
-        """The TPMT_PUBLIC that the chip is given."""
-        return approver_public(self.key)
+    def public(self) -> Public:
+        """The public area that the chip is given."""
+        return approver_area(self.key)
 
     @cached_property
     def chip_name(self) -> bytes:
         """The Name by which the chip knows this person (34 bytes)."""
-        return approver_name(self.key)
+        return name_of_public(self.public)
 
-    def same_key(self, other: Member) -> bool:
-        """Whether both have one key, as a key."""
-        return key_identity(self.key) == key_identity(other.key)
+    @cached_property
+    def identity(self) -> tuple[str, int, int]:
+        """What makes two keys the same key: x and y, or n and e."""
+        return key_identity(self.key)
 
     def encode(self) -> dict[str, Any]:
         """The JSON object that stands in a document."""

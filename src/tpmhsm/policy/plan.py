@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from tpmhsm.errors import UsageError
+from tpmhsm.errors import ParseError, UsageError
 from tpmhsm.policy.bound import (
     BoundCommand,
     bound_increment,
@@ -32,7 +33,10 @@ from tpmhsm.policy.tree import (
     roster_prefix,
     sign_ladders,
 )
+from tpmhsm.wire.codec import decode
 from tpmhsm.wire.names import name_of_nv
+from tpmhsm.wire.public import Public
+from tpmhsm.wire.structures import Signature
 
 Approvals = Mapping[int, bytes]
 """TPMT_SIGNATUREs by the approver's index in the rule (from 0, along all its thresholds)."""
@@ -44,6 +48,14 @@ class Given:
 
     member: Member
     signature: bytes
+
+    @cached_property
+    def parsed(self) -> Signature:
+        """The TPMT_SIGNATURE; ParseError when it is none."""
+        try:
+            return decode(Signature, self.signature)
+        except ParseError as e:
+            raise ParseError(f"{self.member.name}'s approval is no TPMT_SIGNATURE: {e}") from e
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,8 @@ class Plan:
     def __post_init__(self) -> None:
         if walk(self.steps) != self.policy:
             raise UsageError(f"{self.act}: these steps do not lead to the policy")
+        for given in self.given.values():
+            _ = given.parsed  # bad ones are refused before the chip is asked
 
     @property
     def commands(self) -> int:
@@ -102,14 +116,15 @@ def _given(rule: Thresholds, approvals: Approvals) -> dict[bytes, Given]:
 def plan_sign(
     group: GroupDocument,
     roster: RosterDocument,
-    public: bytes,
+    public: Public | bytes,
     digest: bytes,
     approvals: Approvals,
 ) -> Plan:
-    """Plan one signature: officers approve `digest` under the key with this TPMT_PUBLIC.
+    """Plan one signature: officers approve `digest` under the key with this public area.
 
     UsageError for fewer approvals than the roster wants; of more, the first are taken.
     """
+    given = _given(roster.officers, approvals)
     prefix = roster_prefix(group, roster)
     ladders = sign_ladders(roster)
     steps = climb(ladders, roster.officers, approvals, digest_of(prefix))
@@ -120,7 +135,7 @@ def plan_sign(
         steps=prefix + steps + key_steps(group),
         bound=bound_sign(public, digest),
         policy=key_policy(group),
-        given=_given(roster.officers, approvals),
+        given=given,
         indices={counter: group.counter_index, index: group.roster_index},
     )
 
@@ -132,9 +147,9 @@ def _plan_custodians(
     bound: BoundCommand,
     approvals: Approvals,
 ) -> Plan:
+    given = _given(group.custodians, approvals)
     steps = climb(ladders, group.custodians, approvals)
     policy = index_policy(ladders, bound.code)
-    given = _given(group.custodians, approvals)
     return Plan(act, (*steps, CommandCode(bound.code)), bound, policy, given)
 
 

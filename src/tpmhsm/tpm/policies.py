@@ -1,0 +1,221 @@
+"""Policies, carried out: a plan's steps in one policy session, then its command.
+
+    signature = sign_with_quorum(chip, key, digest, group, roster, {0: …, 2: …})
+
+The chip judges every approval itself. What it refuses is put into words here: which step, and
+whose approval.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from tpmhsm.errors import ChipRefusedError, RefusedError, UsageError
+from tpmhsm.policy.bound import increment_command, roster_write_command
+from tpmhsm.policy.plan import (
+    Approvals,
+    Plan,
+    plan_increment,
+    plan_roster_write,
+    plan_sign,
+)
+from tpmhsm.policy.steps import AuthorizeNv, CommandCode, Nv, Or, Signed, Step
+from tpmhsm.tpm.objects import Loaded, plain_signature, sign_command
+from tpmhsm.tpm.sessions import PolicySession, start_policy
+from tpmhsm.wire.codec import Structure
+from tpmhsm.wire.commands import (
+    LoadExternal,
+    PolicyAuthorizeNV,
+    PolicyCommandCode,
+    PolicyNV,
+    PolicyOR,
+    PolicySigned,
+)
+from tpmhsm.wire.constants import RC, RH
+from tpmhsm.wire.framing import Command
+from tpmhsm.wire.rc import base_code, describe
+
+if TYPE_CHECKING:
+    from tpmhsm.policy.group import GroupDocument, RosterDocument
+    from tpmhsm.tpm.chip import Chip
+
+R = TypeVar("R", bound=Structure)
+
+
+def sign_with_quorum(  # noqa: PLR0917 (one call in the product, in this order)
+    chip: Chip,
+    key: Loaded,
+    digest: bytes,
+    group: GroupDocument,
+    roster: RosterDocument,
+    approvals: Approvals,
+) -> bytes:
+    """Sign a digest by the key's own hash with the officers' approvals.
+
+    `approvals`: TPMT_SIGNATUREs by the officer's index in the roster; of more than needed, the
+    first are used. Returns DER ECDSA or RSASSA bytes. Raises UsageError for too few,
+    ChipRefusedError saying which person or step the chip refused.
+    """
+    plan = plan_sign(group, roster, key.public, digest, approvals)
+    return plain_signature(execute(chip, plan, sign_command(key, digest)).signature)
+
+
+def run_increment(chip: Chip, group: GroupDocument, approvals: Approvals, *, written: bool) -> None:
+    """Move the epoch on by one with the custodians' approvals; errors as above.
+
+    `written`: the counter has been incremented before (it has another Name then).
+    """
+    execute(chip, plan_increment(group, approvals, written=written), increment_command(group))
+
+
+def run_roster_write(
+    chip: Chip,
+    group: GroupDocument,
+    roster: RosterDocument,
+    approvals: Approvals,
+    *,
+    written: bool,
+) -> None:
+    """Put a roster in force with the custodians' approvals; errors as above.
+
+    `written`: the index has been written before (it has another Name then).
+    """
+    plan = plan_roster_write(group, roster, approvals, written=written)
+    execute(chip, plan, roster_write_command(group, roster))
+
+
+def execute(chip: Chip, plan: Plan, command: Command[R]) -> R:
+    """Run a plan's steps in one policy session, then `command`, which ends the session.
+
+    Takes `plan.commands` commands. Raises ChipRefusedError with the step, and the person, in
+    words; nothing is left in the chip then.
+    """
+    session = start_policy(chip)
+    try:
+        for number, step in enumerate(plan.steps, 1):
+            try:
+                run_step(chip, session, plan, step)
+            except ChipRefusedError as e:
+                raise _explained(e, plan, number, step) from e
+        session.last = True
+        try:
+            return chip.send(command, session)
+        except ChipRefusedError as e:
+            raise _explained(e, plan, len(plan.steps) + 1, None) from e
+    except (RefusedError, UsageError):
+        chip.flush(session.handle)
+        raise
+
+
+def run_step(chip: Chip, session: PolicySession, plan: Plan, step: Step) -> None:
+    """Send one policy step. UsageError for one that this version cannot carry out."""
+    handle = session.handle
+    if isinstance(step, Signed):
+        _show_approval(chip, handle, plan, step)
+    elif isinstance(step, Or):
+        chip.send(PolicyOR(handle, step.branches))
+    elif isinstance(step, CommandCode):
+        chip.send(PolicyCommandCode(handle, step.code))
+    elif isinstance(step, Nv):
+        index = plan.indices[step.name]
+        chip.send(PolicyNV(index, index, handle, step.operand, step.offset, step.operation))
+    elif isinstance(step, AuthorizeNv):
+        index = plan.indices[step.name]
+        chip.send(PolicyAuthorizeNV(index, index, handle))
+    else:
+        raise UsageError(f"policy step {type(step).__name__}: not in this version")
+
+
+def _show_approval(chip: Chip, session: int, plan: Plan, step: Signed) -> None:
+    """LoadExternal, PolicySigned, flush.
+
+    The approver's key is loaded under the NULL hierarchy: tickets of others would come to life
+    again when the state of a software TPM is restored.
+    """
+    given = plan.given[step.approver]
+    loaded = chip.send(LoadExternal(None, given.member.public, RH.NULL)).object_handle
+    try:
+        chip.send(
+            PolicySigned(
+                auth_object=loaded,
+                policy_session=session,
+                nonce_tpm=b"",
+                cp_hash_a=plan.bound.cp_hash,
+                policy_ref=step.policy_ref,
+                expiration=0,
+                auth=given.parsed,
+            )
+        )
+    finally:
+        chip.flush(loaded)
+
+
+# --- refusals in words ----------------------------------------------------------------------------
+
+
+def _explained(error: ChipRefusedError, plan: Plan, number: int, step: Step | None) -> Exception:
+    """The chip's refusal with the step and the person in it."""
+    person = plan.given[step.approver].member.name if isinstance(step, Signed) else ""
+    why, hint = _words(error, step, person)
+    return ChipRefusedError(
+        f"refused by the chip: {why} ({describe(error.rc, error.command)})",
+        rc=error.rc,
+        command=error.command,
+        hint=hint or error.hint,
+        code=error.code,
+        details={
+            "act": plan.act,
+            "step": f"{number} of {len(plan.steps) + 1}",
+            **({"person": person} if person else {}),
+        },
+    )
+
+
+def _words(error: ChipRefusedError, step: Step | None, person: str) -> tuple[str, str]:
+    """Why, and what to do next."""
+    base = base_code(error.rc)
+    if isinstance(step, Signed):
+        return _words_of_person(error, base, person)
+    if isinstance(step, Nv):
+        return _words_of_epoch(base, int.from_bytes(step.operand, "big"))
+    if isinstance(step, AuthorizeNv):
+        return _words_of_roster(base)
+    if isinstance(step, Or):
+        return "the approvals so far do not lead to a quorum", "ask for the missing approvals"
+    return (
+        "the approvals do not add up to what the key or index demands of this command",
+        "another key, another roster, or other bytes than were approved",
+    )
+
+
+def _words_of_person(error: ChipRefusedError, base: int, person: str) -> tuple[str, str]:
+    if error.command == "LoadExternal":
+        return f"it does not take {person}'s key", ""
+    if base == RC.SIGNATURE:
+        return f"{person} approved other bytes", f"ask {person} to approve this request"
+    return f"it does not accept {person}'s approval", ""
+
+
+def _words_of_epoch(base: int, epoch: int) -> tuple[str, str]:
+    if base == RC.POLICY:
+        return (
+            f"the approvals are for epoch {epoch}, which is not the group's epoch now",
+            "ask the officers of the roster in force to approve again",
+        )
+    if base == RC.NV_UNINITIALIZED:
+        return "the epoch counter was never incremented", "somebody made it anew, or it is new"
+    return "the epoch counter is missing or another one", "tpmhsm group show"
+
+
+def _words_of_roster(base: int) -> tuple[str, str]:
+    if base == RC.NV_UNINITIALIZED:
+        return (
+            "the roster index was never written: somebody removed it and made it anew",
+            "the custodians must write the roster again: tpmhsm group change",
+        )
+    if base == RC.VALUE:
+        return (
+            "the quorum is incomplete, or the roster in the chip is another one",
+            "ask the officers of the roster in force to approve",
+        )
+    return "the roster index is missing or another one", "tpmhsm group show"
