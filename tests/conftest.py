@@ -62,6 +62,6 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or hasattr(session.config, "workerinput"):
         return
-    if exitstatus == 0 and not session.config.option.collectonly:
-        if not any(reporter.stats.get(word) for word in ("passed", "xfailed")):
-            session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+    ran = any(reporter.stats.get(word) for word in ("passed", "xfailed"))
+    if exitstatus == 0 and not ran and not session.config.option.collectonly:
+        session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
