@@ -75,9 +75,9 @@ def create(
 def show(app: App, file: str) -> None:
     """What a CSR asks for."""
     from tpmhsm.pki.describe import csr_lines, describe_csr
-    from tpmhsm.pki.load import load_csr_der
+    from tpmhsm.pki.csr import load_csr
 
-    found = describe_csr(load_csr_der(app.read(file), file))
+    found = describe_csr(load_csr(app.read(file), file))
     app.emit(found, lambda: facts(csr_lines(found)))
 
 

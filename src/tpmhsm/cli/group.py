@@ -63,7 +63,7 @@ def group_json(app: App, name: str) -> dict[str, Any]:
 @pass_app
 def list_(app: App) -> None:
     """All groups."""
-    found = [app.groups.describe(row.name) for row in app.groups.list()]
+    found = [app.groups.describe(row.name) for row in app.groups.all()]
     app.emit(
         {"items": found},
         lambda: table(

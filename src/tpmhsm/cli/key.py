@@ -67,7 +67,7 @@ def create(
 @pass_app
 def list_(app: App) -> None:
     """All keys."""
-    rows = app.keyring.list()
+    rows = app.keyring.all()
     app.emit(
         {"items": [key_json(row) for row in rows]},
         lambda: table(

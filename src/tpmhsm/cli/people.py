@@ -71,12 +71,13 @@ def add_approvers(app: App, files: Sequence[tuple[str, bytes]]) -> list[Card]:
 
 def trust_cards(app: App, files: Sequence[tuple[str, bytes]]) -> list[dict[str, Any]]:
     """On an approver's machine: trust approvers' and devices' cards, all or none."""
-    from tpmhsm.approval.cards import is_device_card, parse_card, parse_device_card
+    from tpmhsm.approval.cards import DEVICE_CARD, parse_card, parse_device_card
+    from tpmhsm.policy.documents import parse_json
     from tpmhsm.requests.memory import APPROVER, DEVICE
 
     found: list[tuple[str, str, bytes, bytes]] = []
     for file, data in files:
-        if is_device_card(data):
+        if parse_json(data, file).get("format") == DEVICE_CARD:
             device = _named(file, data, parse_device_card)
             found.append((DEVICE, device.label, device.data, device.digest))
         else:

@@ -54,7 +54,7 @@ def request_json(app: App, row: RequestRow) -> dict[str, Any]:
 @pass_app
 def list_(app: App, state: str | None) -> None:
     """All requests, in every state."""
-    rows = [request_json(app, row) for row in app.desk.list(state)]
+    rows = [request_json(app, row) for row in app.desk.all(state)]
     app.emit(
         {"items": rows},
         lambda: table(

@@ -58,7 +58,7 @@ class Groups:
 
     # ── reading ──────────────────────────────────────────────────────────────
 
-    def list(self) -> list[GroupRow]:
+    def all(self) -> list[GroupRow]:
         """All groups, by name."""
         with self._store.reading() as tx:
             return tx.groups.all()
@@ -135,7 +135,7 @@ class Groups:
         from tpmhsm.tpm.nv import free_index, next_counter_value
 
         host = load_host(self._store)
-        rows = self.list()
+        rows = self.all()
         if name in {row.name for row in rows}:
             raise UsageError(f"a group named {name!r} exists already", code="exists")
         pending = sum(row.state == "founding" for row in rows)

@@ -86,7 +86,7 @@ class Keyring:
                     f"a key named {label!r} exists already", hint="tpmhsm key list shows all keys"
                 )
 
-    def list(self) -> list[KeyRow]:
+    def all(self) -> list[KeyRow]:
         """All keys, by label."""
         with self._store.reading() as tx:
             return tx.keys.all()

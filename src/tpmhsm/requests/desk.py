@@ -16,9 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tpmhsm.approval.acts import acts_of, rule_of
 from tpmhsm.approval.request import SIGN_KINDS, Claims, Request, parse_request
 from tpmhsm.approval.votes import Approval, Denial, is_approval, parse_approval, parse_denial
-from tpmhsm.errors import RefusedError, VerificationError, WaitingError
-from tpmhsm.policy.approver import key_identity
-from tpmhsm.policy.people import members_of
+from tpmhsm.errors import RefusedError, WaitingError
 from tpmhsm.requests.drafts import Drafts, register
 from tpmhsm.requests.signer import DeskSigner
 
@@ -43,7 +41,7 @@ class Desk:
 
     # ── reading ──────────────────────────────────────────────────────────────
 
-    def list(self, state: str | None = None) -> list[RequestRow]:
+    def all(self, state: str | None = None) -> list[RequestRow]:
         """All requests, or those in one state; what is due expires first."""
         self._expire()
         with self._store.reading() as tx:
@@ -138,7 +136,7 @@ class Desk:
         and raises WaitingError until then.
         """
         digest = hashlib.sha256(content).hexdigest()
-        for row in self.list():
+        for row in self.all():
             if (row.kind, row.key, row.digest) == (kind, label, digest):
                 if row.state == "executed":
                     return b64decode(row.result["signature"])
@@ -200,7 +198,7 @@ class Desk:
 
     def add_approval(self, approval: Approval) -> RequestRow:
         """Check an approval, keep it, and execute the request if it was the last one needed."""
-        from tpmhsm.approval.approve import verify_approval
+        from tpmhsm.approval.verify import verify_approval
         from tpmhsm.store.requests import ApprovalRow
 
         row = self.get(approval.request)
@@ -216,7 +214,7 @@ class Desk:
 
     def add_denial(self, denial: Denial) -> RequestRow:
         """Check a denial and keep it; an honest host then stops the request."""
-        from tpmhsm.approval.approve import verify_denial
+        from tpmhsm.approval.verify import verify_denial
         from tpmhsm.store.requests import DenialRow
 
         row = self.get(denial.request)
@@ -226,6 +224,12 @@ class Desk:
             ended = tx.requests.finish(row.id, "denied")
             _given_up(tx, ended, "denied")
         return self.get(row.id)
+
+    def must_wait(self, number: int) -> None:
+        """Raise UsageError unless the request still waits for people."""
+        self.get(number)
+        with self._store.reading() as tx:
+            tx.requests.get_waiting(number)
 
     def cancel(self, number: int) -> RequestRow:
         """Withdraw a waiting request."""
@@ -244,8 +248,7 @@ class Desk:
             return row
         if len(self.approvals(number)) < row.needed:
             raise self.waiting(number)
-        with self._store.reading() as tx:
-            tx.requests.get_waiting(number)
+        self.must_wait(number)
         request = self.request(number)
         if request.kind == "group":
             self._found(row, request)
@@ -281,7 +284,7 @@ class Desk:
 
     def _ask_again(self, group_id: str) -> None:
         """Approvals of the old epoch are void: waiting signatures are asked for anew."""
-        for row in self.list("waiting"):
+        for row in self.all("waiting"):
             if row.group_id != group_id:
                 continue
             if row.kind not in SIGN_KINDS:
@@ -323,14 +326,13 @@ def _roster_row(roster: RosterDocument) -> Any:
 
 def votes_by_act(request: Request) -> list[dict[int, bytes]]:
     """For each command of the request: TPMT_SIGNATUREs by the approver's place in the rule."""
-    places = {key_identity(m.key): i for i, m in enumerate(members_of(rule_of(request)))}
+    from tpmhsm.approval.verify import verify_approval
+
     found: dict[bytes, dict[int, bytes]] = {act.cp_hash: {} for act in acts_of(request)}
     for approval in request.approvals:
-        place = places[key_identity(approval.key)]
-        for one in approval.signatures:
-            if one.cp_hash not in found:
-                raise VerificationError(f"{approval.approver} approved another command")
-            found[one.cp_hash][place] = one.signature
+        verified = verify_approval(request, approval)
+        for act, signature in verified.signatures:
+            found[act.cp_hash][verified.index] = signature
     return list(found.values())
 
 

@@ -113,6 +113,7 @@ class Authorities(Repository[AuthorityRow]):
 class SerialRow:
     """A serial number (hexadecimal) of one authority and the TBSCertificate it stands in.
 
+    `prepared` is the issuance as it was checked, to go on with after days or a power failure.
     State: reserved (the chip may have signed), issued, abandoned (nobody will ask the chip).
     """
 
@@ -121,6 +122,7 @@ class SerialRow:
     tbs: bytes
     tbs_sha256: str
     request_id: int | None = None
+    prepared: Any = None
     state: str = "reserved"
     reserved_at: str = ""
     id: int = 0
@@ -135,6 +137,7 @@ serials = Table(
     Column("tbs", LargeBinary, nullable=False),
     Column("tbs_sha256", Text, nullable=False),
     Column("request_id", BigInteger, ForeignKey("requests.id")),
+    Column("prepared", CanonicalJson),
     Column("state", Text, nullable=False, index=True),
     Column("reserved_at", Text, nullable=False),
     UniqueConstraint("authority", "serial"),
@@ -149,17 +152,34 @@ class Serials(Repository[SerialRow]):
     stamp = "reserved_at"
 
     def reserve(
-        self, authority: str, serial: str, tbs: bytes, request_id: int | None = None
+        self,
+        authority: str,
+        serial: str,
+        tbs: bytes,
+        request_id: int | None = None,
+        prepared: Any = None,
     ) -> SerialRow:
         """Write serial and TBS ahead of the signature. Raises ExistsError when it is used."""
         if self.find(authority, serial) is not None:
             raise ExistsError(f"serial {serial} of {authority!r} has been used")
         digest = sha256(tbs).hexdigest()
-        return self._insert(SerialRow(authority, serial, tbs, digest, request_id))
+        return self._insert(SerialRow(authority, serial, tbs, digest, request_id, prepared))
 
     def find(self, authority: str, serial: str) -> SerialRow | None:
         """The record of a serial."""
         return self._first(serials.c.authority == authority, serials.c.serial == serial)
+
+    def get(self, authority: str, serial: str) -> SerialRow:
+        """The record of a serial. Raises NotFoundError."""
+        missing = f"serial {serial} of {authority!r} was never reserved"
+        return one_or_missing(self.find(authority, serial), missing)
+
+    def of_request(self, request_id: int) -> SerialRow:
+        """The record that a request stands for. Raises NotFoundError."""
+        return one_or_missing(
+            self._first(serials.c.request_id == request_id),
+            f"no serial was reserved for request {request_id}",
+        )
 
     def all(self, *, authority: str | None = None, state: str | None = None) -> list[SerialRow]:
         """Records in the order of reservation."""
@@ -179,10 +199,9 @@ class Serials(Repository[SerialRow]):
         return self._end(authority, serial, "abandoned")
 
     def _end(self, authority: str, serial: str, state: str) -> SerialRow:
-        missing = f"serial {serial} of {authority!r} was never reserved"
-        record = one_or_missing(self.find(authority, serial), missing)
+        record = self.get(authority, serial)
         if record.state == state:
             return record
         if record.state != "reserved":
             raise UsageError(f"serial {serial} of {authority!r} is {record.state} already")
-        return self._save(replace(record, state=state), missing)
+        return self._save(replace(record, state=state), f"serial {serial} vanished")

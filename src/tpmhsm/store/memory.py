@@ -178,19 +178,17 @@ class ApproverMemory:
         return row.roster_digest if row else None
 
     def remember_epoch(self, group_id: str, epoch: int, roster_digest: str) -> None:
-        """Remember a roster. ExistsError for a second roster of one epoch; UsageError for an
-        epoch below the highest one that is not the roster remembered there."""
+        """Remember a roster, in any order of epochs; the same again is no error.
+
+        Raises ExistsError for a second roster of one epoch, UsageError for a number that is none.
+        """
         if not 0 <= epoch < 1 << 63:
             raise UsageError(f"{epoch} is no epoch")
         known = self.roster_of(group_id, epoch)
-        if known == roster_digest:
-            return
-        if known is not None:
+        if known is None:
+            self._epochs._insert(EpochRow(group_id, epoch, roster_digest))
+        elif known != roster_digest:
             raise ExistsError(f"another roster is remembered for epoch {epoch}")
-        highest = self.highest_epoch(group_id)
-        if highest is not None and epoch < highest.epoch:
-            raise UsageError(f"epoch {epoch} is past: {highest.epoch} is the highest known")
-        self._epochs._insert(EpochRow(group_id, epoch, roster_digest))
 
     def epochs(self, group_id: str) -> list[EpochRow]:
         """All rosters remembered of a group, oldest epoch first."""
@@ -208,6 +206,9 @@ class ApproverMemory:
         return [row.subject for row in self.certified(spki_sha256)]
 
     def remember_certified(self, spki_sha256: str, subject: str, ca: bool = False) -> None:
-        """Remember that a key was approved for a certificate."""
-        if subject not in self.subjects_of(spki_sha256):
+        """Remember that a key was approved for a certificate; once a CA's, always a CA's."""
+        same = (certified_keys.c.spki_sha256 == spki_sha256, certified_keys.c.subject == subject)
+        if self._certified._first(*same) is None:
             self._certified._insert(CertifiedKeyRow(spki_sha256, subject, ca))
+        elif ca:
+            self._certified._change(*same, ca=True)

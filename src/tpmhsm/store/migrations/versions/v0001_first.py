@@ -338,6 +338,7 @@ def _serials() -> None:
         _blob("tbs"),
         _text("tbs_sha256"),
         _int("request_id", null=True),
+        sa.Column("prepared", sa.Text()),
         _text("state"),
         _text("reserved_at"),
         sa.PrimaryKeyConstraint("id", name="pk_serials"),
