@@ -99,6 +99,9 @@ class GroupDocument:
             }
         )
 
+    def __hash__(self) -> int:
+        return hash(self.id)
+
     @cached_property
     def id(self) -> bytes:
         """SHA-256(format ‖ 0x00 ‖ canonical bytes), 32 bytes."""

@@ -11,7 +11,7 @@ approvals of a first write or increment use the unwritten one in their cpHash.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import lru_cache
 
 from tpmhsm.policy.group import GroupDocument, RosterDocument, check_pair
 from tpmhsm.policy.ladder import Ladder, end_of
@@ -52,23 +52,36 @@ def index_policy(rule: tuple[Ladder, ...], code: int) -> bytes:
 
 def counter_nv(group: GroupDocument, *, written: bool = False) -> NvPublic:
     """The public area of the epoch counter, before or after its first increment."""
-    policy = index_policy(epoch_ladders(group), CC.NV_Increment)
-    index = _nv(group.counter_index, COUNTER_ATTRIBUTES, policy, COUNTER_SIZE)
+    index = _counter(group)
     return as_written(index) if written else index
 
 
 def roster_nv(group: GroupDocument, *, written: bool = False) -> NvPublic:
     """The public area of the roster index, before or after its first write."""
-    policy = index_policy(roster_ladders(group), CC.NV_Write)
-    index = _nv(group.roster_index, ROSTER_ATTRIBUTES, policy, ROSTER_SIZE)
+    index = _roster_index(group)
     return as_written(index) if written else index
+
+
+# Both are asked for several times a signature, and never change.
+
+
+@lru_cache(maxsize=32)
+def _counter(group: GroupDocument) -> NvPublic:
+    policy = index_policy(epoch_ladders(group), CC.NV_Increment)
+    return _nv(group.counter_index, COUNTER_ATTRIBUTES, policy, COUNTER_SIZE)
+
+
+@lru_cache(maxsize=32)
+def _roster_index(group: GroupDocument) -> NvPublic:
+    policy = index_policy(roster_ladders(group), CC.NV_Write)
+    return _nv(group.roster_index, ROSTER_ATTRIBUTES, policy, ROSTER_SIZE)
 
 
 def _nv(index: int, attributes: int, policy: bytes, size: int) -> NvPublic:
     return NvPublic(
         nv_index=index,
         name_alg=ALG.SHA256,
-        attributes=NvAttributes(attributes),
+        attributes=attributes,
         auth_policy=policy,
         data_size=size,
     )
@@ -76,7 +89,7 @@ def _nv(index: int, attributes: int, policy: bytes, size: int) -> NvPublic:
 
 def as_written(index: NvPublic) -> NvPublic:
     """The same index once it has been written: another attribute, so another Name."""
-    return replace(index, attributes=NvAttributes(index.attributes | NvAttributes.WRITTEN))
+    return index.replace(attributes=index.attributes | NvAttributes.WRITTEN)
 
 
 def roster_prefix(group: GroupDocument, roster: RosterDocument) -> tuple[Step, ...]:
