@@ -59,7 +59,7 @@ def read_content(request: Request, key: ChipKey | None, memory: Memory) -> Conte
     if key is None:
         from tpmhsm.approval.people import read_people
 
-        return read_people(request)
+        return read_people(request, memory)
     if request.kind == "data":
         from tpmhsm.approval.plain import read_plain
 

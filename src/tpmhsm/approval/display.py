@@ -133,6 +133,7 @@ def _claims(review: Review) -> Iterator[Row]:
         yield Row("Profile", _cut(claims.profile))
     for name, text in sorted(claims.texts.items())[:MAX_CLAIMS]:
         yield Row(name.replace("_", " ").capitalize(), _cut(text))
+    yield Row("Device", f"{request.device.label}, {request.device.kind}")
     yield Row("Asked", f"{request.created:%Y-%m-%d %H:%M}, expires {request.expires:%Y-%m-%d}")
 
 

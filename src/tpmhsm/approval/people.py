@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from tpmhsm.approval.cards import key_words
 from tpmhsm.approval.content import Content, Flag, Row
+from tpmhsm.approval.memory import Memory
 from tpmhsm.approval.request import Request
+from tpmhsm.approval.screen import groups_of
 from tpmhsm.policy.group import RosterDocument
 from tpmhsm.policy.people import Member, Thresholds, members_of
 
@@ -20,31 +22,46 @@ def people_facts(request: Request) -> dict[str, str]:
     }
 
 
-def read_people(request: Request) -> Content:
+def read_people(request: Request, memory: Memory) -> Content:
     """Decode a roster: of a new group, or of the next epoch. ParseError when it is none."""
     asked = request.asked_roster
     if request.roster is None:
-        return _founding(request, asked)
+        return _founding(request, asked, memory)
     return _change(request, request.roster, asked)
 
 
-def _founding(request: Request, asked: RosterDocument) -> Content:
+def _founding(request: Request, asked: RosterDocument, memory: Memory) -> Content:
     group = request.group
+    device, flags = _device(request, memory)
     rows = [
         Row("Group", group.name, f"id {group.id.hex()[:16]}…"),
         Row("Governed", f"by {rule_words(group.custodians)}, for ever"),
         Row("Officers", rule_words(asked.officers), f"epoch {asked.epoch}"),
-        Row("Device", f"{request.device.label}, {request.device.kind}"),
+        device,
         *_key_rows(members_of(group.custodians), members_of(asked.officers)),
     ]
-    flags = []
-    if request.device.kind == "software TPM":
-        flags.append(Flag("SOFTWARE TPM", "whoever holds its state file can roll it back"))
     if _keys(group.custodians) == _keys(asked.officers):
         flags.append(Flag("PERMANENT", "the officers govern too: a lost quorum cannot be replaced"))
     return Content(
         f'new group "{group.name}"', tuple(rows), tuple(flags), facts=people_facts(request)
     )
+
+
+def _device(request: Request, memory: Memory) -> tuple[Row, list[Flag]]:
+    """The group's device by its AK; what kind it is, the host only claims, unless its card came
+    from outside.
+    """
+    card = request.device
+    known = next((c for c in memory.device_cards() if c.ak_name == card.ak_name), None)
+    ak = f"AK {groups_of(card.ak_name.hex()[4:20])}"
+    if known is not None:
+        row = Row("Device", f"{known.label}, {known.kind}, {ak}", "card trusted")
+    else:
+        row = Row("Device", ak, "no card from outside the host")
+    kind = card.kind if known is None else known.kind
+    if kind == "software TPM":
+        return row, [Flag("SOFTWARE TPM", "whoever holds its state file can roll it back")]
+    return row, [Flag("UNPROVEN", f"nothing here proves that the device is {kind}")]
 
 
 def _change(request: Request, old: RosterDocument, new: RosterDocument) -> Content:
