@@ -103,6 +103,7 @@ def stage(esys: tuple[Any, RecordingDoor]) -> Stage:
 
     api, door = esys
     s = Stage(tss=tss, esys=api, door=door, tr={}, real={})
+    api.clear_control(tss.ESYS_TR.LOCKOUT, True)  # one of the cases is TPM2_Clear
     s.persist("storage", STORAGE, 0x81000001)
     s.persist("key", SIGNING, 0x81000002)
     s.persist("rsa", DECRYPTING_RSA, 0x81000003)

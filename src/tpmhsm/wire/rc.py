@@ -178,7 +178,7 @@ def _name(base: int) -> str:
 def _reason(rc: int, command: str) -> Reason:
     base = base_code(rc)
     found = _FOR_COMMAND.get((command, base)) or _REASONS.get(base)
-    return found or Reason("chip-refused", _name(base))
+    return found or Reason("chip-refused", "it gives a reason without words")
 
 
 def describe(rc: int, command: str = "") -> str:

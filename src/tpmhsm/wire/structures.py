@@ -66,7 +66,6 @@ _SIGNING: dict[int, Codec | type[Structure] | None] = {
     ALG.ECDAA: SchemeEcdaa,
     ALG.SM2: SchemeHash,
     ALG.ECSCHNORR: SchemeHash,
-    ALG.HMAC: SchemeHash,
 }
 _KEY_EXCHANGE: dict[int, Codec | type[Structure] | None] = {
     ALG.ECDH: SchemeHash,
@@ -84,7 +83,9 @@ class SigScheme(Structure):
     """TPMT_SIG_SCHEME (Part 2 §11.2.1.5, table 158)."""
 
     scheme: U16
-    details: Annotated[SchemeHash | SchemeEcdaa | None, Select("scheme", _SIGNING)] = None
+    details: Annotated[
+        SchemeHash | SchemeEcdaa | None, Select("scheme", {**_SIGNING, ALG.HMAC: SchemeHash})
+    ] = None
 
 
 @structure
@@ -92,7 +93,7 @@ class RsaDecrypt(Structure):
     """TPMT_RSA_DECRYPT (Part 2 §11.2.4.4, table 174)."""
 
     scheme: U16
-    details: Annotated[SchemeHash | None, Select("scheme", {**_DECRYPTING, **_SIGNING})] = None
+    details: Annotated[SchemeHash | None, Select("scheme", _DECRYPTING)] = None
 
 
 @structure
@@ -295,7 +296,13 @@ class Sensitive(Structure):
     sensitive_type: U16
     auth_value: Tpm2b
     seed_value: Tpm2b
-    sensitive: Tpm2b
+    sensitive: Annotated[
+        bytes,
+        Select(
+            "sensitive_type",
+            dict.fromkeys((ALG.RSA, ALG.ECC, ALG.KEYEDHASH, ALG.SYMCIPHER), TPM2B),
+        ),
+    ]
 
 
 @structure
