@@ -185,6 +185,15 @@ def test_starting_at_once_from_many_processes_starts_one(directory):
     assert keepers == {str(software.state(directory).keeper)}
 
 
+def test_a_second_keeper_leaves_the_work_to_the_first(directory):
+    """As when a client that starts one is killed, and the next client starts another."""
+    command = [sys.executable, "-P", "-m", "tpmhsm.tpm.keeper", str(directory)]
+    keepers = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(3)]
+    assert [keeper.communicate(timeout=10) for keeper in keepers] == [(None, b"")] * 3
+    assert [keeper.returncode for keeper in keepers] == [0, 0, 0]
+    assert answers(directory)
+
+
 def test_a_killed_client_leaves_nothing_for_long(directory):
     script = [sys.executable, "-c", LEAVE_A_MESS, str(directory), START_POLICY_SESSION.hex()]
     client = subprocess.Popen(script, stdout=subprocess.PIPE)
@@ -270,7 +279,7 @@ def test_idle_keeper_ends(directory, monkeypatch):
     (directory / "lock").touch()
     now = [1000.0]
     monkeypatch.setattr(keeper.time, "monotonic", lambda: now[0])
-    one = keeper._Keeper(directory)
+    one = keeper._Keeper(directory, keeper._claim_directory())
     try:
         assert not one._is_idle()
         now[0] += 599

@@ -48,7 +48,7 @@ class Device:
 
     def describe(self) -> str:
         """Kind and place in a line: "software TPM in /home/x/.tpmhsm"."""
-        return f"{self.kind} {'in' if self.kind == 'software TPM' else 'at'} {self.where}"
+        return f"{self.kind} {'in' if self.check else 'at'} {self.where}"
 
     @contextmanager
     def transaction(self, timeout: float = DEFAULT_TIMEOUT) -> Iterator[Chip]:

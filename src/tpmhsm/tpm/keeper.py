@@ -63,7 +63,11 @@ def main(arguments: list[str]) -> int:
     os.close(reader)
     try:
         _leave_terminal()
-        _Keeper(directory).run(writer)
+        claim = _claim_directory()
+        if claim is None:
+            os.write(writer, b"ok")
+        else:
+            _Keeper(directory, claim).run(writer)
     except (DeviceError, OSError) as error:
         with suppress(OSError):
             os.write(writer, str(error).encode())
@@ -85,13 +89,13 @@ def _leave_terminal() -> None:
 class _Keeper:
     """One software TPM and its directory, which is the working directory of this process."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, claim: int) -> None:
         self._directory = directory
         here = os.stat(".")
         self._identity = (here.st_dev, here.st_ino)
         self._lock = Lock(LOCK)
         self._last_use: tuple[int, float] = (0, time.monotonic())
-        self._claim = _claim_directory()
+        self._claim = claim
         self._log = os.open("swtpm.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
 
     def run(self, ready: int) -> None:
@@ -190,13 +194,20 @@ class _Keeper:
                 self._swtpm.wait()
 
 
-def _claim_directory() -> int:
-    """Hold keeper.lock for life. The keeper before this one may still be on its way out."""
+def _claim_directory() -> int | None:
+    """Hold keeper.lock for life; None if another keeper turns out to be at work.
+
+    The one before may still be on its way out. Or another may be starting, for a client that was
+    killed meanwhile: then that one will do.
+    """
     claim = os.open("keeper.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + START_LIMIT
     while not try_flock(claim):
         if time.monotonic() > deadline:
             raise DeviceError("another keeper of this software TPM neither works nor ends")
+        with suppress(DeviceError):
+            SocketDoor(SOCKET, timeout=1).close()
+            return None
         time.sleep(0.02)
     return claim
 
