@@ -58,9 +58,7 @@ def test_a_leaf_from_a_chip_key_is_accepted_by_openssl(governed: Home) -> None:
     host("csr", "create", "web", "--subject", "CN=www.example.com", "--san",
          "dns:www.example.com", "--out", "web.csr")  # fmt: skip
     openssl("req", "-in", "web.csr", "-verify", "-noout", cwd=host.path)
-    waiting = host.json(
-        "ca", "sign", "issuing-ca", "web.csr", "--profile", "tls-server", code=3
-    )
+    waiting = host.json("ca", "sign", "issuing-ca", "web.csr", "--profile", "tls-server", code=3)
     settle(host, waiting["error"]["request"])
     host("cert", "export", "root-ca", "--out", "root.pem")
     host("cert", "export", "issuing-ca", "--out", "issuing.pem")

@@ -32,9 +32,7 @@ class Home:
 
     path: Path
 
-    def __call__(
-        self, *arguments: str | Path, code: int = 0, stdin: bytes | None = None
-    ) -> Result:
+    def __call__(self, *arguments: str | Path, code: int = 0, stdin: bytes | None = None) -> Result:
         """Run `tpmhsm ARGUMENTS` and check its exit code."""
         done = subprocess.run(
             [sys.executable, "-m", "tpmhsm", *map(str, arguments)],

@@ -1,4 +1,4 @@
-"""What every command is given: where the home is, how to print, and lazily the store and the chip."""
+"""What every command is given: the home, how to print, and lazily the store and the chip."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class App:
     # ── files ────────────────────────────────────────────────────────────────
 
     def read(self, path: str, *, limit: int = MAX_INPUT) -> bytes:
-        """The bytes of a file or of stdin (`-`). Raises UsageError when it cannot or is too large."""
+        """The bytes of a file or of stdin (`-`). Raises UsageError if it cannot or is too large."""
         try:
             if path == "-":
                 data = sys.stdin.buffer.read(limit + 1)

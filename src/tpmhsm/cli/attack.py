@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tpmhsm.keys.host import load_host
-from tpmhsm.policy.bound import sign_command
 from tpmhsm.policy.plan import Plan, plan_sign
 from tpmhsm.policy.steps import Signed, Step
 from tpmhsm.requests.desk import votes_by_act
 from tpmhsm.store import Store
 from tpmhsm.tpm.device import open_device
-from tpmhsm.tpm.objects import load_key, storage_parent
+from tpmhsm.tpm.objects import load_key, sign_command, storage_parent
 from tpmhsm.tpm.policies import run_step
 from tpmhsm.tpm.sessions import start_policy
-from tpmhsm.wire.codec import encode
 
 if TYPE_CHECKING:
     from tpmhsm.store.keys import KeyRow
@@ -52,7 +50,9 @@ class Root:
         digest = hashlib.new(key.hash, found.content).digest()
         (votes,) = votes_by_act(found)
         assert found.roster is not None  # noqa: S101 - signatures have one
-        return Approved(plan_sign(found.group, found.roster, key.public, digest, votes), key, digest)
+        return Approved(
+            plan_sign(found.group, found.roster, key.public, digest, votes), key, digest
+        )
 
     def with_one(self, approved: Approved) -> None:
         """All steps but the second person's."""
@@ -79,6 +79,4 @@ class Root:
             session = start_policy(chip)
             for step in steps:
                 run_step(chip, session, approved.plan, step)
-            public = encode(loaded.public)
-            command = sign_command(loaded.handle, public, digest or approved.digest)
-            chip.send(command, session)
+            chip.send(sign_command(loaded, digest or approved.digest), session)

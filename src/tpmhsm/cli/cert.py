@@ -55,9 +55,7 @@ def bundle_ders(app: App, sha256: str, form: str) -> list[bytes]:
     return [c.public_bytes(Encoding.DER) for c in export_bundle(chain, form)]
 
 
-def write_certificate(
-    app: App, out: str, bundle: list[bytes], *, der: bool, force: bool
-) -> None:
+def write_certificate(app: App, out: str, bundle: list[bytes], *, der: bool, force: bool) -> None:
     """Write PEM, or DER when it is one certificate."""
     from tpmhsm.pki.load import to_pem
 
@@ -87,7 +85,9 @@ def import_(app: App, files: tuple[str, ...], name: str) -> None:
         tx.audit.append("cert-import", {"sha256": [row.sha256 for row in rows]})
     keys = _keys(app)
     items = [row_json(row, keys) for row in rows]
-    app.emit({"items": items}, "\n".join(f"stored {i['subject']} {i['sha256'][:16]}" for i in items))
+    app.emit(
+        {"items": items}, "\n".join(f"stored {i['subject']} {i['sha256'][:16]}" for i in items)
+    )
 
 
 def _keys(app: App) -> dict[str, str]:
@@ -206,33 +206,44 @@ def verify(
     Example:
       tpmhsm cert verify web.pem --trust root.pem --purpose server --host www.example.com
     """
+    from cryptography.hazmat.primitives.serialization import Encoding
+
     from tpmhsm.cli.times import parse_time
-    from tpmhsm.pki.load import load_certificates, load_crls
-    from tpmhsm.pki.verify import verify_certificate
+    from tpmhsm.pki.load import certificate_ders, load_crls
+    from tpmhsm.pki.verify import VerifyOptions, verify_certificate
 
-    leaf, *others = load_certificates(app.read(file), file)
-    roots = [c for f in trust for c in load_certificates(app.read(f), f)]
-    others += [c for f in untrusted for c in load_certificates(app.read(f), f)]
+    leaf, *others = certificate_ders(app.read(file), file)
+    roots = [one for f in trust for one in certificate_ders(app.read(f), f)]
+    others += [one for f in untrusted for one in certificate_ders(app.read(f), f)]
     if not trust:
-        stored_roots, stored_others = _stored(app)
-        roots, others = stored_roots, [*others, *stored_others]
-    found = verify_certificate(
-        leaf,
-        roots=roots,
-        untrusted=others,
-        crls=[c for f in crls for c in load_crls(app.read(f), f)],
+        roots, stored = _stored(app)
+        others += stored
+    options = VerifyOptions(
         purpose=purpose,
-        host=host,
+        host=host or "",
         at=parse_time(at) if at else None,
+        crls=tuple(
+            one.public_bytes(Encoding.DER) for f in crls for one in load_crls(app.read(f), f)
+        ),
+        require_crl=bool(crls),
     )
-    app.emit(found, lambda: "\n".join(["valid", *(f"  {line}" for line in found["words"])]))
+    found = verify_certificate(leaf, roots, others, options).facts
+    app.emit(found, lambda: _verified(found))
 
 
-def _stored(app: App) -> tuple[list[x509.Certificate], list[x509.Certificate]]:
+def _verified(found: dict[str, Any]) -> str:
+    lines = [click.style("valid", fg="green", bold=True)]
+    for depth, item in enumerate(reversed(found["chain"])):
+        lines.append(f"{'   ' * depth}└─ {item['subject']}  {item['days_left']} days left")
+    return "\n".join([*lines, *(f"note: {note}" for note in found["notes"])])
+
+
+def _stored(app: App) -> tuple[list[bytes], list[bytes]]:
+    """The stored certificates: roots, and all others."""
     with app.store.reading() as tx:
         rows = tx.certificates.all()
-    own = [row for row in rows if row.is_ca and row.subject == row.issuer]
-    return loaded(own), loaded([row for row in rows if row not in own])
+    roots = [row.der for row in rows if row.is_ca and row.subject == row.issuer]
+    return roots, [row.der for row in rows if row.der not in roots]
 
 
 @cert.command()
@@ -279,7 +290,9 @@ def delete(app: App, name: str) -> None:
     with app.store.transaction() as tx:
         users = [a.name for a in tx.authorities.all() if a.certificate == row.sha256]
         if users:
-            raise UsageError(f"this is the certificate of the authority {users[0]!r}", code="in-use")
+            raise UsageError(
+                f"this is the certificate of the authority {users[0]!r}", code="in-use"
+            )
         tx.certificates.delete(row.sha256)
         tx.audit.append("cert-delete", {"sha256": row.sha256})
     app.emit({"deleted": row.sha256}, f"deleted {row.subject} {row.sha256[:16]}")

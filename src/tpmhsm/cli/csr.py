@@ -24,7 +24,7 @@ def csr() -> None:
 @click.argument("label")
 @click.option("--subject", default="", metavar="DN", help="RFC 4514, as CN=www.example.com,O=X.")
 @click.option("--san", "sans", multiple=True, metavar="TYPE:VALUE",
-              help="dns, ip, email, uri, dirname, rid, upn, othername:OID; repeatable.")  # fmt: skip
+              help="dns, ip, email, uri, dirname, rid, upn, othername; repeatable.")  # fmt: skip
 @click.option("--profile", type=click.Choice(list(PROFILES)), help="Ask for its key usages.")
 @click.option("-o", "--out", default="-", metavar="F", help="stdout by default.")
 @click.option("--der", is_flag=True, help="DER instead of PEM.")
@@ -74,8 +74,8 @@ def create(
 @pass_app
 def show(app: App, file: str) -> None:
     """What a CSR asks for."""
-    from tpmhsm.pki.describe import csr_lines, describe_csr
     from tpmhsm.pki.csr import load_csr
+    from tpmhsm.pki.describe import csr_lines, describe_csr
 
     found = describe_csr(load_csr(app.read(file), file))
     app.emit(found, lambda: facts(csr_lines(found)))

@@ -149,7 +149,9 @@ def _stop(stage: Stage) -> None:
 
 def _story(stage: Stage) -> dict[str, Any]:
     if shutil.which("openssl") is None:
-        raise UsageError("the demo needs openssl as an independent judge", hint="apt install openssl")
+        raise UsageError(
+            "the demo needs openssl as an independent judge", hint="apt install openssl"
+        )
     stage.say("A software TPM (with hardware, /dev/tpmrm0 is taken)")
     stage.run("init")
     stage.say("Three people, each with a key of their own")

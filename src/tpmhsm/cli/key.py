@@ -42,9 +42,7 @@ def key_json(row: KeyRow) -> dict[str, Any]:
 @click.option("--use", type=click.Choice(["sign", "decrypt"]), default="sign", show_default=True)
 @click.option("--policy", metavar="TEXT|FILE", help="What the chip demands; open by default.")
 @pass_app
-def create(
-    app: App, label: str, alg: str, hash_name: str, use: str, policy: str | None
-) -> None:
+def create(app: App, label: str, alg: str, hash_name: str, use: str, policy: str | None) -> None:
     """Make a key in the chip.
 
     \b
@@ -60,7 +58,9 @@ def create(
     text = policy_text(app, policy) if policy is not None else "open"
     with app.progress(f"the chip makes a key ({alg})"):
         row = app.keyring.create(label, alg, policy=text, hash_name=hash_name)
-    app.emit(key_json(row), f"made {row.label}: {row.alg}, {row.policy}, in {app.device.describe()}")
+    app.emit(
+        key_json(row), f"made {row.label}: {row.alg}, {row.policy}, in {app.device.describe()}"
+    )
 
 
 @key.command("list")

@@ -61,9 +61,7 @@ def add_approvers(app: App, files: Sequence[tuple[str, bytes]]) -> list[Card]:
         for card in cards:
             member = card.member(contribution=False)
             tx.approvers.add(
-                ApproverRow(
-                    card.name, card.data, card.spki, member.chip_name.hex(), card.kind
-                )
+                ApproverRow(card.name, card.data, card.spki, member.chip_name.hex(), card.kind)
             )
             tx.audit.append("approver-add", {"name": card.name, "digest": card.digest.hex()})
     return cards

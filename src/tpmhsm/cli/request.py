@@ -50,7 +50,9 @@ def request_json(app: App, row: RequestRow) -> dict[str, Any]:
 
 
 @request.command("list")
-@click.option("--state", type=click.Choice(["waiting", "executed", "denied", "expired", "cancelled"]))
+@click.option(
+    "--state", type=click.Choice(["waiting", "executed", "denied", "expired", "cancelled"])
+)
 @pass_app
 def list_(app: App, state: str | None) -> None:
     """All requests, in every state."""
@@ -124,7 +126,7 @@ def export(app: App, identifier: str, out: str | None, force: bool) -> None:
     if target != "-":
         app.emit(
             {"request": wanted, "file": target},
-            f"{target}: hand it to the approvers, who run: tpmhsm approve {target} --as NAME -i KEY",
+            f"{target}: the approvers run tpmhsm approve {target} --as NAME -i KEY",
         )
 
 

@@ -13,9 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from tpmhsm.errors import NotFoundError, RefusedError, UsageError
 from tpmhsm.keys.host import HostDevice, load_host
+from tpmhsm.policy.approver import key_identity
 from tpmhsm.policy.explain import explain_group, explain_policy
 from tpmhsm.policy.fingerprint import fingerprint
-from tpmhsm.policy.group import GroupDocument, RosterDocument, founders_of, parse_group, parse_roster
+from tpmhsm.policy.group import (
+    GroupDocument,
+    RosterDocument,
+    founders_of,
+    parse_group,
+    parse_roster,
+)
 from tpmhsm.policy.model import Open, Policy, groups_of, makeable
 from tpmhsm.policy.people import Threshold, members_of
 from tpmhsm.policy.plan import Approvals
@@ -27,7 +34,6 @@ if TYPE_CHECKING:
     from tpmhsm.tpm.chip import Chip
     from tpmhsm.tpm.device import Device
     from tpmhsm.wire.structures import NvPublic
-
 
 
 @dataclass(frozen=True)
@@ -227,9 +233,7 @@ class Groups:
             key = attestation_key(chip)
             counter = nv.certify(chip, key, group.counter_index, qualifying)
             roster = nv.certify(chip, key, group.roster_index, qualifying)
-        return Certified(
-            (counter.attest, counter.signature), (roster.attest, roster.signature)
-        )
+        return Certified((counter.attest, counter.signature), (roster.attest, roster.signature))
 
     def holds(self, group: GroupDocument, roster: RosterDocument) -> bool:
         """Whether the chip's roster index holds exactly this roster at this epoch."""
@@ -286,11 +290,10 @@ def _one_replaced(roster: RosterDocument, officers: Threshold) -> None:
             f"the group is {before.m} of {before.n}; other numbers: not in this version",
             code="not-in-this-version",
         )
-    kept = sum(any(new.same_key(old) for old in before.members) for new in officers.members)
+    known = {key_identity(member.key) for member in before.members}
+    kept = sum(key_identity(member.key) in known for member in officers.members)
     if officers.n - kept > 1:
         raise UsageError(
             "replace one officer at a time: more at once is not in this version",
             code="not-in-this-version",
         )
-
-

@@ -130,9 +130,7 @@ class Keyring:
         policy = makeable(parse_policy(row.policy))
         return None if isinstance(policy, Open) else policy
 
-    def sign_digest(
-        self, row: KeyRow, digest: bytes, approvals: Approvals | None = None
-    ) -> bytes:
+    def sign_digest(self, row: KeyRow, digest: bytes, approvals: Approvals | None = None) -> bytes:
         """The chip's signature over a digest by the key's hash: DER ECDSA or PKCS#1 v1.5.
 
         `approvals` for a key with a quorum; the chip, not this code, judges them. The signature is
@@ -156,7 +154,7 @@ class Keyring:
         return signature
 
     def private_key(self, label: str) -> ChipEllipticCurveKey | ChipRsaKey:
-        """The key as `cryptography` knows private keys. Raises RefusedError when it needs people."""
+        """The key as `cryptography` knows private keys. Raises RefusedError if it needs people."""
         from tpmhsm.keys.private import ChipEllipticCurveKey, ChipRsaKey
 
         row = self.get(label)
@@ -227,5 +225,3 @@ def _check(row: KeyRow, digest: bytes, signature: bytes) -> None:
             key.verify(signature, digest, padding.PKCS1v15(), hashed)
     except (InvalidSignature, ValueError) as error:
         raise VerificationError(f"the signature is not one by {row.label!r} over this") from error
-
-

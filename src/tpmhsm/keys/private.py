@@ -29,9 +29,7 @@ def hash_of(name: str) -> hashes.HashAlgorithm:
     return _HASHES[name]()
 
 
-def _digest(
-    data: bytes, wanted: asym_utils.Prehashed | hashes.HashAlgorithm, own: str
-) -> bytes:
+def _digest(data: bytes, wanted: asym_utils.Prehashed | hashes.HashAlgorithm, own: str) -> bytes:
     name = wanted._algorithm.name if isinstance(wanted, asym_utils.Prehashed) else wanted.name
     if name != own:
         raise UsageError(
@@ -75,9 +73,7 @@ class ChipEllipticCurveKey(ec.EllipticCurvePrivateKey):
         """Bits."""
         return self._public.key_size
 
-    def sign(
-        self, data: Any, signature_algorithm: ec.EllipticCurveSignatureAlgorithm
-    ) -> bytes:
+    def sign(self, data: Any, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
         """ECDSA over `data`; DER. Raises UsageError for another hash than the key's own."""
         if not isinstance(signature_algorithm, ec.ECDSA):
             raise UsageError("the chip signs with ECDSA only")
@@ -90,7 +86,7 @@ class ChipEllipticCurveKey(ec.EllipticCurvePrivateKey):
     def private_bytes(
         self,
         encoding: serialization.Encoding,
-        format: serialization.PrivateFormat,  # noqa: A002 - the interface's name
+        format: serialization.PrivateFormat,
         encryption_algorithm: serialization.KeySerializationEncryption,
     ) -> bytes:
         """Refused."""
@@ -141,7 +137,7 @@ class ChipRsaKey(rsa.RSAPrivateKey):
     def private_bytes(
         self,
         encoding: serialization.Encoding,
-        format: serialization.PrivateFormat,  # noqa: A002 - the interface's name
+        format: serialization.PrivateFormat,
         encryption_algorithm: serialization.KeySerializationEncryption,
     ) -> bytes:
         """Refused."""

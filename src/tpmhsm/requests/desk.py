@@ -366,5 +366,3 @@ def _given_up(tx: Transaction, row: RequestRow, why: str) -> None:
     for authority in tx.authorities.all():
         if authority.state == "pending" and (authority.settings or {}).get("request") == row.id:
             tx.authorities.remove_pending(authority.name)
-
-

@@ -146,9 +146,7 @@ class Drafts:
         held = self._groups.certify(state.group, draft.digest)
         return replace(draft, state=ChipState(*held.counter, *held.roster))
 
-    def _members(
-        self, group: GroupDocument, officers: tuple[Threshold, ...]
-    ) -> tuple[Card, ...]:
+    def _members(self, group: GroupDocument, officers: tuple[Threshold, ...]) -> tuple[Card, ...]:
         cards = self.cards()
         names = {m.name for m in (*members_of(group.custodians), *members_of(officers))}
         return tuple(cards[name] for name in sorted(names) if name in cards)

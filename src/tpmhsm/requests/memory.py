@@ -77,8 +77,6 @@ class StoredMemory:
             k = entries.key
             memory.pin_key(k.name.hex(), k.label, k.group_id.hex(), k.public)
         for epoch in entries.epochs:
-            memory.remember_epoch(
-                epoch.group_id.hex(), epoch.epoch, epoch.roster_digest.hex()
-            )
+            memory.remember_epoch(epoch.group_id.hex(), epoch.epoch, epoch.roster_digest.hex())
         for one in entries.certified:
             memory.remember_certified(one.spki_sha256.hex(), one.subject, one.ca)
