@@ -9,10 +9,13 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from tpmhsm.errors import UsageError
+from tpmhsm.errors import ParseError, UsageError
+from tpmhsm.pki.facts import decode_extensions
 from tpmhsm.pki.hosts import normalize_host
-from tpmhsm.pki.names import parse_dn
+from tpmhsm.pki.names import parse_dn, read_name
 from tpmhsm.pki.sans import format_san
+from tpmhsm.pki.signatures import split_signed
+from tpmhsm.pki.tbs import read_tbs_certificate
 
 
 def parse_constraint(text: str) -> x509.GeneralName:
@@ -61,6 +64,26 @@ def build_constraints(
     allow = [parse_constraint(text) for text in permitted]
     deny = [parse_constraint(text) for text in excluded]
     return x509.NameConstraints(allow or None, deny or None) if allow or deny else None
+
+
+def constraints_of(raw: bytes) -> x509.NameConstraints | None:
+    """The name constraints in a certificate (DER), None when it has none that decode."""
+    found = [item.value for item in _extensions(raw)]
+    return next((value for value in found if isinstance(value, x509.NameConstraints)), None)
+
+
+def names_of(raw: bytes) -> tuple[x509.Name, list[x509.GeneralName]]:
+    """Subject and alternative names of a certificate (DER); an undecodable subject is empty."""
+    values = [item.value for item in _extensions(raw)]
+    sans = [n for value in values if isinstance(value, x509.SubjectAlternativeName) for n in value]
+    try:
+        return read_name(read_tbs_certificate(split_signed(raw)[0]).subject), sans
+    except ParseError:
+        return x509.Name([]), sans
+
+
+def _extensions(raw: bytes) -> list[x509.Extension[x509.ExtensionType]]:
+    return decode_extensions(read_tbs_certificate(split_signed(raw)[0]).extensions)[0]
 
 
 def constraint_violation(
