@@ -89,7 +89,7 @@ class Chip:
         if auths:
             auths += (EMPTY_PASSWORD,) * (layout.auths - len(auths))
             exchange = Exchange(command, layout, auths)
-            names = self._names_for(command) if exchange.keyed else ()
+            names = self._names_for(command) if exchange.hashed else ()
             parameters, area = exchange.protect(names, parameters)
         data = build(layout.code, handles, parameters, area)
         try:
@@ -103,9 +103,9 @@ class Chip:
             elif reply.auth_area != EMPTY_ANSWER * layout.auths:
                 raise VerificationError("an HMAC in the response to an empty password")
             response = parse_response(kind, reply)
+            self._note(command, layout, auths, response)
         except ParseError as e:
             raise DeviceError(f"the chip's answer to {kind.__name__} makes no sense: {e}") from e
-        self._note(command, layout, auths, response)
         return cast("R", response)
 
     def _converse(self, data: bytes, layout: Layout, *, sessions: bool) -> Reply:
@@ -222,7 +222,11 @@ class Chip:
             raise failure
 
     def leaks(self) -> list[int]:
-        """All transient objects and all sessions, loaded or saved, whoever made them."""
+        """All transient objects and all sessions, loaded or saved, whoever made them.
+
+        A saved policy session may be listed as if it were an HMAC session, with the same last
+        three octets; it can be flushed by either handle.
+        """
         first = (HT.TRANSIENT, HT.HMAC_SESSION, HT.POLICY_SESSION)
         return [handle for kind in first for handle in self.handles(kind)]
 

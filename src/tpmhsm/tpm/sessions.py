@@ -47,7 +47,12 @@ class Auth(Protocol):
 
     @property
     def keyed(self) -> bool:
-        """Whether an HMAC or encryption is needed, so that the command must be hashed."""
+        """Whether it has a key to compute an HMAC with."""
+        ...
+
+    @property
+    def encrypts(self) -> bool:
+        """Whether it encrypts parameters."""
         ...
 
     def plain_area(self) -> bytes:
@@ -65,6 +70,7 @@ class Password:
 
     value: bytes = b""
     keyed: ClassVar[bool] = False
+    encrypts: ClassVar[bool] = False
 
     def plain_area(self) -> bytes:
         """TPMS_AUTH_COMMAND for TPM_RS_PW (Part 1 §19.4)."""
@@ -108,7 +114,7 @@ class Session:
         self.hash_alg = int(ALG.SHA256)
         self._nonce_caller = b""
         self._key = key
-        self._encrypts = encrypts
+        self.encrypts = encrypts
         self._bound_name = bound_name
         self._head = handle.to_bytes(4, "big") + NONCE_SIZE.to_bytes(2, "big")
 
@@ -199,7 +205,7 @@ class PolicySession(Session):
     @property
     def keyed(self) -> bool:
         """Whether there is anything to compute an HMAC with (Part 1 §19.6.5)."""
-        return bool(self._key or self.with_value)
+        return not self.with_password and bool(self._key or self.with_value)
 
     def includes_value(self, name: bytes | None) -> bool:
         """Only PolicyAuthValue puts the value into the key, bound or not."""
@@ -218,7 +224,10 @@ class PolicySession(Session):
 
 
 class Exchange:
-    """The authorization area of one command, and the verification of its response."""
+    """The authorization area of one command, and the verification of its response.
+
+    `hashed` says that the Names of the handles are needed, for cpHash.
+    """
 
     def __init__(self, command: Command[Any], layout: Layout, auths: tuple[Auth, ...]) -> None:
         self._command = command
@@ -228,14 +237,14 @@ class Exchange:
         self._attributes: list[int] = []
         self._decrypts: int | None = None
         self._encrypts: int | None = None
-        self.keyed = False
+        self.hashed = False
         for auth in auths:
-            if auth.keyed:
-                self.keyed = True
+            if auth.keyed or auth.encrypts:
+                self.hashed = True
 
     def protect(self, names: tuple[bytes, ...], parameters: bytes) -> tuple[bytes, bytes]:
         """The parameters, encrypted if a session does that, and the authorization area."""
-        if not self.keyed:
+        if not self.hashed:
             return parameters, b"".join([auth.plain_area() for auth in self._auths])
         self._names = names
         self._choose()
@@ -250,9 +259,9 @@ class Exchange:
             if isinstance(auth, Session):
                 auth.roll()
                 bits = auth.attributes
-                if auth._encrypts and self._layout.encryptable and self._decrypts is None:
+                if auth.encrypts and self._layout.encryptable and self._decrypts is None:
                     self._decrypts, bits = i, bits | _DECRYPT
-                if auth._encrypts and self._layout.response_encryptable and self._encrypts is None:
+                if auth.encrypts and self._layout.response_encryptable and self._encrypts is None:
                     self._encrypts, bits = i, bits | _ENCRYPT
             self._attributes.append(bits)
 
@@ -302,7 +311,7 @@ class Exchange:
         Raises VerificationError, ParseError.
         """
         answers = parse_auth_area(reply.auth_area, len(self._auths))
-        if not self.keyed:
+        if not self.hashed:
             for auth, answer in zip(self._auths, answers, strict=True):
                 auth.accept_plain(answer)
             return reply.parameters
