@@ -154,6 +154,7 @@ def test_created_is_what_is_there(chip: Chip) -> None:
     assert len(chip.leaks()) == 2  # a saved session counts
     for listed in chip.leaks():  # and is flushed by the handle it is listed with
         chip.send(c.FlushContext(listed))
+    chip.forget(session.handle)
     assert chip.leaks() == []
 
 
