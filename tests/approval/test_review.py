@@ -592,7 +592,11 @@ def heads(world: World, request: Request, memory: InMemory | None = None) -> dic
 def test_what_deserves_a_second_look_is_said(world: World) -> None:
     found = heads(world, world.certificate())
     assert found["CA:TRUE"] == "can issue any name"
-    assert "any depth" in found["NO PATHLEN"]
+    assert "NO PATHLEN" not in found  # a root's usual shape
+    made = builder(ec.generate_private_key(ec.SECP256R1()).public_key(), "Sub", "Example Root")
+    for length, head in ((None, "NO PATHLEN"), (2, "PATHLEN 2"), (0, "CA:TRUE")):
+        sub = made.add_extension(x509.BasicConstraints(ca=True, path_length=length), critical=True)
+        assert head in heads(world, world.certificate(tbs_of(sub, world.key)))
     wild = leaf_tbs(world.key, [x509.DNSName("*.example.com")], days=4000)
     found = heads(
         world, world.certificate(wild, claims=Claims(profile="tls-server", profile_days=90))

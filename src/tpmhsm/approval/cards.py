@@ -16,10 +16,11 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from tpmhsm.approval import moments
+from tpmhsm.approval.files import read_json
 from tpmhsm.approval.statements import CARD, check_statement, sign_statement
 from tpmhsm.errors import ParseError
 from tpmhsm.policy.approver import approver_name, load_spki, spki_of
-from tpmhsm.policy.documents import Fields, canonical, check_label, parse_json, to_base64
+from tpmhsm.policy.documents import Fields, canonical, check_label, to_base64
 from tpmhsm.policy.people import CONTRIBUTION, Member
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def create_card(name: str, identity: Identity, created: datetime | None = None) 
 
 def parse_card(data: bytes) -> Card:
     """Read an approver's card; ParseError if it is none, VerificationError if it was changed."""
-    document = parse_json(data, "card", MAX_CARD)
+    document = read_json(data, "card", MAX_CARD)
     fields = Fields(document, "card")
     fields.expect("format", CARD)
     card = Card(
@@ -189,7 +190,7 @@ def parse_device_card(data: bytes) -> DeviceCard:
     """Read a device's card; ParseError for anything amiss, the AK's attributes included."""
     from tpmhsm.approval.evidence import check_attestation_key
 
-    fields = Fields(parse_json(data, "device card"), "device card")
+    fields = Fields(read_json(data, "device card", MAX_CARD), "device card")
     fields.expect("format", DEVICE_CARD)
     ek, ak = fields.fields("ek"), fields.fields("ak")
     card = DeviceCard(

@@ -173,7 +173,7 @@ def _name_rows(facts: dict[str, Any]) -> list[Row]:
     limits = facts["name_constraints"] or {}
     for side, word in (("permitted", "only"), ("excluded", "never")):
         if limits.get(side):
-            rows.append(Row("Limits", f"{word} {_some([readable(n) for n in limits[side]])}"))
+            rows.append(Row("Names", f"{word} {_some([readable(n) for n in limits[side]])}"))
     return rows
 
 

@@ -48,6 +48,7 @@ def read_plain(request: Request, key: ChipKey, memory: Memory) -> Content:
         Row("Size", f"{len(data):,} bytes"),
         Row("Type", _kind_of(data)),
         Row("Begins", _preview(data)),
+        Row("Signed", f"with {key.words}", "KEY"),
     )
     flags = (
         () if _is_text(data) else (Flag("NOT TEXT", "look at the file itself: nothing is decoded"),)

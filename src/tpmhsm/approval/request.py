@@ -18,6 +18,7 @@ from typing import Any
 from tpmhsm.approval import moments
 from tpmhsm.approval.cards import Card, DeviceCard, parse_card, parse_device_card
 from tpmhsm.approval.evidence import ChipState
+from tpmhsm.approval.files import read_json
 from tpmhsm.approval.votes import (
     KINDS,
     Approval,
@@ -28,7 +29,7 @@ from tpmhsm.approval.votes import (
     texts,
 )
 from tpmhsm.errors import ParseError, TpmHsmError, UsageError
-from tpmhsm.policy.documents import Fields, canonical, parse_json, to_base64
+from tpmhsm.policy.documents import Fields, canonical, to_base64
 from tpmhsm.policy.group import GroupDocument, RosterDocument, parse_group, parse_roster
 
 REQUEST_FORMAT = "tpmhsm/request/1"
@@ -148,7 +149,7 @@ class Request:
 
 
 def _embedded(data: bytes) -> dict[str, Any]:
-    return parse_json(data, "embedded document")
+    return read_json(data, "embedded document", MAX_REQUEST)
 
 
 def _encode_blobs(part: KeyPart | Claims | ChipState) -> dict[str, Any]:
@@ -163,7 +164,7 @@ def parse_request(data: bytes) -> Request:
     """Read a request's file. ParseError saying what is wrong and where; VerificationError for a
     card or denial inside whose signature does not hold. Approvals are checked by `review`.
     """
-    document = parse_json(data, "request", MAX_REQUEST)
+    document = read_json(data, "request", MAX_REQUEST)
     fields = Fields(document, "request")
     fields.expect("format", REQUEST_FORMAT)
     parts = {
@@ -259,6 +260,6 @@ def _read_claims(value: dict[str, Any]) -> Claims:
 def is_request(data: bytes) -> bool:
     """Whether a file says that it is an approval request."""
     try:
-        return parse_json(data, "file", MAX_REQUEST).get("format") == REQUEST_FORMAT
+        return read_json(data, "file", MAX_REQUEST).get("format") == REQUEST_FORMAT
     except TpmHsmError:
         return False

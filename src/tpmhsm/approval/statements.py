@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from tpmhsm.approval.files import read_json
 from tpmhsm.approval.identity import SHORTEST_STATEMENT, STATEMENT_TAGS
 from tpmhsm.errors import ParseError, UsageError, VerificationError
 from tpmhsm.policy.approver import check_signature, load_spki, spki_of, tpmt_signature
-from tpmhsm.policy.documents import Fields, canonical, parse_json, to_base64
+from tpmhsm.policy.documents import Fields, canonical, to_base64
 
 if TYPE_CHECKING:
     from tpmhsm.approval.identity import Identity
@@ -82,7 +83,7 @@ def verify_possession(data: bytes, challenge: bytes, purpose: str) -> PublicKey:
 
     ParseError when `data` is no such answer.
     """
-    document = parse_json(data, "proof of possession")
+    document = read_json(data, "proof of possession", MAX_CHALLENGE)
     fields = Fields(document, "proof of possession")
     fields.expect("format", POSSESSION)
     key = load_spki(fields.base64("spki"))

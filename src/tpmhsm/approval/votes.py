@@ -14,10 +14,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from tpmhsm.approval import moments
+from tpmhsm.approval.files import read_json
 from tpmhsm.approval.statements import DENIAL, check_statement
 from tpmhsm.errors import ParseError
 from tpmhsm.policy.approver import load_spki
-from tpmhsm.policy.documents import Fields, canonical, parse_json, to_base64
+from tpmhsm.policy.documents import Fields, canonical, to_base64
 
 if TYPE_CHECKING:
     from tpmhsm.policy.approver import PublicKey
@@ -119,7 +120,7 @@ class Denial:
 
 def parse_approval(data: bytes) -> Approval:
     """Read an approval's file; ParseError for anything amiss. Checks no signature."""
-    return read_approval(parse_json(data, "approval", MAX_VOTE))
+    return read_approval(read_json(data, "approval", MAX_VOTE))
 
 
 def read_approval(document: Any) -> Approval:
@@ -165,7 +166,7 @@ def _read_signature(item: Any) -> ActSignature:
 
 def parse_denial(data: bytes) -> Denial:
     """Read a denial's file; ParseError if it is none, VerificationError if it was changed."""
-    return read_denial(parse_json(data, "denial", MAX_VOTE))
+    return read_denial(read_json(data, "denial", MAX_VOTE))
 
 
 def read_denial(document: dict[str, Any]) -> Denial:
@@ -190,7 +191,7 @@ def read_denial(document: dict[str, Any]) -> Denial:
 
 def is_approval(data: bytes) -> bool:
     """Whether a file says that it is an approval (and not a denial). ParseError for other files."""
-    form = parse_json(data, "approval or denial", MAX_VOTE).get("format")
+    form = read_json(data, "approval or denial", MAX_VOTE).get("format")
     if form not in (APPROVAL_FORMAT, DENIAL):
         raise ParseError("neither an approval nor a denial")
     return bool(form == APPROVAL_FORMAT)

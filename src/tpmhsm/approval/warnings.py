@@ -71,9 +71,9 @@ def _ca_flags(facts: dict[str, Any]) -> Iterator[Flag]:
     under = f"names under {', '.join(permitted[:3])}" if permitted else "any name"
     yield Flag("CA:TRUE", f"can issue {under}{' …' if len(permitted) > 3 else ''}")
     length = facts["path_length"]
-    if length is None:
+    if length is None and not facts.get("own_key"):
         yield Flag("NO PATHLEN", "can make further CAs, to any depth")
-    elif length > 0:
+    elif length:
         yield Flag(f"PATHLEN {length}", f"can make further CAs, {length} deep")
     if facts["key_usage"] and "keyCertSign" not in facts["key_usage"]:
         yield Flag("KEY USAGE", "a CA without certSign")

@@ -1,0 +1,22 @@
+"""Files that come from elsewhere: JSON that can be written again as it was read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tpmhsm.errors import ParseError, UsageError
+from tpmhsm.policy.documents import canonical, parse_json
+
+
+def read_json(data: bytes, what: str, limit: int) -> dict[str, Any]:
+    """Return the object in a file of at most `limit` bytes; ParseError naming `what` otherwise.
+
+    Like `policy.documents.parse_json`, and refuses what has no canonical encoding, such as half a
+    surrogate pair in a string.
+    """
+    value = parse_json(data, what, limit)
+    try:
+        canonical(value)
+    except UsageError as e:
+        raise ParseError(f"{what}: {e.message}") from None
+    return value
