@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import (
     CertificateIssuerPrivateKeyTypes,
     PublicKeyTypes,
@@ -22,7 +20,13 @@ from tpmhsm.pki.facts import EKU_OIDS, KEY_USAGES
 from tpmhsm.pki.keys import check_public_key, hash_for, load_spki
 from tpmhsm.pki.load import find_der
 from tpmhsm.pki.sans import unique
-from tpmhsm.pki.tbs import read_request_info
+from tpmhsm.pki.signatures import is_signed_by, split_signed
+from tpmhsm.pki.tbs import (
+    SIGNATURE_NAMES,
+    WEAK_SIGNATURES,
+    read_request_info,
+    signature_name,
+)
 
 _LABELS = ("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
 
@@ -133,28 +137,23 @@ def verify_csr(csr: x509.CertificateSigningRequest) -> PublicKeyTypes:
     VerificationError when the signature fails, ParseError for a key or algorithm unknown here,
     UsageError for a weak key.
     """
-    key = load_spki(read_request_info(csr.tbs_certrequest_bytes).spki)
+    raw = csr.public_bytes(Encoding.DER)
+    spki = read_request_info(csr.tbs_certrequest_bytes).spki
+    key = load_spki(spki)
     check_public_key(key)
-    try:
-        holds = csr.is_signature_valid
-    except (UnsupportedAlgorithm, ValueError, TypeError) as error:
+    name = signature_name(split_signed(raw, "a CSR")[1])
+    if name in WEAK_SIGNATURES:
+        raise VerificationError(
+            f"the CSR is signed with {name}, which proves nothing any more",
+            hint="make the CSR again with SHA-256",
+        )
+    if name not in SIGNATURE_NAMES.values():
         raise ParseError(
-            f"the CSR is signed with an algorithm unknown here: {error}", code="unknown-algorithm"
-        ) from error
-    if not holds:
+            f"the CSR is signed with an algorithm unknown here: {name}", code="unknown-algorithm"
+        )
+    if not is_signed_by(raw, spki):
         raise VerificationError(
             "the CSR's signature does not hold: it was changed, or made by another key",
             hint="make the CSR again with the key that it names",
         )
-    if isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
-        _refuse_weak_hash(csr)
     return key
-
-
-def _refuse_weak_hash(csr: x509.CertificateSigningRequest) -> None:
-    used = csr.signature_hash_algorithm
-    if used is not None and used.digest_size < 28:
-        raise VerificationError(
-            f"the CSR is signed with {used.name.upper()}, which proves nothing any more",
-            hint="make the CSR again with SHA-256",
-        )

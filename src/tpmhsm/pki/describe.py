@@ -12,9 +12,16 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tpmhsm.errors import ParseError, VerificationError
+from tpmhsm.errors import UsageError
+from tpmhsm.pki.keys import check_public_key, load_spki
 from tpmhsm.pki.signatures import is_signed_by, split_signed
-from tpmhsm.pki.tbs import read_tbs_certificate, request_info_facts, signature_name, tbs_facts
+from tpmhsm.pki.tbs import (
+    read_request_info,
+    read_tbs_certificate,
+    request_info_facts,
+    signature_name,
+    tbs_facts,
+)
 
 
 def certificate_der(certificate: x509.Certificate | bytes) -> bytes:
@@ -48,24 +55,27 @@ def days_left(not_after: datetime, now: datetime) -> int:
 
 
 def describe_csr(csr: x509.CertificateSigningRequest | bytes) -> dict[str, Any]:
-    """All facts of one CSR; `signature_valid` tells whether it proves possession of its key."""
+    """All facts of one CSR; `signature_valid` tells whether it proves possession of its key.
+
+    `problems` has, among others, why its key would not be certified.
+    """
     raw = csr if isinstance(csr, bytes) else csr.public_bytes(Encoding.DER)
     info, algorithm, _ = split_signed(raw, "a CSR")
     facts = request_info_facts(info)
     facts["signature_algorithm"] = signature_name(algorithm)
-    facts["signature_valid"] = _csr_signature_holds(raw)
+    spki = read_request_info(info).spki
+    facts["signature_valid"] = is_signed_by(raw, spki)
+    facts["problems"] += _key_problem(spki)
     facts["sha256"] = hashlib.sha256(raw).hexdigest()
     return facts
 
 
-def _csr_signature_holds(raw: bytes) -> bool:
-    from tpmhsm.pki.csr import load_csr, verify_csr
-
+def _key_problem(spki: bytes) -> list[str]:
     try:
-        verify_csr(load_csr(raw))
-    except (ParseError, VerificationError):
-        return False
-    return True
+        check_public_key(load_spki(spki))
+    except UsageError as error:
+        return [error.message]
+    return []
 
 
 def certificate_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
@@ -115,7 +125,10 @@ def common_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("OCSP", ", ".join(facts["aia"]["ocsp"])),
         ("CA file", ", ".join(facts["aia"]["ca_issuers"])),
         ("Unknown", ", ".join(f"critical {oid}" for oid in facts["unknown_critical"])),
-        ("Problem", "; ".join([*facts["problems"], *filter(None, [key.get("problem")])])),
+        (
+            "Problem",
+            _problems(facts),
+        ),
     ]
 
 
@@ -125,3 +138,8 @@ def ca_text(facts: dict[str, Any]) -> str:
         return ""
     length = facts["path_length"]
     return "CA:TRUE" if length is None else f"CA:TRUE, pathlen {length}"
+
+
+def _problems(facts: dict[str, Any]) -> str:
+    key_problem = facts["key"].get("problem")
+    return "; ".join(dict.fromkeys([*facts["problems"], *([key_problem] if key_problem else [])]))

@@ -12,14 +12,10 @@ from typing import Any
 from tpmhsm.errors import ParseError, UsageError
 from tpmhsm.pki.names import parse_dn
 from tpmhsm.pki.profiles import Profile
-from tpmhsm.pki.tbs import SIGNATURE_NAMES, read_tbs_certificate, tbs_facts
+from tpmhsm.pki.tbs import SIGNATURE_NAMES, WEAK_SIGNATURES, read_tbs_certificate, tbs_facts
 from tpmhsm.pki.validity import tls_max_days
 
-_SIGNATURES = frozenset(SIGNATURE_NAMES.values()) - {
-    "ecdsa-with-SHA1",
-    "md5WithRSAEncryption",
-    "sha1WithRSAEncryption",
-}
+_SIGNATURES = frozenset(SIGNATURE_NAMES.values()) - WEAK_SIGNATURES
 _RESERVED_POLICIES = {f"2.23.140.1.2.{n}" for n in (1, 2, 3)} | {"2.23.140.1.1"}
 _INTERNAL = ("local", "internal", "localhost", "lan", "home", "corp", "test", "invalid", "onion")
 

@@ -74,7 +74,10 @@ def _verify(key: Any, oid: str, signature: bytes, tbs: bytes, raw: bytes) -> boo
 
 
 def _verify_pss(key: rsa.RSAPublicKey, signature: bytes, tbs: bytes, raw: bytes) -> None:
-    certificate = x509.load_der_x509_certificate(raw)  # it decodes the parameters
-    parameters: Any = certificate.signature_algorithm_parameters
-    algorithm: Any = certificate.signature_hash_algorithm
+    signed: Any  # cryptography decodes the parameters
+    try:
+        signed = x509.load_der_x509_certificate(raw)
+    except ValueError:
+        signed = x509.load_der_x509_csr(raw)
+    parameters, algorithm = signed.signature_algorithm_parameters, signed.signature_hash_algorithm
     key.verify(signature, tbs, parameters, algorithm)

@@ -35,6 +35,10 @@ SIGNATURE_NAMES = {
 }
 
 
+WEAK_SIGNATURES = frozenset({"ecdsa-with-SHA1", "md5WithRSAEncryption", "sha1WithRSAEncryption"})
+"""Names of signature algorithms that prove nothing any more."""
+
+
 class TbsCertificate(NamedTuple):
     """The fields of a TBSCertificate, DER where not yet decoded."""
 
