@@ -1,18 +1,9 @@
 """The transcripts in the documents are what the program really prints."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
-
-_spec = importlib.util.spec_from_file_location(
-    "transcript", Path(__file__).with_name("transcript.py")
-)
-assert _spec and _spec.loader
-transcript = importlib.util.module_from_spec(_spec)
-sys.modules["transcript"] = transcript
-_spec.loader.exec_module(transcript)
+from tests.project import transcript
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
