@@ -32,8 +32,8 @@ EXIT_CODES: tuple[tuple[type[TpmHsmError], int], ...] = (
 # name → (module under tpmhsm.cli, attribute, the line in --help)
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "init": ("top", "init", "Set up this home: database, chip, keys of the chip's own"),
-    "status": ("status", "status", "Is all well, and what needs people"),
-    "show": ("show", "show", "Say what a file is: certificate, CSR, request, card, key …"),
+    "status": ("top", "status", "Is all well, and what needs people"),
+    "show": ("top", "show", "Say what a file is: certificate, CSR, request, card, key …"),
     "approve": ("approve", "approve", "Look at a request and sign it as an approver"),
     "deny": ("approve", "deny", "Refuse a request, with a reason"),
     "demo": ("demo", "demo", "The whole story in 20 seconds, on a software TPM"),
