@@ -1,8 +1,8 @@
 """How a table becomes an encoder and a decoder.
 
 A structure is a frozen dataclass with one line a field; each annotation names the field's codec.
-The codec of a class is built on first use, once: neighbouring integers become one
-`struct.Struct`, everything else a closure. Nothing is looked up by reflection per call.
+The codec of a class is built by `compiler` on first use, once. Nothing is looked up by reflection
+per call.
 
     @structure
     class NvPublic(Structure):
@@ -21,7 +21,6 @@ import dataclasses
 import inspect
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from operator import attrgetter
 from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeVar, dataclass_transform
 
 from tpmhsm.errors import ParseError, UsageError
@@ -132,7 +131,8 @@ def constant(expected: int, letter: str) -> Codec:
     return Codec(inner.pack, unpack)
 
 
-def _resolve(kind: Codec | type[Structure]) -> Codec:
+def resolve(kind: Codec | type[Structure]) -> Codec:
+    """The codec itself, or that of a structure."""
     return kind if isinstance(kind, Codec) else codec_of(kind)
 
 
@@ -140,11 +140,11 @@ def listed(kind: Codec | type[Structure]) -> Codec:
     """A 32-bit count and that many items (TPML); values are tuples."""
 
     def pack(value: tuple[Any, ...]) -> bytes:
-        one = _resolve(kind).pack
+        one = resolve(kind).pack
         return len(value).to_bytes(4, "big") + b"".join([one(item) for item in value])
 
     def unpack(data: bytes, at: int) -> tuple[tuple[Any, ...], int]:
-        one = _resolve(kind).unpack
+        one = resolve(kind).unpack
         count = int.from_bytes(data[at : at + 4], "big")
         at += 4
         if count > len(data) - at:  # every item has at least one octet
@@ -285,129 +285,10 @@ def hints_of(cls: type[Structure]) -> Iterator[tuple[str, Codec | Select]]:
 def codec_of(cls: type[Structure]) -> Codec:
     """The codec of a structure, built on first use."""
     if cls._codec is None:
+        from tpmhsm.wire.compiler import compile_fields
+
         cls._codec = compile_fields(cls, tuple(hints_of(cls)))
     return cls._codec
-
-
-def _packer(names: tuple[str, ...], kind: Codec | Select | struct.Struct) -> Pack:
-    get = attrgetter(*names)
-    if isinstance(kind, struct.Struct):
-        write = kind.pack
-        if len(names) == 1:
-            return lambda value: write(get(value))
-        return lambda value: write(*get(value))
-    if isinstance(kind, Codec):
-        pack = kind.pack
-        return lambda value: pack(get(value))
-    case_of = _cases(kind)
-    selector = attrgetter(kind.selector)
-
-    def pack_union(value: Any) -> bytes:
-        case = case_of(selector(value))
-        inner = get(value)
-        if case is None:
-            if inner is not None:
-                raise UsageError(f"{names[0]} must be None for {selector(value)!r}")
-            return b""
-        return case.pack(inner)
-
-    return pack_union
-
-
-def _cases(union: Select) -> Callable[[int], Codec | None]:
-    cases = {key: None if kind is None else _resolve(kind) for key, kind in union.cases.items()}
-
-    def case_of(selector: int) -> Codec | None:
-        try:
-            return cases[selector]
-        except KeyError:
-            raise ParseError(f"0x{selector:x} is no known {union.selector}") from None
-
-    return case_of
-
-
-Step = Callable[[bytes, int, list[Any]], int]
-
-
-def _reader(names: tuple[str, ...], kind: Codec | Select | struct.Struct, selector: int) -> Step:
-    if isinstance(kind, struct.Struct):
-        read, size = kind.unpack_from, kind.size
-
-        def integers(data: bytes, at: int, values: list[Any]) -> int:
-            values.extend(read(data, at))
-            return at + size
-
-        return integers
-    if isinstance(kind, Codec):
-        unpack = kind.unpack
-
-        def one(data: bytes, at: int, values: list[Any]) -> int:
-            value, at = unpack(data, at)
-            values.append(value)
-            return at
-
-        return one
-    case_of = _cases(kind)
-
-    def union(data: bytes, at: int, values: list[Any]) -> int:
-        case = case_of(values[selector])
-        if case is None:
-            values.append(None)
-            return at
-        value, at = case.unpack(data, at)
-        values.append(value)
-        return at
-
-    return union
-
-
-def _runs(
-    fields: tuple[tuple[str, Codec | Select], ...],
-) -> Iterator[tuple[tuple[str, ...], Codec | Select | struct.Struct]]:
-    run: list[str] = []
-    letters = ""
-    for name, kind in fields:
-        if isinstance(kind, Codec) and kind.format:
-            run.append(name)
-            letters += kind.format
-            continue
-        if run:
-            yield tuple(run), struct.Struct(">" + letters)
-            run, letters = [], ""
-        yield (name,), kind
-    if run:
-        yield tuple(run), struct.Struct(">" + letters)
-
-
-def pack_fields(fields: tuple[tuple[str, Codec | Select], ...]) -> Pack:
-    """An encoder for some fields of a structure."""
-    packers = [_packer(names, kind) for names, kind in _runs(fields)]
-    if not packers:
-        return lambda value: b""
-    if len(packers) == 1:
-        return packers[0]
-    return lambda value: b"".join([pack(value) for pack in packers])
-
-
-def compile_fields(cls: type[Structure], fields: tuple[tuple[str, Codec | Select], ...]) -> Codec:
-    """The codec of a class with these fields."""
-    order = {name: i for i, (name, _) in enumerate(fields)}
-    steps = [
-        _reader(names, kind, order[kind.selector] if isinstance(kind, Select) else 0)
-        for names, kind in _runs(fields)
-    ]
-    names = tuple(order)
-    new = object.__new__
-
-    def unpack(data: bytes, at: int) -> tuple[Any, int]:
-        values: list[Any] = []
-        for step in steps:
-            at = step(data, at, values)
-        made = new(cls)
-        made.__dict__.update(zip(names, values, strict=True))
-        return made, at
-
-    return Codec(pack_fields(fields), unpack)
 
 
 def encode(value: Structure) -> bytes:

@@ -20,9 +20,9 @@ from tpmhsm.wire.codec import (
     codec_of,
     decode_from,
     hints_of,
-    pack_fields,
     structure,
 )
+from tpmhsm.wire.compiler import pack_fields
 from tpmhsm.wire.constants import CC, ST
 
 R = TypeVar("R", bound=Structure)
