@@ -29,9 +29,9 @@ R = TypeVar("R", bound=Structure)
 C = TypeVar("C", bound="Command[Any]")
 
 _HEADER = struct.Struct(">HII")
-_HEADER_WITH_SIZE = struct.Struct(">HIIII")
+_SIZE = struct.Struct(">I")
 HEADER_SIZE = _HEADER.size
-MAX_RESPONSE = 4096
+_TAGS = frozenset((ST.NO_SESSIONS, ST.SESSIONS, ST.RSP_COMMAND))
 
 
 class Layout(NamedTuple):
@@ -128,7 +128,7 @@ def build(code: int, handles: bytes, parameters: bytes, auth_area: bytes = b"") 
         return _HEADER.pack(ST.NO_SESSIONS, size, code) + handles + parameters
     size = 14 + len(handles) + len(auth_area) + len(parameters)
     head = _HEADER.pack(ST.SESSIONS, size, code)
-    return b"".join((head, handles, len(auth_area).to_bytes(4, "big"), auth_area, parameters))
+    return b"".join([head, handles, _SIZE.pack(len(auth_area)), auth_area, parameters])
 
 
 def encode_command(value: Command[Any], auth_area: bytes = b"") -> bytes:
@@ -172,7 +172,7 @@ def parse_header(data: bytes) -> tuple[int, int]:
     tag, size, rc = _HEADER.unpack_from(data)
     if size != len(data):
         raise ParseError(f"a response of {len(data)} octets says it has {size}")
-    if tag not in (ST.NO_SESSIONS, ST.SESSIONS, ST.RSP_COMMAND):
+    if tag not in _TAGS:
         raise ParseError(f"a response with the tag 0x{tag:04x}")
     return tag, rc
 
@@ -184,20 +184,18 @@ def split_response(data: bytes, *, handle: bool, sessions: bool) -> Reply:
     tag, rc = parse_header(data)
     if rc:
         return Reply(rc, b"", b"", b"")
-    how = "with" if sessions else "without"
     if tag != (ST.SESSIONS if sessions else ST.NO_SESSIONS):
+        how = "with" if sessions else "without"
         raise ParseError(f"a response with the tag 0x{tag:04x} to a command {how} sessions")
-    at = HEADER_SIZE + (4 if handle else 0)
-    handle_area = data[HEADER_SIZE:at]
-    if len(handle_area) != at - HEADER_SIZE:
-        raise ParseError("a response without its handle")
+    at = 14 if handle else 10
     if not sessions:
-        return Reply(rc, handle_area, data[at:], b"")
+        if len(data) < at:
+            raise ParseError("a response without its handle")
+        return Reply(rc, data[10:at], data[at:], b"")
     end = at + 4 + int.from_bytes(data[at : at + 4], "big")
-    parameters = data[at + 4 : end]
     if len(data) < at + 4 or len(data) < end:
         raise ParseError("a response shorter than its parameter size")
-    return Reply(rc, handle_area, parameters, data[end:])
+    return Reply(rc, data[10:at], data[at + 4 : end], data[end:])
 
 
 def parse_auth_area(data: bytes, sessions: int) -> tuple[AuthResponse, ...]:
@@ -214,7 +212,7 @@ def parse_auth_area(data: bytes, sessions: int) -> tuple[AuthResponse, ...]:
 def parse_response(cls: type[Command[Any]], reply: Reply) -> Structure:
     """The typed response of a command. Raises ParseError."""
     layout = layout_of(cls)
-    body = reply.handle + reply.parameters
+    body = reply.handle + reply.parameters if reply.handle else reply.parameters
     try:
         value, end = codec_of(layout.response).unpack(body, 0)
     except (IndexError, struct.error) as e:
