@@ -5,7 +5,6 @@ Works on DER alone, so it shows certificates that `cryptography` refuses to load
 
 from __future__ import annotations
 
-import hashlib
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tpmhsm.errors import UsageError
-from tpmhsm.pki.keys import check_public_key, load_spki
+from tpmhsm.pki.keys import check_public_key, load_spki, sha256_hex
 from tpmhsm.pki.signatures import is_signed_by, split_signed
 from tpmhsm.pki.tbs import (
     read_request_info,
@@ -41,7 +40,7 @@ def describe_certificate(
     now = now or datetime.now(UTC)
     facts = tbs_facts(tbs)
     facts["signature_algorithm"] = signature_name(algorithm)
-    facts["sha256"] = hashlib.sha256(raw).hexdigest()
+    facts["sha256"] = sha256_hex(raw)
     facts["days_left"] = days_left(fields.not_after, now)
     facts["expired"] = now > fields.not_after
     facts["not_yet_valid"] = now < fields.not_before
@@ -66,7 +65,7 @@ def describe_csr(csr: x509.CertificateSigningRequest | bytes) -> dict[str, Any]:
     spki = read_request_info(info).spki
     facts["signature_valid"] = is_signed_by(raw, spki)
     facts["problems"] += _key_problem(spki)
-    facts["sha256"] = hashlib.sha256(raw).hexdigest()
+    facts["sha256"] = sha256_hex(raw)
     return facts
 
 
