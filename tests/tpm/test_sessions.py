@@ -14,14 +14,13 @@ from tests.support.swtpm import RecordingDoor
 from tests.support.templates import DECRYPTING_RSA, SIGNING, STORAGE, STORAGE_RSA
 
 from tpmhsm.errors import ChipRefusedError, DeviceError, UsageError, VerificationError
+from tpmhsm.tpm.cfb import cfb_decrypt, cfb_encrypt
 from tpmhsm.tpm.chip import Chip
 from tpmhsm.tpm.salts import SaltKey
 from tpmhsm.tpm.sessions import (
     Bind,
     HmacSession,
     Password,
-    cfb_decrypt,
-    cfb_encrypt,
     start_hmac,
     start_policy,
     start_trial,

@@ -15,7 +15,8 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tpmhsm.errors import ChipRefusedError, DeviceError, ParseError, VerificationError
-from tpmhsm.tpm.sessions import EMPTY_ANSWER, EMPTY_AREA, EMPTY_PASSWORD, Auth, Exchange, Session
+from tpmhsm.tpm.exchange import Exchange
+from tpmhsm.tpm.sessions import EMPTY_ANSWER, EMPTY_AREA, EMPTY_PASSWORD, Auth, Session
 from tpmhsm.wire.codec import Structure
 from tpmhsm.wire.commands import FlushContext, GetCapability, NV_ReadPublic, ReadPublic
 from tpmhsm.wire.constants import CAP, CC, HT, RC

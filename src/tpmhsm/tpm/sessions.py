@@ -13,21 +13,16 @@ from __future__ import annotations
 import hmac
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from tpmhsm.errors import DeviceError, UsageError, VerificationError
 from tpmhsm.wire.codec import TPM2B
 from tpmhsm.wire.commands import (
-    Clear,
-    HierarchyChangeAuth,
-    NV_ChangeAuth,
-    NV_UndefineSpaceSpecial,
     StartAuthSession,
 )
 from tpmhsm.wire.constants import ALG, RH, SE, SessionAttributes
-from tpmhsm.wire.framing import AuthResponse, Command, Layout, Reply, parse_auth_area
+from tpmhsm.wire.framing import AuthResponse
 from tpmhsm.wire.kdf import hash_name, kdf_a
-from tpmhsm.wire.names import cp_hash, rp_hash
 from tpmhsm.wire.structures import AES128_CFB, NULL_SYM
 
 if TYPE_CHECKING:
@@ -38,8 +33,6 @@ NONCE_SIZE = 16
 """Octets in every nonce. A signed nonceTPM has no length beside it, so it is never another."""
 
 _CONTINUE = int(SessionAttributes.CONTINUE)
-_DECRYPT = int(SessionAttributes.DECRYPT)
-_ENCRYPT = int(SessionAttributes.ENCRYPT)
 
 
 class Auth(Protocol):
@@ -112,7 +105,7 @@ class Session:
         self.last = False
         self.ended = False
         self.hash_alg = int(ALG.SHA256)
-        self._nonce_caller = b""
+        self.nonce_caller = b""
         self._key = key
         self.encrypts = encrypts
         self._bound_name = bound_name
@@ -125,12 +118,12 @@ class Session:
 
     def roll(self) -> bytes:
         """A fresh nonceCaller."""
-        self._nonce_caller = os.urandom(NONCE_SIZE)
-        return self._nonce_caller
+        self.nonce_caller = os.urandom(NONCE_SIZE)
+        return self.nonce_caller
 
     def area(self, attributes: int, mac: bytes) -> bytes:
         """TPMS_AUTH_COMMAND (Part 2 §10.13.2)."""
-        return self._head + self._nonce_caller + bytes((attributes,)) + TPM2B.pack(mac)
+        return self._head + self.nonce_caller + bytes((attributes,)) + TPM2B.pack(mac)
 
     def includes_value(self, name: bytes | None) -> bool:
         """Whether the HMAC key has the value of the entity `name`; None for no entity."""
@@ -150,13 +143,13 @@ class Session:
 
     def mac(self, hashed: bytes, attributes: int, value: bytes, extra: bytes) -> bytes:
         """The command's HMAC, over cpHash, nonces (`extra`: of other sessions) and attributes."""
-        message = hashed + self._nonce_caller + self.nonce_tpm + extra + bytes((attributes,))
+        message = hashed + self.nonce_caller + self.nonce_tpm + extra + bytes((attributes,))
         return hmac.digest(self.hmac_key(value), message, hash_name(self.hash_alg))
 
     def accept(self, answer: AuthResponse, hashed: bytes, value: bytes) -> None:
         """Verify the response's HMAC and take its nonce. Raises VerificationError."""
         self._take(answer)
-        message = hashed + answer.nonce + self._nonce_caller + bytes((answer.attributes,))
+        message = hashed + answer.nonce + self.nonce_caller + bytes((answer.attributes,))
         expected = hmac.digest(self.hmac_key(value), message, hash_name(self.hash_alg))
         if not hmac.compare_digest(expected, answer.hmac):
             raise VerificationError("the HMAC of the chip's response is wrong")
@@ -221,168 +214,6 @@ class PolicySession(Session):
         self._take(answer)
         if answer.hmac:
             raise VerificationError("an HMAC in the response to a session without a key")
-
-
-class Exchange:
-    """The authorization area of one command, and the verification of its response.
-
-    `hashed` says that the Names of the handles are needed, for cpHash.
-    """
-
-    def __init__(self, command: Command[Any], layout: Layout, auths: tuple[Auth, ...]) -> None:
-        self._command = command
-        self._layout = layout
-        self._auths = auths
-        self._names: tuple[bytes, ...] = ()
-        self._attributes: list[int] = []
-        self._decrypts: int | None = None
-        self._encrypts: int | None = None
-        self.hashed = False
-        for auth in auths:
-            if auth.keyed or auth.encrypts:
-                self.hashed = True
-
-    def protect(self, names: tuple[bytes, ...], parameters: bytes) -> tuple[bytes, bytes]:
-        """The parameters, encrypted if a session does that, and the authorization area."""
-        if not self.hashed:
-            return parameters, b"".join([auth.plain_area() for auth in self._auths])
-        self._names = names
-        self._choose()
-        parameters = self._encrypt(parameters)
-        hashed = cp_hash(self._layout.code, names, parameters)
-        return parameters, b"".join([self._area(i, hashed) for i in range(len(self._auths))])
-
-    def _choose(self) -> None:
-        """Roll nonces; the first session that can encrypts (Part 1 §21.1: one each way)."""
-        for i, auth in enumerate(self._auths):
-            bits = 0
-            if isinstance(auth, Session):
-                auth.roll()
-                bits = auth.attributes
-                if auth.encrypts and self._layout.encryptable and self._decrypts is None:
-                    self._decrypts, bits = i, bits | _DECRYPT
-                if auth.encrypts and self._layout.response_encryptable and self._encrypts is None:
-                    self._encrypts, bits = i, bits | _ENCRYPT
-            self._attributes.append(bits)
-
-    def _session(self, i: int) -> Session:
-        session = self._auths[i]
-        assert isinstance(session, Session)  # noqa: S101 (chosen by _choose)
-        return session
-
-    def _name(self, i: int) -> bytes | None:
-        return self._names[i] if i < self._layout.auths else None
-
-    def _encryption_value(self, i: int) -> bytes:
-        """A session that stands for an entity encrypts with its value, bound or not (§21.2)."""
-        return self._session(i).auth_value.rstrip(b"\0") if i < self._layout.auths else b""
-
-    def _encrypt(self, parameters: bytes) -> bytes:
-        if self._decrypts is None:
-            return parameters
-        session = self._session(self._decrypts)
-        value = self._encryption_value(self._decrypts)
-        key, iv = session.cipher(value, session._nonce_caller, session.nonce_tpm)
-        end = 2 + int.from_bytes(parameters[:2], "big")
-        return parameters[:2] + cfb_encrypt(key, iv, parameters[2:end]) + parameters[end:]
-
-    def _area(self, i: int, hashed: bytes) -> bytes:
-        auth = self._auths[i]
-        if not isinstance(auth, Session):
-            return auth.plain_area()
-        bits = self._attributes[i]
-        if not auth.keyed:
-            value = auth.auth_value if getattr(auth, "with_password", False) else b""
-            return auth.area(bits, value)
-        return auth.area(
-            bits, auth.mac(hashed, bits, auth.value_for(self._name(i)), self._extra(i))
-        )
-
-    def _extra(self, i: int) -> bytes:
-        """The first session's HMAC covers the nonces of the encrypting ones (Part 1 §19.6.5)."""
-        if i:
-            return b""
-        others = [self._decrypts, self._encrypts if self._encrypts != self._decrypts else None]
-        return b"".join([self._session(k).nonce_tpm for k in others if k])
-
-    def verify(self, reply: Reply) -> bytes:
-        """Verify every session's answer; the response's parameters, decrypted.
-
-        Raises VerificationError, ParseError.
-        """
-        answers = parse_auth_area(reply.auth_area, len(self._auths))
-        if not self.hashed:
-            for auth, answer in zip(self._auths, answers, strict=True):
-                auth.accept_plain(answer)
-            return reply.parameters
-        hashed = rp_hash(self._layout.code, reply.parameters)
-        for i, (auth, answer) in enumerate(zip(self._auths, answers, strict=True)):
-            if isinstance(auth, Session) and auth.keyed:
-                auth.accept(answer, hashed, self._value_after(i, auth))
-            else:
-                auth.accept_plain(answer)
-        return self._decrypt(reply.parameters)
-
-    def _value_after(self, i: int, session: Session) -> bytes:
-        """The value in the response's HMAC, which the command itself may have changed.
-
-        Whether it is included was decided before; a bound session is then bound no more.
-        """
-        name = self._name(i)
-        after = None if i else _new_value(self._command)
-        if after is None:
-            return session.value_for(name)
-        included = session.includes_value(name)
-        session.unbind()
-        return after if included else b""
-
-    def _decrypt(self, parameters: bytes) -> bytes:
-        if self._encrypts is None:
-            return parameters
-        session = self._session(self._encrypts)
-        value = self._encryption_value(self._encrypts)
-        key, iv = session.cipher(value, session.nonce_tpm, session._nonce_caller)
-        end = 2 + int.from_bytes(parameters[:2], "big")
-        return parameters[:2] + cfb_decrypt(key, iv, parameters[2:end]) + parameters[end:]
-
-
-def _new_value(command: Command[Any]) -> bytes | None:
-    """The value of the first handle's entity after the command, when the command changes it."""
-    if isinstance(command, HierarchyChangeAuth | NV_ChangeAuth):
-        return command.new_auth.rstrip(b"\0")
-    return b"" if isinstance(command, Clear | NV_UndefineSpaceSpecial) else None
-
-
-def _block_cipher(key: bytes) -> Any:
-    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-
-    # CFB below is made of single blocks: nothing here is encrypted in ECB mode.
-    return Cipher(algorithms.AES(key), modes.ECB()).encryptor()  # noqa: S305
-
-
-def cfb_encrypt(key: bytes, iv: bytes, data: bytes) -> bytes:
-    """AES in CFB mode with whole blocks of feedback (SP 800-38A §6.3), no padding."""
-    block = _block_cipher(key)
-    out, previous = b"", iv
-    for at in range(0, len(data), 16):
-        previous = _xor(data[at : at + 16], block.update(previous))
-        out += previous
-    return out
-
-
-def cfb_decrypt(key: bytes, iv: bytes, data: bytes) -> bytes:
-    """The inverse of `cfb_encrypt`."""
-    block = _block_cipher(key)
-    out, previous = b"", iv
-    for at in range(0, len(data), 16):
-        part = data[at : at + 16]
-        out += _xor(part, block.update(previous))
-        previous = part
-    return out
-
-
-def _xor(data: bytes, stream: bytes) -> bytes:
-    return bytes([a ^ b for a, b in zip(data, stream, strict=False)])
 
 
 @dataclass(frozen=True)
