@@ -70,6 +70,8 @@ def test_every_structure_is_recognised(kind):
     assert tbs_kind(tbs) == kind
     assert tbs_kind(tbs + b"trailing") == kind
     assert tbs_kind(_indefinite(tbs)) == kind
+    stuffed = der.read_whole(tbs).content + bytes.fromhex("1f81010100")  # a high tag number
+    assert tbs_kind(der.encode(der.SEQUENCE, stuffed)) == kind
     assert tbs_kind(whole) is None
     assert structure_kind(whole) == structure_kind(tbs) == kind
     assert structure_kind(b"see below\n" + to_pem(whole, "X")) == kind

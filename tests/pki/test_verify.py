@@ -6,7 +6,7 @@ import functools
 import glob
 import json
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.pki.makers import NOW, Authority, issue, key, root
 
-from tpmhsm.errors import ParseError, TpmHsmError, UsageError, VerificationError
+from tpmhsm.errors import TpmHsmError, UsageError, VerificationError
 from tpmhsm.pki.load import certificate_ders
-from tpmhsm.pki.verify import VerifyOptions, parse_moment, verify_certificate
+from tpmhsm.pki.verify import VerifyOptions, verify_certificate
 
 
 def chain(**leaf_options):
@@ -95,6 +95,8 @@ def test_a_good_chain():
     assert len(found.facts["crl_checked"]) == 2
     assert found.facts["notes"] == []
     json.dumps(found.facts)
+    partly = verify(leaf, [top], [middle], crls=(crl(middle),)).facts
+    assert len(partly["crl_checked"]) == 1 and "Example Issuing" in partly["notes"][0]
     assert "not checked" in verify(leaf, [top], [middle]).facts["notes"][0]
     assert verify(leaf, [top], [middle], host="192.0.2.1").chain == found.chain
 
@@ -136,7 +138,13 @@ def test_the_reasons_in_words():
             "crl-stale",
             "too old",
         ),
-        (refused(leaf, [top], [middle], require_crl=True), "crl-missing", "CRL"),
+        (refused(leaf, [top], [middle], require_crl=True), "crl-missing", "no CRL given covers"),
+        (refused(leaf, [top], [middle], crls=(crl(top),)), "crl-missing", "CN=www.example.com"),
+        (
+            refused(leaf, [top], [middle], crls=(crl(middle),), require_crl=True),
+            "crl-missing",
+            "CN=Example Issuing",
+        ),
     ]
     for error, reason, words in cases:
         assert error.details["reason"] == reason, (error.message, error.details)
@@ -256,10 +264,6 @@ def test_purposes_and_moments_by_name():
         verify(leaf, [top], at=datetime(2026, 1, 1))
     with pytest.raises(UsageError, match="no host name"):
         verify(leaf, [top], [middle], host="a b")
-    assert parse_moment("2026-01-31") == datetime(2026, 1, 31, tzinfo=UTC)
-    assert parse_moment("2026-01-31T12:00:00+01:00").hour == 11
-    with pytest.raises(ParseError):
-        parse_moment("yesterday")
 
 
 SMALL = functools.cache(chain)

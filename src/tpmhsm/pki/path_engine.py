@@ -123,8 +123,10 @@ async def _validate(
     if given.require_crl:
         checked = tuple(range(below))
     else:
-        checked = tuple(i for i in range(below) if _covered(given, path, below - i))
-        for position in checked:
+        checked = tuple(
+            i for i in range(below) if _covered(given, path, below - i) or (given.crls and i == 0)
+        )
+        for position in reversed(checked):  # a CA that is revoked says more than its leaf
             try:
                 await _check_crl(given, path, below - position)
             except Exception as error:

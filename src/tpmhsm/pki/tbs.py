@@ -210,18 +210,14 @@ def signature_name(algorithm: bytes) -> str:
 def tbs_kind(data: bytes) -> str | None:
     """`certificate`, `crl`, `ocsp` or `csr` when these bytes are the signed part of one.
 
-    Lenient: BER is recognised, and so are bytes that begin with such a structure.
+    Lenient: BER is recognised, and so are bytes that begin with such a structure, whatever follows.
     """
-    try:
-        outer, _ = der.read(data, lenient=True)
-        parts = der.children(outer.content, lenient=True) if outer.tag == der.SEQUENCE else []
-    except ParseError:
-        return None
+    parts = _leading(data)
     tags = [part.tag for part in parts]
     if tags[:1] == [0xA0]:  # an explicit version: certificate or OCSP
         parts, tags = parts[1:], tags[1:]
-    if tags[:6] == [der.INTEGER, *[der.SEQUENCE] * 5]:
-        return "certificate" if _is_times(parts[3]) else None
+    if tags[:6] == [der.INTEGER, *[der.SEQUENCE] * 5] and _is_times(parts[3]):
+        return "certificate"
     if len(tags) >= 3 and tags[0] in (0xA1, 0xA2) and tags[1:3] == [der.GENERALIZED_TIME, 0x30]:
         return "ocsp"
     if tags[:3] == [der.INTEGER, der.SEQUENCE, der.SEQUENCE] and _is_spki(parts[2]):
@@ -232,19 +228,26 @@ def tbs_kind(data: bytes) -> str | None:
     return None
 
 
-def _is_times(element: der.Element) -> bool:
+def _leading(data: bytes) -> list[der.Element]:
+    """The elements at the start of a SEQUENCE, up to the first that is none."""
+    parts: list[der.Element] = []
     try:
-        return [e.tag in _TIMES for e in der.children(element.content, lenient=True)] == [True] * 2
+        outer, _ = der.read(data, lenient=True)
+        position = 0 if outer.tag == der.SEQUENCE else len(outer.content)
+        while position < len(outer.content) and len(parts) < 8:
+            element, position = der.read(outer.content, position, lenient=True)
+            parts.append(element)
     except ParseError:
-        return False
+        pass
+    return parts
+
+
+def _is_times(element: der.Element) -> bool:
+    return [part.tag in _TIMES for part in _leading(element.raw)[:2]] == [True, True]
 
 
 def _is_spki(element: der.Element) -> bool:
-    try:
-        tags = [e.tag for e in der.children(element.content, lenient=True)]
-    except ParseError:
-        return False
-    return tags == [der.SEQUENCE, der.BIT_STRING]
+    return [part.tag for part in _leading(element.raw)[:2]] == [der.SEQUENCE, der.BIT_STRING]
 
 
 def structure_kind(data: bytes) -> str | None:
@@ -262,17 +265,10 @@ def structure_kind(data: bytes) -> str | None:
 
 
 def _signed_kind(data: bytes) -> str | None:
-    try:
-        outer, _ = der.read(data, lenient=True)
-        parts = der.children(outer.content, lenient=True) if outer.tag == der.SEQUENCE else []
-    except ParseError:
-        return None
+    parts = _leading(data)
     tags = [part.tag for part in parts]
     if tags[:3] == [der.SEQUENCE, der.SEQUENCE, der.BIT_STRING]:
         return tbs_kind(parts[0].raw)
-    if tags[:1] == [0x0A] and tags[1:] in (
-        [],
-        [0xA0],
-    ):  # OCSPResponse: ENUMERATED status, [0] bytes
+    if tags[:1] == [0x0A] and tags[1:] in ([], [0xA0]):  # OCSPResponse: status, [0] bytes
         return "ocsp"
     return None

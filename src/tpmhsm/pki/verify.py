@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tpmhsm.errors import ParseError, UsageError, VerificationError
+from tpmhsm.errors import UsageError, VerificationError
 from tpmhsm.pki.chains import AnyCertificate, above, build_chain, fields_of, is_issued_by
 from tpmhsm.pki.constraints import constraint_violation, constraints_of, names_of
 from tpmhsm.pki.describe import certificate_der, describe_certificate
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 class VerifyOptions:
     """`purpose` as in `purposes` or `any`; `host` a name or address; `at` (default now) the moment.
 
-    `crls` is DER; `require_crl` refuses a certificate that no CRL given covers.
+    `crls` is DER. When there are any, one must cover the leaf, and CAs are checked as far as they
+    are covered; `require_crl` demands one for each certificate below the anchor.
     """
 
     purpose: str = "any"
@@ -271,9 +272,7 @@ def _explain_failure(failure: PathFailure, chain: list[dict[str, Any]]) -> NoRet
         message = f"{name} was revoked on {rfc3339(when)}: {why}"
         _fail("revoked", message, item["subject"], chain)
     if kind in ("crl-stale", "crl-missing"):
-        why = "is too old" if kind == "crl-stale" else "does not say"
-        text = _detail(str(error))
-        _fail(kind, f"the CRL for {name} {why}: {text}", item["subject"], chain, _CRL_HINT)
+        _fail(kind, _crl_words(kind, name, str(error)), item["subject"], chain, _CRL_HINT)
     if kind == "weak-algorithm":
         message = f"{name} is signed with a weak algorithm ({item['signature_algorithm']})"
         _fail(kind, f"{message}{_reason_suffix(str(error))}", item["subject"], chain)
@@ -281,6 +280,14 @@ def _explain_failure(failure: PathFailure, chain: list[dict[str, Any]]) -> NoRet
         if re.search(pattern, str(error)):
             _fail(reason, words.format(name) + _extra(str(error), reason), item["subject"], chain)
     _fail("broken", f"{name} cannot be validated: {_detail(str(error))}", item["subject"], chain)
+
+
+def _crl_words(kind: str, name: str, message: str) -> str:
+    if kind == "crl-stale":
+        return f"the CRL for {name} is too old: {_detail(message)}"
+    if "could not be found" in message:
+        return f"no CRL given covers {name}"
+    return f"the CRL for {name} does not settle it: {_detail(message)}"
 
 
 _CRL_HINT = "get the CA's current CRL and give it with --crl"
@@ -312,14 +319,3 @@ def _extra(message: str, reason: str) -> str:
     else:
         found = re.search(r"critical extensions?: (.+)$", message)
     return f": {found[1].rstrip('.')}" if found else ""
-
-
-def parse_moment(text: str) -> datetime:
-    """An RFC 3339 moment, or a date, which stands for its midnight UTC. ParseError otherwise."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ParseError(
-            f"{text!r} is no moment", hint="write 2027-01-31 or 2027-01-31T12:00:00Z"
-        ) from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
