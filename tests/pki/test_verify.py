@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -221,6 +222,17 @@ def test_chains_that_no_profile_makes():
     for error, reason, words in cases:
         assert reason is None or error.details["reason"] == reason, error.message
         assert words in error.message, error.message
+
+
+def test_weak_keys_serve_no_purpose():
+    top = root()
+    weak = rsa.generate_private_key(65537, 1024)
+    builder = x509.CertificateBuilder(
+        top.certificate.subject, x509.Name([]), weak.public_key(), 9, NOW, NOW + timedelta(1)
+    ).add_extension(x509.SubjectAlternativeName([x509.DNSName("a.example")]), True)
+    leaf = Authority(weak, builder.sign(top.key, hashes.SHA256()))
+    error = refused(leaf, [top], purpose="server", host="a.example")
+    assert error.details["reason"] == "weak-key" and "1024" in error.message
 
 
 def test_a_changed_certificate_has_a_bad_signature():

@@ -16,6 +16,7 @@ from tpmhsm.errors import UsageError, VerificationError
 from tpmhsm.pki.chains import AnyCertificate, above, build_chain, fields_of, is_issued_by
 from tpmhsm.pki.constraints import constraint_violation, constraints_of, names_of
 from tpmhsm.pki.describe import certificate_der, describe_certificate
+from tpmhsm.pki.keys import check_public_key, load_spki
 from tpmhsm.pki.purposes import get_purpose, host_fault, purpose_fault
 from tpmhsm.pki.tbs import rfc3339
 
@@ -75,6 +76,8 @@ def verify_certificate(
     _check_dates(chain, at)
     _check_leaf(chain)
     _check_constraints(result.chain, chain)
+    if purpose is not None:
+        _check_keys(result.chain, chain)
     if purpose is not None and (fault := purpose_fault(purpose, chain)):
         _fail("wrong-purpose", fault, chain[0]["subject"], chain)
     if options.host and (fault := host_fault(options.host, chain[0])):
@@ -167,6 +170,14 @@ def _check_leaf(chain: list[dict[str, Any]]) -> None:
         _fail("unknown-critical", message, leaf["subject"], chain)
     if leaf["problems"]:
         _fail("broken", f"the certificate: {'; '.join(leaf['problems'])}", leaf["subject"], chain)
+
+
+def _check_keys(ders: Sequence[bytes], chain: list[dict[str, Any]]) -> None:
+    for raw, item in zip(ders, chain, strict=True):
+        try:
+            check_public_key(load_spki(fields_of(raw).spki))
+        except UsageError as error:
+            _fail("weak-key", f"{_name(item)}: {error.message}", item["subject"], chain)
 
 
 def _check_constraints(ders: Sequence[bytes], chain: list[dict[str, Any]]) -> None:
