@@ -100,6 +100,12 @@ def test_a_key_that_signs_anything_is_no_attestation_key(attributes: int) -> Non
         create_device_card("host", "hardware", (), b"ek", ecc_public(key, attributes))
 
 
+def test_kinds_are_words_we_know() -> None:
+    document = json.loads(Chip().card.data)
+    with pytest.raises(ParseError, match="kind"):
+        parse_device_card(canonical({**document, "kind": "quantum"}))
+
+
 def test_an_ak_under_another_name_is_refused() -> None:
     document = json.loads(Chip().card.data)
     document["ak"]["name"] = "000b" + "00" * 32

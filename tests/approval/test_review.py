@@ -37,10 +37,17 @@ from tpmhsm.errors import ApprovalRefusedError, ParseError, UsageError
 from tpmhsm.policy.group import RosterDocument, founders_of
 from tpmhsm.policy.tree import counter_nv, key_policy, roster_content, roster_nv
 from tpmhsm.wire.attest import CertifyInfo, NvCertifyInfo
-from tpmhsm.wire.constants import ALG, CC, ST, NvAttributes, ObjectAttributes
+from tpmhsm.wire.constants import ALG, CC, CURVE, ST, NvAttributes, ObjectAttributes
 from tpmhsm.wire.names import cp_hash, name_of_nv, name_of_public
 from tpmhsm.wire.public import EccParms, Public
-from tpmhsm.wire.structures import AsymScheme
+from tpmhsm.wire.structures import (
+    AsymScheme,
+    EccPoint,
+    EccSignature,
+    RsaSignature,
+    SchemeHash,
+    Signature,
+)
 
 
 def look(
@@ -296,6 +303,14 @@ def test_lower_epochs_are_refused(world: World) -> None:
     refused(world.change("alice", "bob", "carol", epoch=1, counter=0), memory, "two-rosters")
 
 
+def test_a_change_below_the_highest_known_epoch_is_refused(world: World) -> None:
+    """Alice approved epoch 5; the host shows certifications from before."""
+    memory = founded(world)
+    memory.cards.append(card("dave"))
+    approve(world.change("alice", "bob", "dave", epoch=5, counter=4), memory, "alice")
+    refused(world.change("alice", "bob", "dave", epoch=3, counter=2), memory, "lower-epoch")
+
+
 def test_a_founding_is_not_repeated_with_another_roster(world: World) -> None:
     memory = founded(world)
     for epoch in (1, 2):
@@ -455,6 +470,24 @@ def test_evidence_by_another_chip_or_of_another_key_is_refused(world: World) -> 
     refused(world.certificate(key=replace(part, public=other)), memory, "key-evidence")
 
 
+@pytest.mark.parametrize("fault", ["rsa", "null", "sha384", "flipped", "junk"])
+def test_attestations_with_other_signatures_are_refused(world: World, fault: str) -> None:
+    from tpmhsm.wire.codec import decode, encode
+
+    part = world.key_part()
+    good = decode(Signature, part.signature).signature
+    assert isinstance(good, EccSignature)
+    signature = {
+        "rsa": lambda: encode(Signature(ALG.RSASSA, RsaSignature(ALG.SHA256, good.r + good.s))),
+        "null": lambda: encode(Signature(ALG.NULL, None)),
+        "sha384": lambda: encode(Signature(ALG.ECDSA, good.replace(hash_alg=ALG.SHA384))),
+        "flipped": lambda: part.signature[:-1] + bytes([part.signature[-1] ^ 1]),
+        "junk": lambda: b"junk",
+    }[fault]()
+    with pytest.raises((ApprovalRefusedError, ParseError)):
+        look(world.certificate(key=replace(part, signature=signature)), founded(world))
+
+
 A = ObjectAttributes
 
 
@@ -492,6 +525,27 @@ def test_keys_without_a_fixed_scheme_are_refused(world: World) -> None:
     public = encode(free)
     part = KeyPart("root", public, "quorum(officers)", *world.chip.creation(public))
     with pytest.raises(ParseError, match="scheme"):
+        look(world.certificate(key=part), founded(world))
+
+
+@pytest.mark.parametrize("fault", ["sha1", "off the curve", "curve", "name"])
+def test_keys_of_other_shapes_are_refused(world: World, fault: str) -> None:
+    from tpmhsm.wire.codec import decode, encode
+
+    area = decode(Public, world.key_public(key_policy(world.group)))
+    parameters = area.parameters
+    assert isinstance(parameters, EccParms)
+    changed = {
+        "sha1": lambda: area.replace(
+            parameters=parameters.replace(scheme=AsymScheme(ALG.ECDSA, SchemeHash(ALG.SHA1)))
+        ),
+        "off the curve": lambda: area.replace(unique=EccPoint(bytes(32), bytes(32))),
+        "curve": lambda: area.replace(parameters=parameters.replace(curve=CURVE.BN_P256)),
+        "name": lambda: area.replace(name_alg=ALG.SHA384),
+    }[fault]()
+    public = encode(changed)
+    part = KeyPart("root", public, "quorum(officers)", *world.chip.creation(public))
+    with pytest.raises((ParseError, ApprovalRefusedError)):
         look(world.certificate(key=part), founded(world))
 
 
@@ -574,6 +628,8 @@ def test_structures_are_refused_as_data(world: World) -> None:
     refused(world.request("data", crl.tbs_certlist_bytes), memory, "structure-as-data")
     attest = world.chip.creation(world.key_part().public)[0]
     refused(world.request("data", attest), memory, "attestation-as-data")
+    statement = b"tpmhsm/card/1\0" + b"{}" * 100
+    refused(world.request("data", statement), memory, "statement-as-data")
     assert look(world.request("data", b"hello"), memory).acts
     assert look(world.request("data", bytes(range(33))), memory).acts
 
@@ -628,6 +684,8 @@ def test_unknown_critical_extensions_are_said(world: World) -> None:
     )
     found = heads(world, world.certificate(tbs_of(made, world.key)))
     assert "1.2.3.4" in found["UNKNOWN"]
+    checked = look(world.certificate(tbs_of(made, world.key)), founded(world))
+    assert "1.2.3.4 (critical) = 0500" in [row.text for row in checked.content.rows]
 
 
 def test_a_key_that_was_certified_before_is_said(world: World) -> None:

@@ -12,6 +12,7 @@ from tpmhsm.approval.memory import Certified, Memory
 from tpmhsm.approval.request import Request
 from tpmhsm.approval.screen import groups_of, readable
 from tpmhsm.errors import ApprovalRefusedError, ParseError
+from tpmhsm.pki.facts import RawExtension
 from tpmhsm.pki.tbs import (
     read_request_info,
     read_tbs_certificate,
@@ -22,6 +23,9 @@ from tpmhsm.wire.constants import ALG
 
 SHOWN = 6
 """More names than these go to pages of their own."""
+
+SHOWN_BYTES = 32
+"""So much is shown of an extension that is not decoded."""
 
 _ALGORITHMS = {
     (int(ALG.ECDSA), "sha256"): "ecdsa-with-SHA256",
@@ -55,6 +59,7 @@ def read_certificate(request: Request, key: ChipKey, memory: Memory) -> Content:
             f" the key signs with {wanted}"
         )
     facts["own_key"] = spki == key.spki
+    facts["values"] = _values(read_tbs_certificate(request.content).extensions)
     subject = readable(facts["subject"])
     validity = f"{facts['not_before'][:10]} → {facts['not_after'][:10]}"
     rows = [
@@ -88,6 +93,7 @@ def read_csr(request: Request, key: ChipKey, memory: Memory) -> Content:
     spki = read_request_info(request.content).spki
     if spki != key.spki:
         raise _refused("the CSR is for another key than the one that would sign it")
+    facts["values"] = _values(read_request_info(request.content).extensions)
     subject = readable(facts["subject"])
     rows = [
         Row("Subject", subject or "(empty)", "KEY"),
@@ -194,10 +200,21 @@ _IN_ROWS = {
 
 def _other_extensions(facts: dict[str, Any]) -> list[str]:
     return [
-        (e["name"] or e["oid"]) + (" (critical)" if e["critical"] else "")
+        (e["name"] or e["oid"])
+        + (" (critical)" if e["critical"] else "")
+        + f" = {facts['values'].get(e['oid'], '')}"
         for e in facts["extensions"]
         if e["name"] not in _IN_ROWS
     ]
+
+
+def _values(extensions: list[RawExtension]) -> dict[str, str]:
+    """The values of extensions in hex, for those that have no row of their own."""
+    return {
+        e.oid: e.value[:SHOWN_BYTES].hex()
+        + (f"… ({len(e.value):,} bytes)" if len(e.value) > SHOWN_BYTES else "")
+        for e in extensions
+    }
 
 
 def _some(names: list[str]) -> str:

@@ -72,7 +72,9 @@ def _refuse_structures(data: bytes) -> None:
             code="attestation-as-data",
         )
     if any(data.startswith(tag.encode()) for tag in STATEMENT_TAGS):
-        raise ApprovalRefusedError("this file looks like an approver's statement")
+        raise ApprovalRefusedError(
+            "this file looks like an approver's statement", code="statement-as-data"
+        )
 
 
 def _refuse_digests(data: bytes) -> None:
