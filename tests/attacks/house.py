@@ -12,14 +12,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from tests.approval.doubles import SoftIdentity, card, identity
-from tests.attacks.root import Loot, Root
+from tests.attacks.root import Loot, Root, votes_of
 
 from tpmhsm.approval import moments
 from tpmhsm.approval.approve import make_approval
 from tpmhsm.approval.memory import InMemory
-from tpmhsm.approval.request import Request, parse_request
+from tpmhsm.approval.request import Claims, Request, parse_request
 from tpmhsm.approval.review import Review, review
 from tpmhsm.approval.votes import Approval
 from tpmhsm.cli.app import App
@@ -27,7 +28,6 @@ from tpmhsm.cli.people import add_approvers
 from tpmhsm.errors import WaitingError
 from tpmhsm.keys.groups import GroupState
 from tpmhsm.keys.host import measure, save_host
-from tpmhsm.requests.desk import votes_by_act
 from tpmhsm.store import Store
 from tpmhsm.store.keys import KeyRow
 from tpmhsm.store.requests import RequestRow
@@ -143,24 +143,34 @@ class House:
         """A key without people."""
         return self.app.keyring.get("open")
 
-    def propose(self, label: str, subject: str) -> int:
+    def propose(self, label: str, subject: str, name: str = "") -> int:
         """A root certificate by a key; gives the request that waits."""
         try:
-            self.app.authorities.create(f"{label}-ca", label, subject, profile="root")
+            self.app.authorities.create(name or f"{label}-ca", label, subject, profile="root")
         except WaitingError as waiting:
             return waiting.request
         raise AssertionError("nobody was asked")
+
+    def draft(self, kind: str, content: bytes, label: str = "root", **claims: Any) -> Request:
+        """A request for any bytes, as root makes it: nothing on the host checks them."""
+        return self.app.desk.signer.draft(label, kind, content, Claims(**claims))
 
     def steal(self, number: int, people: Iterable[str] = ("alice", "bob")) -> Loot:
         """Approvals that people gave honestly, in the hands of root before they are used."""
         approvals = tuple(self.approve(number, name) for name in people)
         return self.loot_of(replace(self.app.desk.request(number), approvals=approvals))
 
+    def steal_fresh(
+        self, subject: str = "CN=Fresh", people: Iterable[str] = ("alice", "carol")
+    ) -> Loot:
+        """Approvals of another certificate by the key "root", in the epoch of now."""
+        return self.steal(self.propose("root", subject, subject.lower()[3:]), people)
+
     def loot_of(self, request: Request) -> Loot:
         """What root finds in a request's file."""
         assert request.key is not None and request.roster is not None
         row = self.app.keyring.get(request.key.label)
-        (votes,) = votes_by_act(request)
+        (votes,) = votes_of(request)
         return Loot(request, request.roster, row, sha256(request.content).digest(), votes)
 
     # ── root ─────────────────────────────────────────────────────────────────

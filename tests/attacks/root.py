@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pytest
@@ -12,7 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from tpmhsm.approval.acts import acts_of
 from tpmhsm.approval.request import Request
+from tpmhsm.approval.verify import verify_approval
 from tpmhsm.errors import ApprovalRefusedError, ChipRefusedError, VerificationError
 from tpmhsm.policy.group import GroupDocument, RosterDocument
 from tpmhsm.policy.plan import Approvals, Plan, plan_sign
@@ -39,12 +43,23 @@ class Loot:
 
     @property
     def group(self) -> GroupDocument:
+        """The group whose officers approved."""
         return self.request.group
 
-    @property
+    @cached_property
     def plan(self) -> Plan:
         """The honest steps."""
         return plan_sign(self.group, self.roster, self.key.public, self.digest, self.votes)
+
+
+def votes_of(request: Request) -> list[dict[int, bytes]]:
+    """The approvals in a request, act by act: TPMT_SIGNATUREs by place in the rule."""
+    found: dict[bytes, dict[int, bytes]] = {act.cp_hash: {} for act in acts_of(request)}
+    for approval in request.approvals:
+        verified = verify_approval(request, approval)
+        for act, signature in verified.signatures:
+            found[act.cp_hash][verified.index] = signature
+    return list(found.values())
 
 
 class Root:
@@ -58,9 +73,13 @@ class Root:
     def load(self, row: KeyRow | None = None) -> Loaded:
         """A key out of the database."""
         row = row or self.loot.key
-        return objects.load_key(self.chip, objects.storage_parent(self.chip), row.public, row.private)
+        return objects.load_key(
+            self.chip, objects.storage_parent(self.chip), row.public, row.private
+        )
 
-    def session(self, steps: Iterable[Step] | None = None, loot: Loot | None = None) -> PolicySession:
+    def session(
+        self, steps: Iterable[Step] | None = None, loot: Loot | None = None
+    ) -> PolicySession:
         """A policy session after these steps; by default all of the honest ones."""
         plan = (loot or self.loot).plan
         session = start_policy(self.chip)
@@ -112,18 +131,25 @@ def check(key: KeyRow, digest: bytes, signature: bytes) -> None:
         public.verify(signature, digest, padding.PKCS1v15(), hashed)
 
 
-def refused(rc: int, command: str) -> Any:
+@contextmanager
+def refused(rc: int, command: str) -> Iterator[None]:
     """The chip refuses this command with exactly this return code."""
-    return pytest.raises(
-        ChipRefusedError, check=lambda e: (e.rc, e.command) == (rc, command)
-    )
+    with pytest.raises(ChipRefusedError) as caught:
+        yield
+    assert (f"0x{caught.value.rc:03x}", caught.value.command) == (f"0x{rc:03x}", command)
 
 
-def declined(code: str) -> Any:
-    """The approver's tool refuses with this stable code."""
-    return pytest.raises(ApprovalRefusedError, check=lambda e: e.code == code)
+@contextmanager
+def declined(code: str) -> Iterator[None]:
+    """The approver's tool will not sign, and says so with this stable code."""
+    with pytest.raises(ApprovalRefusedError) as caught:
+        yield
+    assert caught.value.code == code, caught.value.message
 
 
-def rejected(code: str) -> Any:
-    """The host does not take an approval, with this stable code."""
-    return pytest.raises(VerificationError, check=lambda e: e.code == code)
+@contextmanager
+def rejected(code: str) -> Iterator[None]:
+    """The host does not take an approval, and says so with this stable code."""
+    with pytest.raises(VerificationError) as caught:
+        yield
+    assert caught.value.code == code, caught.value.message
