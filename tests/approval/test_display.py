@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.approval.doubles import CA_USAGE, NOW, World, builder, csr_der, leaf_tbs, tbs_of
-from tests.approval.test_review import approve, founded, look
+from tests.approval.looking import approve, founded, look
 
 from tpmhsm.approval.display import code_of, pages, question, render
 from tpmhsm.approval.request import Claims

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.approval.doubles import NOW, World, card, identity, leaf_tbs, root_tbs
-from tests.approval.test_review import approve, founded
+from tests.approval.looking import approve, founded
 
 from tpmhsm.approval.acts import Act
 from tpmhsm.approval.display import render

@@ -9,7 +9,7 @@ from cryptography import x509
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.approval.doubles import World, builder, identity, leaf_tbs, tbs_of, threshold
-from tests.approval.test_review import approve, founded, look
+from tests.approval.looking import approve, founded, look
 
 from tpmhsm.approval.acts import sign_ahash
 from tpmhsm.approval.approve import make_approval, make_denial, verify_approval, verify_denial
