@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tpmhsm.errors import UsageError
+from tpmhsm.cli.files import MAX_INPUT, read_input
 
 if TYPE_CHECKING:
     from tpmhsm.ca.authority import Authorities
@@ -24,23 +23,12 @@ if TYPE_CHECKING:
     from tpmhsm.store import Store
     from tpmhsm.tpm.device import Device
 
-MAX_INPUT = 1 << 20
-"""Files larger than this many bytes are no certificate, CSR, card, request or approval."""
-
-
-def default_home() -> Path:
-    """`$TPMHSM_HOME`, else `$XDG_DATA_HOME/tpmhsm`, else `~/.local/share/tpmhsm`."""
-    if home := os.environ.get("TPMHSM_HOME"):
-        return Path(home)
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(base) / "tpmhsm"
-
 
 @dataclass
 class App:
     """One run of the command line."""
 
-    home: Path
+    home: Path = Path()
     tpm: str = "auto"
     db: str = ""
     as_json: bool = False
@@ -52,9 +40,18 @@ class App:
     @cached_property
     def store(self) -> Store:
         """The database of this home. Raises StoreError when there is none."""
+        return self._open_store(create=False)
+
+    def own_store(self) -> Store:
+        """The same, made when it is not there yet: approvers' machines need no `init`."""
+        if "store" not in self.__dict__:
+            self.__dict__["store"] = self._open_store(create=True)
+        return self.store
+
+    def _open_store(self, *, create: bool) -> Store:
         from tpmhsm.store import Store
 
-        store = Store.open(self.db or self.home)
+        store = Store.open(self.db or self.home, create=create)
         self._closers.append(store.close)
         return store
 
@@ -101,6 +98,11 @@ class App:
 
     # ── printing ─────────────────────────────────────────────────────────────
 
+    @property
+    def talks(self) -> bool:
+        """Whether words for people are wanted: neither --json nor -q."""
+        return not self.as_json and self.verbosity >= 0
+
     def emit(self, data: Mapping[str, Any], text: str | Callable[[], str] = "") -> None:
         """Print `data` as the one JSON document, or `text` for people."""
         if self.as_json:
@@ -112,13 +114,13 @@ class App:
 
     def note(self, text: str) -> None:
         """A remark for people, on stderr; silent with --json and -q."""
-        if not self.as_json and self.verbosity >= 0:
+        if self.talks:
             click.echo(text, err=True)
 
     @contextmanager
     def progress(self, text: str) -> Iterator[None]:
         """A spinner for work that takes over a second; on a terminal only."""
-        if self.as_json or self.verbosity < 0 or not sys.stderr.isatty():
+        if not self.talks or not sys.stderr.isatty():
             yield
             return
         from rich.console import Console
@@ -130,50 +132,7 @@ class App:
 
     def read(self, path: str, *, limit: int = MAX_INPUT) -> bytes:
         """The bytes of a file or of stdin (`-`). Raises UsageError if it cannot or is too large."""
-        try:
-            if path == "-":
-                data = sys.stdin.buffer.read(limit + 1)
-            else:
-                if Path(path).is_dir():
-                    raise UsageError(f"{path} is a directory, not a file")
-                with Path(path).open("rb") as file:
-                    data = file.read(limit + 1)
-        except OSError as error:
-            raise UsageError(f"cannot read {path}: {error.strerror}") from error
-        if len(data) > limit:
-            raise UsageError(
-                f"{path} is larger than {limit} bytes", hint="is this the file that you meant?"
-            )
-        return data
-
-    def write(self, path: str, data: bytes, *, force: bool = False, secret: bool = False) -> None:
-        """Write a whole file or nothing; `-` is stdout. Existing files are kept unless `force`."""
-        if path == "-":
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
-            return
-        write_file(Path(path), data, force=force, secret=secret)
-
-
-def write_file(path: Path, data: bytes, *, force: bool = False, secret: bool = False) -> None:
-    """Write beside, flush to disk, then link into place, so that a name never holds half a file."""
-    from tpmhsm.errors import ExistsError
-
-    if path.exists() and not force:
-        raise ExistsError(f"{path} exists and is kept", hint="--force overwrites it")
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        descriptor = os.open(
-            beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if secret else 0o644
-        )
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+        return read_input(path, limit=limit)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> str:

@@ -2,51 +2,66 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from tpmhsm.cli.app import App, pass_app
-from tpmhsm.cli.people import approver_store, open_person
-from tpmhsm.cli.secrets import passphrase_options, passphrase_source
-from tpmhsm.errors import ApprovalRefusedError, RefusedError, UsageError
+from tpmhsm.cli.files import STDIO
+from tpmhsm.cli.options import Out, out_options, packed
+from tpmhsm.cli.prompts import ask, at_terminal
+from tpmhsm.cli.secrets import Secret, passphrase_options
+from tpmhsm.errors import ApprovalRefusedError, RefusedError, TpmHsmError, UsageError
 
 if TYPE_CHECKING:
+    from tpmhsm.approval.identity import Identity
     from tpmhsm.approval.request import Request
     from tpmhsm.approval.review import Review
 
-WHAT = "ID|FILE…"
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _options(command: Any) -> Any:
-    for option in (
+@dataclass(frozen=True)
+class Who:
+    """The approver: name, and where the key is."""
+
+    name: str
+    identity: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """One request as it was named: by its id in this home (`in_place`), or as a file."""
+
+    request: Request
+    in_place: bool
+
+    def target(self, who: Who, ending: str) -> str:
+        """The file that the host will want."""
+        return f"{self.request.id}-{who.name}.{ending}"
+
+
+def vote_options(command: F) -> F:
+    """What approving and denying have in common."""
+    with_out = out_options("ID-NAME.approval or .denial by default.")(passphrase_options(command))
+    return packed(
+        "who",
+        Who,
         click.option("--as", "name", required=True, metavar="NAME", help="Who you are."),
         click.option("-i", "--identity", required=True, metavar="ID", help="Your key: a file."),
-        click.option("-o", "--out", metavar="F", help="Where the file for the host goes."),
-        click.option("--force", is_flag=True, help="Overwrite an existing file."),
-        click.argument("what", nargs=-1, required=True, metavar=WHAT),
-    ):
-        command = option(command)
-    return passphrase_options(command)
+    )(click.argument("what", nargs=-1, required=True, metavar="ID|FILE…")(with_out))
 
 
 @click.command()
-@_options
-@click.option("--expect", metavar="SHA256", help="For scripts: the digest, instead of typing.")
+@click.option("--expect", "expected", multiple=True, metavar="SHA256",
+              help="For scripts: the digest, instead of typing; one for each request.")  # fmt: skip
+@vote_options
 @pass_app
 def approve(
-    app: App,
-    what: tuple[str, ...],
-    name: str,
-    identity: str,
-    out: str | None,
-    force: bool,
-    expect: str | None,
-    passphrase_file: str | None,
-    passphrase_fd: int | None,
+    app: App, what: tuple[str, ...], who: Who, expected: tuple[str, ...], out: Out, secret: Secret
 ) -> None:
     """Show a request as decoded from its bytes, then sign it.
 
@@ -57,97 +72,147 @@ def approve(
     Example:
       tpmhsm approve 7.req --as alice -i alice.key
     """
-    _one_out(what, out)
-    ask = passphrase_source(passphrase_file, passphrase_fd)
-    person = open_person(identity, _once(ask))
-    done = [_approve(app, item, name, person, expect, out, force) for item in what]
-    app.emit(done[0] if len(done) == 1 else {"items": done})
+    what = tuple(dict.fromkeys(what))
+    if expected and len(expected) != len(what):
+        raise UsageError(f"{len(what)} requests, but {len(expected)} digests with --expect")
+    digests: Sequence[str | None] = expected or [None] * len(what)
+    items = load_all(app, what, who, out, "approval")
+    person = open_person(who, secret)
+    done: list[dict[str, Any]] = []
+    for item, digest in zip(items, digests, strict=True):
+        with counting(done):
+            done.append(_approve(app, item, who, person, digest, out))
+    finish(app, done, out)
 
 
 def _approve(
-    app: App,
-    item: str,
-    name: str,
-    person: Any,
-    expect: str | None,
-    out: str | None,
-    force: bool,
+    app: App, item: Item, who: Who, person: Identity, digest: str | None, out: Out
 ) -> dict[str, Any]:
     from tpmhsm.approval import moments
     from tpmhsm.approval.approve import make_approval
     from tpmhsm.approval.review import review
     from tpmhsm.requests.memory import StoredMemory
 
-    request, in_place = load(app, item)
-    if in_place:
-        app.desk.must_wait(request.id)
-    target = out or f"{request.id}-{name}.approval"
-    _must_be_free(target, force or in_place)
-    store = approver_store(app)
+    request, store = item.request, app.own_store()
     with store.reading() as tx:
-        found = review(request, StoredMemory(tx), person, name, moments.now())
-    confirm(app, found, expect)
-    approval = make_approval(found, person)
+        found = review(request, StoredMemory(tx), person, who.name, moments.now())
+    confirm(app, found, digest)
     with store.transaction() as tx:
+        # once more: another approval may have been made while the person was reading
+        found = review(request, StoredMemory(tx), person, who.name, moments.now())
         StoredMemory(tx).keep(found.entries)
         tx.audit.append("approve", {"request": request.id, "digest": request.digest.hex()})
-    result: dict[str, Any] = {
-        "request": request.id,
-        "approver": name,
-        "digest": request.digest.hex(),
-    }
-    if in_place:
+    approval = make_approval(found, person)
+    result = {"request": request.id, "approver": who.name, "digest": request.digest.hex()}
+    if item.in_place:
         row = app.desk.add_approval(approval)
         app.note(f"approved; request {row.id} is {row.state}")
         return {**result, "state": row.state}
-    app.write(target, approval.data, force=force)
-    app.note(f"approved: take {target} to the host and run tpmhsm request import {target}")
-    return {**result, "file": target}
+    return {**result, "file": hand_over(app, item, who, out, "approval", approval.data)}
 
 
-def load(app: App, item: str) -> tuple[Request, bool]:
-    """The request and whether it was named by its id in this home."""
+@click.command()
+@click.option("--reason", required=True, help="Why; the others see it.")
+@vote_options
+@pass_app
+def deny(app: App, what: tuple[str, ...], who: Who, reason: str, out: Out, secret: Secret) -> None:
+    """Refuse a request, signed and with a reason; it stops the request on an honest host.
+
+    \b
+    Example:
+      tpmhsm deny 7.req --as bob -i bob.key --reason "nobody asked for a wildcard"
+    """
+    items = load_all(app, tuple(dict.fromkeys(what)), who, out, "denial")
+    person = open_person(who, secret)
+    done: list[dict[str, Any]] = []
+    for item in items:
+        with counting(done):
+            done.append(_deny(app, item, who, person, reason, out))
+    finish(app, done, out)
+
+
+def _deny(
+    app: App, item: Item, who: Who, person: Identity, reason: str, out: Out
+) -> dict[str, Any]:
+    from tpmhsm.approval.approve import make_denial
+
+    denial = make_denial(item.request, person, who.name, reason)
+    result = {"request": item.request.id, "approver": who.name}
+    if item.in_place:
+        row = app.desk.add_denial(denial)
+        app.note(f"denied; request {row.id} is {row.state}")
+        return {**result, "state": row.state}
+    return {**result, "file": hand_over(app, item, who, out, "denial", denial.data)}
+
+
+# ── what both do ─────────────────────────────────────────────────────────────
+
+
+def load_all(app: App, what: Sequence[str], who: Who, out: Out, ending: str) -> list[Item]:
+    """All requests, before anything is asked or signed. Raises UsageError, ExistsError."""
+    if out.out and len(what) > 1:
+        raise UsageError("--out names one file and there are several requests")
+    items = [load(app, one) for one in what]
+    for item in items:
+        if item.in_place:
+            app.desk.must_wait(item.request.id)
+        else:
+            out.claim(item.target(who, ending))
+    return items
+
+
+def load(app: App, what: str) -> Item:
+    """A request by its id in this home, or from a file. Raises UsageError, ParseError."""
+    from pathlib import Path
+
     from tpmhsm.approval.request import MAX_REQUEST, parse_request
 
-    if item.isascii() and item.isdigit() and not Path(item).exists():
-        return app.desk.request(int(item)), True
-    if "://" in item:
+    if what.isascii() and what.isdigit() and not Path(what).exists():
+        return Item(app.desk.request(int(what[:19])), in_place=True)
+    if "://" in what:
         raise UsageError(
-            f"{item}: requests by URL are not in this version",
+            f"{what}: requests by URL are not in this version",
             hint="tpmhsm request export ID writes a file",
             code="not-in-this-version",
         )
-    return parse_request(app.read(item, limit=MAX_REQUEST)), False
+    return Item(parse_request(app.read(what, limit=MAX_REQUEST)), in_place=False)
 
 
-def confirm(app: App, found: Review, expect: str | None) -> None:
+def open_person(who: Who, secret: Secret) -> Identity:
+    """The identity of `-i`. Raises UsageError, RefusedError."""
+    from tpmhsm.approval.identity import open_identity
+
+    if not who.identity:
+        raise UsageError("an identity is needed", hint="-i alice.key")
+    return open_identity(who.identity, secret.source())
+
+
+def confirm(app: App, found: Review, expected: str | None) -> None:
     """Show everything, and take nothing but the first digits of the digest for a yes."""
     from tpmhsm.approval.display import code_of, question, render
 
     digest = found.request.digest.hex()
-    if expect is not None:
-        if not app.as_json and app.verbosity >= 0:
+    if expected is not None:
+        if app.talks:
             click.echo(render(found), err=True)
-        if expect.lower() != digest:
+        if expected.lower() != digest:
             raise ApprovalRefusedError(
                 "the request is for other bytes than --expect says",
                 code="other-bytes",
-                details={"digest": digest, "expected": expect.lower()},
+                details={"digest": digest, "expected": expected.lower()},
             )
         return
-    if not sys.stdin.isatty():
+    if not at_terminal():
         click.echo(render(found), err=True)
         raise UsageError(
             "there is no terminal to confirm at",
             hint="scripts say --expect SHA256, the digest from elsewhere than the host",
         )
     _show_pages(found)
-    while True:
-        typed = click.prompt(question(found), default="", show_default=False, prompt_suffix="")
-        if typed.strip().lower() == code_of(found):
-            return
-        if typed.strip():
-            raise RefusedError("these are not the digits: nothing was signed", code="not-confirmed")
+    while not (typed := ask(question(found), undone="nothing was signed").strip()):
+        pass  # Enter does nothing
+    if typed.lower() != code_of(found):
+        raise RefusedError("these are not the digits: nothing was signed", code="not-confirmed")
 
 
 def _show_pages(found: Review) -> None:
@@ -155,77 +220,37 @@ def _show_pages(found: Review) -> None:
 
     shown = pages(found)
     for number, page in enumerate(shown, 1):
-        click.echo(page)
+        click.echo(page, err=True)
         if number < len(shown):
-            click.prompt(
+            ask(
                 f"(page {number} of {len(shown)}; Enter shows the next)",
-                default="",
-                show_default=False,
-                prompt_suffix="",
+                undone="nothing was signed",
             )
 
 
-@click.command()
-@_options
-@click.option("--reason", required=True, help="Why; the others see it.")
-@pass_app
-def deny(
-    app: App,
-    what: tuple[str, ...],
-    name: str,
-    identity: str,
-    out: str | None,
-    force: bool,
-    reason: str,
-    passphrase_file: str | None,
-    passphrase_fd: int | None,
-) -> None:
-    """Refuse a request, signed and with a reason; it stops the request on an honest host.
-
-    \b
-    Example:
-      tpmhsm deny 7.req --as bob -i bob.key --reason "nobody asked for a wildcard"
-    """
-    from tpmhsm.approval.approve import make_denial
-
-    _one_out(what, out)
-    ask = passphrase_source(passphrase_file, passphrase_fd)
-    person = open_person(identity, _once(ask))
-    done = []
-    for item in what:
-        request, in_place = load(app, item)
-        denial = make_denial(request, person, name, reason)
-        if in_place:
-            row = app.desk.add_denial(denial)
-            done.append({"request": row.id, "approver": name, "state": row.state})
-            app.note(f"denied; request {row.id} is {row.state}")
-            continue
-        target = out or f"{request.id}-{name}.denial"
-        app.write(target, denial.data, force=force)
-        done.append({"request": request.id, "approver": name, "file": target})
-        app.note(f"denied: take {target} to the host and run tpmhsm request import {target}")
-    app.emit(done[0] if len(done) == 1 else {"items": done})
+def hand_over(app: App, item: Item, who: Who, out: Out, ending: str, data: bytes) -> str:
+    """Write the file for the host."""
+    target = out.path(item.target(who, ending))
+    out.write(data, target)
+    if target != STDIO:
+        app.note(f"take {target} to the host and run tpmhsm request import {target}")
+    return target
 
 
-def _one_out(what: tuple[str, ...], out: str | None) -> None:
-    if out and len(what) > 1:
-        raise UsageError("--out names one file and there are several requests")
+@contextmanager
+def counting(done: list[dict[str, Any]]) -> Iterator[None]:
+    """An error in the block says what was done before it."""
+    try:
+        yield
+    except TpmHsmError as error:
+        if done:
+            error.details["done"] = list(done)
+            numbers = ", ".join(str(one["request"]) for one in done)
+            error.message += f" (done before: request {numbers})"
+        raise
 
 
-def _must_be_free(target: str, fine: bool) -> None:
-    from tpmhsm.errors import ExistsError
-
-    if not fine and target != "-" and Path(target).exists():
-        raise ExistsError(f"{target} exists and is kept", hint="--force overwrites it")
-
-
-def _once(ask: Callable[[str], bytes]) -> Callable[[str], bytes]:
-    """One passphrase for many requests."""
-    known: dict[str, bytes] = {}
-
-    def cached(prompt: str) -> bytes:
-        if prompt not in known:
-            known[prompt] = ask(prompt)
-        return known[prompt]
-
-    return cached
+def finish(app: App, done: list[dict[str, Any]], out: Out) -> None:
+    """Say what was done; not after a document that went to stdout."""
+    if out.out != STDIO or any("state" in one for one in done):
+        app.emit(done[0] if len(done) == 1 else {"items": done})

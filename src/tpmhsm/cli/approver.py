@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tpmhsm.cli.app import App, facts, pass_app, table
-from tpmhsm.cli.secrets import passphrase_options, passphrase_source
+from tpmhsm.cli.files import STDIO
+from tpmhsm.cli.options import Out, out_options
+from tpmhsm.cli.secrets import Secret, passphrase_options
 
 if TYPE_CHECKING:
     from tpmhsm.approval.cards import Card
@@ -33,22 +35,13 @@ def card_text(found: dict[str, Any]) -> str:
 @approver.command()
 @click.argument("name")
 @click.option("-i", "--identity", required=True, metavar="ID", help="The key: a file to be made.")
-@click.option("-o", "--out", metavar="F", help="The card's file; NAME.card by default.")
-@click.option("--force", is_flag=True, help="Overwrite an existing card (never a key).")
+@out_options("NAME.card by default.")
 @passphrase_options
 @pass_app
-def create(
-    app: App,
-    name: str,
-    identity: str,
-    out: str | None,
-    force: bool,
-    passphrase_file: str | None,
-    passphrase_fd: int | None,
-) -> None:
+def create(app: App, name: str, identity: str, out: Out, secret: Secret) -> None:
     """Make an approver's key and card, on the approver's own machine.
 
-    An existing key file is kept and used.
+    An existing key file is kept and used, and so is the card that this home made for it.
 
     \b
     Example:
@@ -56,16 +49,18 @@ def create(
     """
     from tpmhsm.cli.people import make_approver
 
-    ask = passphrase_source(passphrase_file, passphrase_fd, confirm=True)
-    target = out or f"{name}.card"
-    card = make_approver(app, name, identity, ask, target, force=force)
-    app.emit(
-        {**card_json(card), "file": target},
-        f"wrote {identity} and {target}: hand {target} to the CA host and to all other approvers",
-    )
+    target = out.claim(f"{name}.card")
+    card = make_approver(app, name, identity, secret)
+    out.write(card.data, target)
+    if target != STDIO:
+        app.emit(
+            {**card_json(card), "file": target},
+            f"wrote {target}: hand it to the CA host and to all other approvers; "
+            f"{identity} stays here",
+        )
 
 
-@approver.command()
+@approver.command(epilog="Example: tpmhsm approver add alice.card bob.card")
 @click.argument("files", nargs=-1, required=True, metavar="CARD…")
 @pass_app
 def add(app: App, files: tuple[str, ...]) -> None:
@@ -79,13 +74,13 @@ def add(app: App, files: tuple[str, ...]) -> None:
     )
 
 
-@approver.command("list")
+@approver.command("list", epilog="Example: tpmhsm approver list")
 @pass_app
 def list_(app: App) -> None:
     """All approvers that this host knows."""
     from tpmhsm.approval.cards import parse_card
 
-    with app.store.transaction() as tx:
+    with app.store.reading() as tx:
         rows = tx.approvers.all()
     found = [{**card_json(parse_card(row.card)), "added": row.added} for row in rows]
     app.emit(
@@ -98,14 +93,14 @@ def list_(app: App) -> None:
     )
 
 
-@approver.command()
+@approver.command(epilog="Example: tpmhsm approver show alice")
 @click.argument("name")
 @pass_app
 def show(app: App, name: str) -> None:
     """One approver's card."""
     from tpmhsm.approval.cards import parse_card
 
-    with app.store.transaction() as tx:
+    with app.store.reading() as tx:
         row = tx.approvers.get(name)
     found = card_json(parse_card(row.card))
     app.emit(found, card_text(found))

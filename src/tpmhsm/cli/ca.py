@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from tpmhsm.cli.app import App, facts, pass_app, table
-from tpmhsm.errors import NotFoundError
+from tpmhsm.cli.files import STDIO
+from tpmhsm.cli.options import Out, out_options, packed, wait_option
+from tpmhsm.cli.waiting import settled
+from tpmhsm.errors import NotFoundError, RefusedError, TpmHsmError, UsageError, WaitingError
 
 if TYPE_CHECKING:
-    from tpmhsm.ca.authority import Issued
+    from tpmhsm.ca.issuance import Issued
     from tpmhsm.pki.options import IssueOptions
     from tpmhsm.store.authorities import AuthorityRow
+    from tpmhsm.store.requests import RequestRow
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,55 +28,114 @@ def ca() -> None:
     """Authorities: create, install, sign, issue, list, show."""
 
 
-def issue_options(command: F) -> F:
+@dataclass(frozen=True)
+class Limits:
+    """What a CA certificate may be limited to."""
+
+    path_length: int | None
+    permit: tuple[str, ...]
+    exclude: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Choices:
     """Choices that every issuance has."""
-    for option in (
+
+    days: int | None
+    not_after: str | None
+    reason: str
+    wait: bool
+    chain: bool
+
+    def options(self, limits: Limits | None = None) -> IssueOptions:
+        """The same as the profiles know them. Raises UsageError."""
+        from tpmhsm.cli.times import parse_time
+        from tpmhsm.pki.options import IssueOptions
+
+        if self.days is not None and self.not_after is not None:
+            raise UsageError("--days and --not-after both say when it ends; give one")
+        end = parse_time(self.not_after) if self.not_after else None
+        if limits is None:
+            return IssueOptions(days=self.days, not_after=end)
+        return IssueOptions(
+            days=self.days,
+            not_after=end,
+            path_length=limits.path_length,
+            permitted=limits.permit,
+            excluded=limits.exclude,
+        )
+
+
+limit_options = packed(
+    "limits",
+    Limits,
+    click.option("--path-length", type=click.IntRange(0), help="How many CAs may stand below."),
+    click.option(
+        "--permit",
+        multiple=True,
+        metavar="TYPE:NAME",
+        help="Name constraint: only below this, as dns:example.com; repeatable.",
+    ),
+    click.option("--exclude", multiple=True, metavar="TYPE:NAME", help="Nothing below this."),
+)
+
+
+def issue_options(command: F) -> F:
+    """The options of `Choices` and `Out`."""
+    with_out = out_options("else cert export writes it later.", der=True)(command)
+    return packed(
+        "choices",
+        Choices,
         click.option("--days", type=click.IntRange(1, 36525), help="Lifetime; the profile's."),
         click.option("--not-after", metavar="TIME", help="Its end instead, RFC 3339."),
         click.option("--reason", default="", help="Shown to approvers as the host's claim."),
-        click.option("-o", "--out", metavar="F", help="Where the certificate goes."),
+        wait_option,
         click.option("--chain", is_flag=True, help="Write the chain below the root as well."),
-        click.option("--der", is_flag=True, help="DER instead of PEM."),
-        click.option("--force", is_flag=True, help="Overwrite an existing file."),
-    ):
-        command = option(command)
-    return command
+    )(with_out)
 
 
-def options_of(days: int | None, not_after: str | None, **more: Any) -> IssueOptions:
-    """The choices as the profiles know them."""
-    from tpmhsm.pki.options import IssueOptions
+def deliver(app: App, name: str, choices: Choices, out: Out, act: Callable[[], Issued]) -> None:
+    """Have it issued, now or when people agree; write it where asked, say what was issued."""
+    if out.out:
+        out.claim()
+    try:
+        issued = settled(app, choices.wait, act, issued_by)
+    except WaitingError as error:
+        if out.out:
+            app.note(f"{out.out} is not written yet: cert export writes it when it is issued")
+        raise error
+    try:
+        show_issued(app, name, issued, out, chain=choices.chain)
+    except TpmHsmError as error:
+        sha256 = issued.facts["sha256"]
+        error.details.setdefault("sha256", sha256)
+        error.hint = f"the certificate is issued and kept; tpmhsm cert export {sha256[:16]} --out F"
+        raise
 
-    return IssueOptions(days=days, not_after=moment(not_after), **more)
+
+def issued_by(row: RequestRow) -> Issued:
+    """What an executed request has issued."""
+    from tpmhsm.ca.issuance import Issued
+
+    return Issued(row.result)
 
 
-def moment(text: str | None) -> datetime | None:
-    """An RFC 3339 time, or a date. Raises UsageError."""
-    if text is None:
-        return None
-    from tpmhsm.cli.times import parse_time
-
-    return parse_time(text)
-
-
-def show_issued(
-    app: App, name: str, issued: Issued, out: str | None, chain: bool, der: bool, force: bool
-) -> None:
+def show_issued(app: App, name: str, issued: Issued, out: Out, *, chain: bool = False) -> None:
     """Write the certificate where asked, say what was issued."""
-    from tpmhsm.cli.cert import bundle_ders, write_certificate
+    from tpmhsm.cli.cert import bundle_data, bundle_ders
     from tpmhsm.pki.describe import certificate_lines
 
     found = issued.facts
     for note in issued.notes:
         app.note(f"note: {note}")
-    if out:
+    if out.out and not (app.as_json and out.out == STDIO):
         bundle = bundle_ders(app, found["sha256"], "fullchain" if chain else "leaf")
-        write_certificate(app, out, bundle, der=der, force=force)
+        out.write(bundle_data(bundle, der=out.der))
     words = facts([("Authority", name), *certificate_lines(found)])
-    if out == "-" and not app.as_json:
+    if out.out == STDIO and not app.as_json:
         app.note(words)
         return
-    app.emit({**found, "ca_name": name, "notes": list(issued.notes), "file": out}, words)
+    app.emit({**found, "ca_name": name, "notes": list(issued.notes), "file": out.out}, words)
 
 
 @ca.command()
@@ -82,10 +145,7 @@ def show_issued(
 @click.option("--issuer", metavar="CA", help="The authority above; none for a root.")
 @click.option("--profile", metavar="P", help="root or intermediate; by --issuer when not given.")
 @click.option("--external", is_flag=True, help="Write a CSR for another CA; then ca install.")
-@click.option("--path-length", type=click.IntRange(0), help="How many CAs may stand below.")
-@click.option("--permit", multiple=True, metavar="TYPE:NAME",
-              help="Name constraint: only below this, as dns:example.com; repeatable.")  # fmt: skip
-@click.option("--exclude", multiple=True, metavar="TYPE:NAME", help="Nothing below this.")
+@limit_options
 @issue_options
 @pass_app
 def create(
@@ -96,18 +156,13 @@ def create(
     issuer: str | None,
     profile: str | None,
     external: bool,
-    path_length: int | None,
-    permit: tuple[str, ...],
-    exclude: tuple[str, ...],
-    days: int | None,
-    not_after: str | None,
-    reason: str,
-    out: str | None,
-    chain: bool,
-    der: bool,
-    force: bool,
+    limits: Limits,
+    choices: Choices,
+    out: Out,
 ) -> None:
     """Make an authority: a root, an intermediate, or (--external) one under a CA elsewhere.
+
+    The same command again goes on with what was interrupted.
 
     \b
     Example:
@@ -115,20 +170,26 @@ def create(
         --permit dns:example.com
     """
     if external:
-        _create_external(app, name, key, subject, path_length, out, der, force)
+        if issuer:
+            raise UsageError("--external is for an issuer elsewhere", hint="leave --issuer out")
+        _create_external(app, name, key, subject, limits, choices, out)
         return
-    issued = app.authorities.create(
+    options = choices.options(limits)
+    deliver(
+        app,
         name,
-        key,
-        subject,
-        issuer=issuer,
-        profile=profile,
-        options=options_of(
-            days, not_after, path_length=path_length, permitted=permit, excluded=exclude
+        choices,
+        out,
+        lambda: app.authorities.create(
+            name,
+            key,
+            subject,
+            issuer=issuer,
+            profile=profile,
+            options=options,
+            reason=choices.reason,
         ),
-        reason=reason,
     )
-    show_issued(app, name, issued, out, chain, der, force)
 
 
 def _create_external(
@@ -136,31 +197,30 @@ def _create_external(
     name: str,
     key: str,
     subject: str,
-    path_length: int | None,
-    out: str | None,
-    der: bool,
-    force: bool,
+    limits: Limits,
+    choices: Choices,
+    out: Out,
 ) -> None:
-    from tpmhsm.cli.csr import PROFILES
+    from tpmhsm.cli.csr import PROFILES, write_csr
     from tpmhsm.pki.csr import CsrContent
-    from tpmhsm.pki.load import to_pem
     from tpmhsm.pki.names import parse_dn
 
+    target = out.claim(f"{name}.csr")
     content = CsrContent(
-        parse_dn(subject), key_usage=PROFILES["intermediate"][0], ca=True, path_length=path_length
+        parse_dn(subject),
+        key_usage=PROFILES["intermediate"][0],
+        ca=True,
+        path_length=limits.path_length,
     )
     app.authorities.remember_external(name, key, subject)
-    raw = app.desk.make_csr(key, content)
-    target = out or f"{name}.csr"
-    app.write(target, raw if der else to_pem(raw, "CERTIFICATE REQUEST"), force=force)
-    if target != "-":
-        app.emit(
-            {"ca_name": name, "file": target},
-            f"wrote {target}: have it certified, then tpmhsm ca install {name} CERT CHAIN…",
-        )
+    pem = write_csr(app, key, content, choices.reason, choices.wait, out, target)
+    found = {"ca_name": name, "file": target, "csr_pem": pem}
+    words = f"wrote {target}: have it certified, then tpmhsm ca install {name} CERT CHAIN…"
+    if target != STDIO or app.as_json:
+        app.emit(found, words)
 
 
-@ca.command()
+@ca.command(epilog="Example: tpmhsm ca install issuing issuing.pem root.pem")
 @click.argument("name")
 @click.argument("files", nargs=-1, required=True, metavar="CERT…")
 @pass_app
@@ -170,7 +230,7 @@ def install(app: App, name: str, files: tuple[str, ...]) -> None:
 
     loaded = [c for file in files for c in load_certificates(app.read(file), file)]
     issued = app.authorities.install(name, loaded)
-    show_issued(app, name, issued, None, False, False, False)
+    show_issued(app, name, issued, Out(None, force=False))
 
 
 @ca.command()
@@ -178,26 +238,11 @@ def install(app: App, name: str, files: tuple[str, ...]) -> None:
 @click.argument("csr", metavar="CSR")
 @click.option("--profile", default="tls-server", show_default=True, metavar="P",
               help="tls-server, tls-client, intermediate.")  # fmt: skip
-@click.option("--path-length", type=click.IntRange(0), help="For an intermediate.")
-@click.option("--permit", multiple=True, metavar="TYPE:NAME", help="For an intermediate.")
-@click.option("--exclude", multiple=True, metavar="TYPE:NAME", help="For an intermediate.")
+@limit_options
 @issue_options
 @pass_app
 def sign(
-    app: App,
-    name: str,
-    csr: str,
-    profile: str,
-    path_length: int | None,
-    permit: tuple[str, ...],
-    exclude: tuple[str, ...],
-    days: int | None,
-    not_after: str | None,
-    reason: str,
-    out: str | None,
-    chain: bool,
-    der: bool,
-    force: bool,
+    app: App, name: str, csr: str, profile: str, limits: Limits, choices: Choices, out: Out
 ) -> None:
     """Certify a CSR, by a profile.
 
@@ -205,13 +250,16 @@ def sign(
     Example:
       tpmhsm ca sign issuing web.csr --profile tls-server --out web.pem
     """
-    options = options_of(
-        days, not_after, path_length=path_length, permitted=permit, excluded=exclude
+    data, options = app.read(csr), choices.options(limits)
+    deliver(
+        app,
+        name,
+        choices,
+        out,
+        lambda: app.authorities.sign(
+            name, data, profile=profile, what=csr, options=options, reason=choices.reason
+        ),
     )
-    issued = app.authorities.sign(
-        name, app.read(csr), profile=profile, what=csr, options=options, reason=reason
-    )
-    show_issued(app, name, issued, out, chain, der, force)
 
 
 @ca.command()
@@ -230,13 +278,8 @@ def issue(
     key: str | None,
     alg: str,
     profile: str,
-    days: int | None,
-    not_after: str | None,
-    reason: str,
-    out: str | None,
-    chain: bool,
-    der: bool,
-    force: bool,
+    choices: Choices,
+    out: Out,
 ) -> None:
     """Key in the chip, CSR and certificate in one.
 
@@ -250,17 +293,38 @@ def issue(
 
     sans = tuple(host_san(host) for host in hosts)
     label = key or format_san(sans[0]).partition(":")[2].replace("*", "wildcard").replace(":", ".")
+    options = choices.options()
     app.authorities.certificate(name)
+    if out.out:
+        out.claim()
+    content = CsrContent(subject=parse_dn(""), sans=sans)
+    new = _ensure_key(app, label, alg)
+    csr = settled(app, choices.wait, lambda: app.desk.make_csr(label, content, choices.reason))
+    try:
+        deliver(
+            app,
+            name,
+            choices,
+            out,
+            lambda: app.authorities.sign(
+                name, csr, profile=profile, options=options, reason=choices.reason
+            ),
+        )
+    except (UsageError, RefusedError):
+        if new and not app.keyring.users(label):  # refused: nothing is left of it
+            app.keyring.delete(label)
+        raise
+
+
+def _ensure_key(app: App, label: str, alg: str) -> bool:
+    """Make the key unless there is one; says whether it is new."""
     try:
         app.keyring.get(label)
     except NotFoundError:
         app.keyring.create(label, alg, policy="open")
         app.note(f"made the key {label}: {alg}, open, in {app.device.describe()}")
-    csr = app.desk.make_csr(label, CsrContent(subject=parse_dn(""), sans=sans))
-    issued = app.authorities.sign(
-        name, csr, profile=profile, options=options_of(days, not_after), reason=reason
-    )
-    show_issued(app, name, issued, out, chain, der, force)
+        return True
+    return False
 
 
 def ca_json(app: App, row: AuthorityRow) -> dict[str, Any]:
@@ -279,20 +343,13 @@ def ca_json(app: App, row: AuthorityRow) -> dict[str, Any]:
         "certificate": None,
     }
     if row.certificate:
-        from cryptography.hazmat.primitives.serialization import Encoding
+        from tpmhsm.ca.issuance import certificate_facts
 
-        from tpmhsm.pki.describe import describe_certificate
-        from tpmhsm.pki.load import to_pem
-
-        certificate = app.authorities.certificate(row.name)
-        found["certificate"] = {
-            **describe_certificate(certificate),
-            "pem": to_pem(certificate.public_bytes(Encoding.DER)).decode(),
-        }
+        found["certificate"] = certificate_facts(app.authorities.certificate(row.name))
     return found
 
 
-@ca.command("list")
+@ca.command("list", epilog="Example: tpmhsm ca list")
 @pass_app
 def list_(app: App) -> None:
     """All authorities."""
@@ -317,7 +374,7 @@ def list_(app: App) -> None:
     )  # fmt: skip
 
 
-@ca.command()
+@ca.command(epilog="Example: tpmhsm ca show issuing")
 @click.argument("name")
 @pass_app
 def show(app: App, name: str) -> None:

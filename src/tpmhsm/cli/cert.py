@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tpmhsm.cli.app import App, facts, pass_app, table
+from tpmhsm.cli.files import STDIO
+from tpmhsm.cli.options import Out, out_options
 from tpmhsm.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +33,11 @@ def find(app: App, reference: str) -> CertificateRow:
             found = tx.certificates.find(authority.certificate)
             if found is not None:
                 return found
+        if authority is not None and not tx.certificates.find_all(reference):
+            raise NotFoundError(
+                f"the authority {reference!r} has no certificate yet",
+                hint=f"tpmhsm ca show {reference}",
+            )
         return tx.certificates.get(reference)
 
 
@@ -55,17 +63,18 @@ def bundle_ders(app: App, sha256: str, form: str) -> list[bytes]:
     return [c.public_bytes(Encoding.DER) for c in export_bundle(chain, form)]
 
 
-def write_certificate(app: App, out: str, bundle: list[bytes], *, der: bool, force: bool) -> None:
-    """Write PEM, or DER when it is one certificate."""
+def bundle_data(bundle: list[bytes], *, der: bool) -> bytes:
+    """As PEM, or as DER when it is one certificate."""
     from tpmhsm.pki.load import to_pem
 
     if der and len(bundle) != 1:
-        raise UsageError(f"DER holds one certificate; there are {len(bundle)}", hint="PEM")
-    data = bundle[0] if der else b"".join(to_pem(one) for one in bundle)
-    app.write(out, data, force=force)
+        raise UsageError(
+            f"DER holds one certificate; there are {len(bundle)}", hint="leave --der out: PEM"
+        )
+    return bundle[0] if der else b"".join(to_pem(one) for one in bundle)
 
 
-@cert.command("import")
+@cert.command("import", epilog="Example: tpmhsm cert import root.pem")
 @click.argument("files", nargs=-1, required=True, metavar="F…")
 @click.option("--name", default="", help="What to call it, for a single certificate.")
 @pass_app
@@ -110,7 +119,7 @@ def row_json(row: CertificateRow, keys: dict[str, str]) -> dict[str, Any]:
     }
 
 
-@cert.command("list")
+@cert.command("list", epilog="Example: tpmhsm cert list")
 @pass_app
 def list_(app: App) -> None:
     """All stored certificates."""
@@ -136,16 +145,14 @@ def _subject(item: dict[str, Any]) -> str:
     return item["subject"] or ", ".join(item["sans"]) or "(empty)"
 
 
-@cert.command()
+@cert.command(epilog="Example: tpmhsm cert show web.pem")
 @click.argument("what", metavar="NAME|FILE")
 @pass_app
 def show(app: App, what: str) -> None:
     """One certificate, stored or in a file (the first of a bundle, and how many there are)."""
-    from pathlib import Path
-
     from tpmhsm.pki.describe import certificate_lines, describe_certificate
 
-    if what != "-" and not Path(what).exists() and not _looks_like_file(what):
+    if what != STDIO and not _is_file(what) and not _looks_like_file(what):
         row = find(app, what)
         found = row_json(row, _keys(app))
         more = [("Name", row.name), ("Key", found["key_label"] or ""), ("Source", row.source)]
@@ -159,11 +166,18 @@ def show(app: App, what: str) -> None:
     app.emit(found, lambda: facts([*certificate_lines(found), *more]))
 
 
+def _is_file(what: str) -> bool:
+    try:
+        return Path(what).exists()
+    except (OSError, ValueError):
+        return False
+
+
 def _looks_like_file(what: str) -> bool:
     return "/" in what or what.endswith((".pem", ".crt", ".cer", ".der"))
 
 
-@cert.command()
+@cert.command(epilog="Example: tpmhsm cert chain www.example.com")
 @click.argument("name", required=False)
 @pass_app
 def chain(app: App, name: str | None) -> None:
@@ -248,40 +262,33 @@ def _stored(app: App) -> tuple[list[bytes], list[bytes]]:
 
 @cert.command()
 @click.argument("name")
-@click.option("-o", "--out", default="-", metavar="F", help="stdout by default.")
 @click.option("--form", type=click.Choice(["leaf", "chain", "fullchain"]), default="leaf",
               show_default=True)  # fmt: skip
-@click.option("--chain", "as_chain", is_flag=True, help="The same as --form chain.")
-@click.option("--fullchain", "as_fullchain", is_flag=True, help="The same as --form fullchain.")
-@click.option("--der", is_flag=True, help="DER instead of PEM.")
-@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@click.option("--chain", "form", flag_value="chain", help="The same as --form chain.")
+@click.option("--fullchain", "form", flag_value="fullchain", help="The same as --form fullchain.")
+@out_options(der=True)
 @pass_app
-def export(
-    app: App,
-    name: str,
-    out: str,
-    form: str,
-    as_chain: bool,
-    as_fullchain: bool,
-    der: bool,
-    force: bool,
-) -> None:
-    """Write a certificate, its chain, or both."""
-    form = "chain" if as_chain else "fullchain" if as_fullchain else form
+def export(app: App, name: str, form: str, out: Out) -> None:
+    """Write a certificate, its chain, or both.
+
+    \b
+    Example:
+      tpmhsm cert export www.example.com --fullchain --out web.pem
+    """
+    target = out.claim()
     row = find(app, name)
     bundle = bundle_ders(app, row.sha256, form)
-    if app.as_json and out == "-":
-        from tpmhsm.pki.load import to_pem
-
-        pem = b"".join(to_pem(one) for one in bundle).decode()
+    data = bundle_data(bundle, der=out.der)
+    if app.as_json and target == STDIO:
+        pem = bundle_data(bundle, der=False).decode()
         app.emit({"name": name, "form": form, "pem": pem})
         return
-    write_certificate(app, out, bundle, der=der, force=force)
-    if out != "-":
-        app.emit({"name": name, "form": form, "file": out}, f"wrote {out}")
+    out.write(data)
+    if target != STDIO:
+        app.emit({"name": name, "form": form, "file": target}, f"wrote {target}")
 
 
-@cert.command()
+@cert.command(epilog="Example: tpmhsm cert delete 3f1c9b07")
 @click.argument("name")
 @pass_app
 def delete(app: App, name: str) -> None:

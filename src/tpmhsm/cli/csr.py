@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from tpmhsm.cli.app import App, facts, pass_app
+from tpmhsm.cli.files import STDIO
+from tpmhsm.cli.options import Out, out_options, wait_option
+from tpmhsm.cli.waiting import settled
+
+if TYPE_CHECKING:
+    from tpmhsm.pki.csr import CsrContent
 
 PROFILES = {
     "tls-server": (("digitalSignature",), ("serverAuth",)),
@@ -26,9 +34,9 @@ def csr() -> None:
 @click.option("--san", "sans", multiple=True, metavar="TYPE:VALUE",
               help="dns, ip, email, uri, dirname, rid, upn, othername; repeatable.")  # fmt: skip
 @click.option("--profile", type=click.Choice(list(PROFILES)), help="Ask for its key usages.")
-@click.option("-o", "--out", default="-", metavar="F", help="stdout by default.")
-@click.option("--der", is_flag=True, help="DER instead of PEM.")
-@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@click.option("--reason", default="", help="Shown to approvers as the host's claim.")
+@wait_option
+@out_options(der=True)
 @pass_app
 def create(
     app: App,
@@ -36,21 +44,23 @@ def create(
     subject: str,
     sans: tuple[str, ...],
     profile: str | None,
-    out: str,
-    der: bool,
-    force: bool,
+    reason: str,
+    wait: bool,
+    out: Out,
 ) -> None:
     """Make a CSR that the chip signs.
+
+    When the key's policy wants people, the same command gives the CSR once they have approved.
 
     \b
     Example:
       tpmhsm csr create web --subject CN=www.example.com --san dns:www.example.com --out web.csr
     """
     from tpmhsm.pki.csr import CsrContent
-    from tpmhsm.pki.load import to_pem
     from tpmhsm.pki.names import parse_dn
     from tpmhsm.pki.sans import parse_sans
 
+    target = out.claim()
     usage, extended = PROFILES.get(profile or "", ((), ()))
     content = CsrContent(
         subject=parse_dn(subject),
@@ -59,17 +69,27 @@ def create(
         extended_key_usage=extended,
         ca=profile in ("root", "intermediate"),
     )
-    raw = app.desk.make_csr(label, content)
+    pem = write_csr(app, label, content, reason, wait, out, target)
+    if target == STDIO and app.as_json:
+        app.emit({"key": label, "csr_pem": pem})
+    elif target != STDIO:
+        app.emit({"key": label, "file": target}, f"wrote {target}")
+
+
+def write_csr(
+    app: App, label: str, content: CsrContent, reason: str, wait: bool, out: Out, target: str
+) -> str:
+    """Have the CSR made and written (with --json not to stdout); gives it as PEM."""
+    from tpmhsm.pki.load import to_pem
+
+    raw = settled(app, wait, lambda: app.desk.make_csr(label, content, reason))
     pem = to_pem(raw, "CERTIFICATE REQUEST")
-    if app.as_json and out == "-":
-        app.emit({"key": label, "csr_pem": pem.decode()})
-        return
-    app.write(out, raw if der else pem, force=force)
-    if out != "-":
-        app.emit({"key": label, "file": out}, f"wrote {out}")
+    if target != STDIO or not app.as_json:
+        out.write(raw if out.der else pem, target)
+    return pem.decode()
 
 
-@csr.command()
+@csr.command(epilog="Example: tpmhsm csr show web.csr")
 @click.argument("file", metavar="F")
 @pass_app
 def show(app: App, file: str) -> None:
@@ -81,7 +101,7 @@ def show(app: App, file: str) -> None:
     app.emit(found, lambda: facts(csr_lines(found)))
 
 
-@csr.command()
+@csr.command(epilog="Example: tpmhsm csr verify web.csr")
 @click.argument("file", metavar="F")
 @pass_app
 def verify(app: App, file: str) -> None:

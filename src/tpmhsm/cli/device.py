@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tpmhsm.cli.app import App, facts, pass_app
+from tpmhsm.cli.files import STDIO
+from tpmhsm.cli.options import Out, out_options
 from tpmhsm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ def device() -> None:
     """The TPM: show, probe, export its card, stop."""
 
 
-@device.command()
+@device.command(epilog="Example: tpmhsm device show")
 @pass_app
 def show(app: App) -> None:
     """Which chip this home uses."""
@@ -36,7 +38,7 @@ def probe_json(probe: Probe) -> dict[str, Any]:
     return asdict(probe)
 
 
-@device.command()
+@device.command(epilog="Example: tpmhsm device probe")
 @pass_app
 def probe(app: App) -> None:
     """What this chip can and cannot do."""
@@ -62,25 +64,28 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, object]]:
     return lines
 
 
-@device.command()
-@click.option("-o", "--out", default="-", metavar="F", help="stdout by default.")
-@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@device.command(epilog="Example: tpmhsm device export --out host.card")
+@out_options()
 @pass_app
-def export(app: App, out: str, force: bool) -> None:
-    """The device's card: hand it to approvers by another way than the host."""
+def export(app: App, out: Out) -> None:
+    """The device's card: hand it to approvers by another way than the host.
+
+    It is JSON itself, so --json changes nothing on stdout.
+    """
     from tpmhsm.keys.host import load_host
     from tpmhsm.requests.drafts import device_card
 
+    target = out.claim()
     card = device_card(load_host(app.store))
-    app.write(out, card.data, force=force)
-    if out != "-":
+    out.write(card.data)
+    if target != STDIO:
         app.emit(
-            {"file": out, "digest": card.digest.hex()},
-            f"wrote {out}: approvers run tpmhsm trust add {out}",
+            {"file": target, "digest": card.digest.hex()},
+            f"wrote {target}: approvers run tpmhsm trust add {target}",
         )
 
 
-@device.command()
+@device.command(epilog="Example: tpmhsm device stop")
 @pass_app
 def stop(app: App) -> None:
     """Stop the software TPM in order; the next command starts it again."""
@@ -92,7 +97,7 @@ def stop(app: App) -> None:
     app.emit({"stopped": stopped}, "stopped" if stopped else "it was not running")
 
 
-@device.command()
+@device.command(epilog="Example: tpmhsm device unlock")
 @pass_app
 def unlock(app: App) -> None:
     """End a lockout after failed authorizations, with the lockout hierarchy's empty password."""

@@ -7,6 +7,8 @@ from typing import Any
 import click
 
 from tpmhsm.cli.app import App, facts, pass_app, table
+from tpmhsm.cli.options import wait_option
+from tpmhsm.cli.waiting import settled
 
 
 @click.group(epilog="Example: tpmhsm group create officers --officers 2:alice,bob,carol")
@@ -21,8 +23,9 @@ RULE = "M:NAME,NAME,…"
 @click.argument("name")
 @click.option("--officers", required=True, metavar=RULE, help="Who approves: M of these people.")
 @click.option("--custodians", metavar=RULE, help="Who governs, for ever; the officers by default.")
+@wait_option
 @pass_app
-def create(app: App, name: str, officers: str, custodians: str | None) -> None:
+def create(app: App, name: str, officers: str, custodians: str | None, wait: bool) -> None:
     """Found a group; waits for M of its custodians.
 
     \b
@@ -34,32 +37,54 @@ def create(app: App, name: str, officers: str, custodians: str | None) -> None:
             "warning: the officers are the custodians too, and custodians are permanent: "
             "a lost quorum cannot be replaced (--custodians names others)"
         )
-    with app.progress("measuring the chip"):
-        waiting = app.desk.propose_group(name, officers, custodians or officers)
-    raise waiting
+
+    def propose() -> dict[str, Any]:
+        with app.progress("measuring the chip"):
+            waiting = app.desk.propose_group(name, officers, custodians or officers)
+        raise waiting
+
+    _show(app, settled(app, wait, propose, lambda _: app.groups.describe(name)))
 
 
 @group.command()
 @click.argument("name")
 @click.option("--officers", required=True, metavar=RULE, help="The officers from now on.")
 @click.option("--reason", default="", help="Shown to the custodians as the host's claim.")
+@wait_option
 @pass_app
-def change(app: App, name: str, officers: str, reason: str) -> None:
+def change(app: App, name: str, officers: str, reason: str, wait: bool) -> None:
     """Replace one officer; waits for M of the custodians.
 
     \b
     Example:
       tpmhsm group change officers --officers 2:alice,bob,dave
     """
-    raise app.desk.propose_roster(name, officers, reason)
+
+    def propose() -> dict[str, Any]:
+        raise app.desk.propose_roster(name, officers, reason)
+
+    _show(app, settled(app, wait, propose, lambda _: app.groups.describe(name)))
 
 
-def group_json(app: App, name: str) -> dict[str, Any]:
-    """One group's facts."""
-    return app.groups.describe(name)
+def _show(app: App, found: dict[str, Any]) -> None:
+    app.emit(
+        found,
+        lambda: facts(
+            [
+                ("Group", f"{found['name']} ({found['state']})"),
+                ("Id", found["id"]),
+                ("Officers", found["officers"]["text"]),
+                ("Custodians", found["custodians"]["text"]),
+                ("Epoch", found["epoch"]),
+                ("Counter", found["counter_index"]),
+                ("Roster", found["roster_index"]),
+                ("Fingerprint", found["fingerprint"]),
+            ]
+        ),
+    )
 
 
-@group.command("list")
+@group.command("list", epilog="Example: tpmhsm group list")
 @pass_app
 def list_(app: App) -> None:
     """All groups."""
@@ -78,30 +103,15 @@ def list_(app: App) -> None:
     )  # fmt: skip
 
 
-@group.command()
+@group.command(epilog="Example: tpmhsm group show officers")
 @click.argument("name")
 @pass_app
 def show(app: App, name: str) -> None:
     """One group: people, epoch, indices, fingerprint."""
-    found = app.groups.describe(name)
-    app.emit(
-        found,
-        lambda: facts(
-            [
-                ("Group", f"{found['name']} ({found['state']})"),
-                ("Id", found["id"]),
-                ("Officers", found["officers"]["text"]),
-                ("Custodians", found["custodians"]["text"]),
-                ("Epoch", found["epoch"]),
-                ("Counter", found["counter_index"]),
-                ("Roster", found["roster_index"]),
-                ("Fingerprint", found["fingerprint"]),
-            ]
-        ),
-    )
+    _show(app, app.groups.describe(name))
 
 
-@group.command()
+@group.command(epilog="Example: tpmhsm group explain officers --without bob")
 @click.argument("name")
 @click.option("--without", metavar="NAME", help="What if this person is lost?")
 @pass_app
@@ -111,7 +121,7 @@ def explain(app: App, name: str, without: str | None) -> None:
     app.emit({"group": name, "without": without, "text": text}, text)
 
 
-@group.command()
+@group.command(epilog="Example: tpmhsm group fingerprint officers")
 @click.argument("name")
 @pass_app
 def fingerprint(app: App, name: str) -> None:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tpmhsm.cli.app import App, facts, pass_app, table
+from tpmhsm.cli.files import STDIO
+from tpmhsm.cli.options import Out, out_options, wait_option
+from tpmhsm.cli.waiting import settled
 from tpmhsm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,7 +66,7 @@ def create(app: App, label: str, alg: str, hash_name: str, use: str, policy: str
     )
 
 
-@key.command("list")
+@key.command("list", epilog="Example: tpmhsm key list")
 @pass_app
 def list_(app: App) -> None:
     """All keys."""
@@ -78,7 +81,7 @@ def list_(app: App) -> None:
     )
 
 
-@key.command()
+@key.command(epilog="Example: tpmhsm key show web")
 @click.argument("label")
 @pass_app
 def show(app: App, label: str) -> None:
@@ -109,11 +112,11 @@ def show(app: App, label: str) -> None:
 @key.command()
 @click.argument("label")
 @click.argument("file", metavar="FILE")
-@click.option("-o", "--out", metavar="F", help="Where the signature goes; FILE.sig by default.")
-@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 @click.option("--reason", default="", help="Shown to approvers as the host's claim.")
+@wait_option
+@out_options("FILE.sig by default, stdout for stdin.")
 @pass_app
-def sign(app: App, label: str, file: str, out: str | None, force: bool, reason: str) -> None:
+def sign(app: App, label: str, file: str, reason: str, wait: bool, out: Out) -> None:
     """Sign a file: ECDSA (DER) or RSASSA-PKCS1-v1_5, over SHA-256 unless the key says otherwise.
 
     \b
@@ -121,12 +124,20 @@ def sign(app: App, label: str, file: str, out: str | None, force: bool, reason: 
       tpmhsm key sign web hello.txt --out hello.sig
       openssl dgst -sha256 -verify web.pub -signature hello.sig hello.txt
     """
+    target = out.claim(STDIO if file == STDIO else f"{file}.sig")
     data = app.read(file)
-    signature = app.desk.sign_file(label, data, name=file, reason=reason)
-    target = out or ("-" if file == "-" else f"{file}.sig")
-    app.write(target, signature, force=force)
-    if target != "-":
-        app.emit({"key": label, "file": file, "signature": target}, f"wrote {target}")
+    signature = settled(
+        app, wait, lambda: app.desk.sign_file(label, data, name=file, reason=reason)
+    )
+    found = {"key": label, "file": file, "signature": target}
+    if app.as_json and target == STDIO:
+        from base64 import b64encode
+
+        app.emit({**found, "signature_base64": b64encode(signature).decode()})
+        return
+    out.write(signature, target)
+    if target != STDIO:
+        app.emit(found, f"wrote {target}")
 
 
 @key.command()
@@ -135,7 +146,14 @@ def sign(app: App, label: str, file: str, out: str | None, force: bool, reason: 
 @click.option("--signature", required=True, metavar="S", help="The signature's file.")
 @pass_app
 def verify(app: App, label: str, file: str, signature: str) -> None:
-    """Check a file's signature by this key; in software."""
+    """Check a file's signature by this key; in software.
+
+    \b
+    Example:
+      tpmhsm key verify web hello.txt --signature hello.sig
+    """
+    if file == signature == STDIO:
+        raise UsageError("file and signature cannot both be read from stdin")
     row = app.keyring.get(label)
     app.keyring.verify(row, app.read(file), app.read(signature))
     app.emit({"key": label, "file": file, "valid": True}, f"{file}: signed by {label}")
@@ -143,25 +161,40 @@ def verify(app: App, label: str, file: str, signature: str) -> None:
 
 @key.command()
 @click.argument("label")
-@click.option("-o", "--out", default="-", metavar="F", help="stdout by default.")
-@click.option("--der", is_flag=True, help="DER instead of PEM.")
-@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@click.option("--tss2", is_flag=True, help="The wrapped key, for tpm2-tools and OpenSSL here.")
+@out_options(der=True)
 @pass_app
-def export(app: App, label: str, out: str, der: bool, force: bool) -> None:
-    """The public key (SubjectPublicKeyInfo)."""
+def export(app: App, label: str, tss2: bool, out: Out) -> None:
+    """The public key (SubjectPublicKeyInfo).
+
+    With --tss2 the key itself, as a TSS2 PRIVATE KEY that only this chip can open.
+
+    \b
+    Example:
+      tpmhsm key export web --out web.pub
+    """
+    target = out.claim()
     row = app.keyring.get(label)
-    pem = app.keyring.public_pem(row)
-    if app.as_json and out == "-":
-        app.emit({"label": label, "public_pem": pem})
+    if tss2:
+        from tpmhsm.keys.tss2 import PEM_LABEL
+
+        name, data, pem = "tss2_pem", app.keyring.tss2(row), PEM_LABEL
+    else:
+        name, data, pem = "public_pem", row.spki, "PUBLIC KEY"
+    from tpmhsm.pki.load import to_pem
+
+    text = to_pem(data, pem)
+    if app.as_json and target == STDIO:
+        app.emit({"label": label, name: text.decode()})
         return
-    app.write(out, row.spki if der else pem.encode(), force=force)
-    if out != "-":
-        app.emit({"label": label, "file": out}, f"wrote {out}")
+    out.write(data if out.der else text)
+    if target != STDIO:
+        app.emit({"label": label, "file": target}, f"wrote {target}")
 
 
-@key.command()
+@key.command(epilog="Example: tpmhsm key delete web")
 @click.argument("label")
-@click.option("--force", is_flag=True, help="Also a key that an authority or certificate uses.")
+@click.option("--force", is_flag=True, help="Also a key that an authority or request uses.")
 @pass_app
 def delete(app: App, label: str, force: bool) -> None:
     """Forget a key. Its wrapped private part is wiped; the record of it stays."""

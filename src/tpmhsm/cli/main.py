@@ -6,12 +6,14 @@ import json
 import os
 import sys
 from importlib import import_module
-from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
-from tpmhsm.cli.app import App, default_home
+from tpmhsm import __version__
+from tpmhsm.cli.app import App
+from tpmhsm.cli.globals import default_home, global_options, spread
+from tpmhsm.cli.prompts import stopped
 from tpmhsm.errors import (
     DeviceError,
     RefusedError,
@@ -65,7 +67,7 @@ class LazyGroup(click.Group):
         module, attribute, _ = COMMANDS[cmd_name]
         command = getattr(import_module(f"tpmhsm.cli.{module}"), attribute)
         assert isinstance(command, click.Command)  # noqa: S101 - the table above is ours
-        return command
+        return spread(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list in --help, from the table, without an import."""
@@ -78,56 +80,26 @@ Example:
   tpmhsm init
   tpmhsm key create web
   tpmhsm csr create web --subject CN=www.example.com --san dns:www.example.com
+
+\b
+Exit codes: 0 done, 1 refused, 2 wrong usage or bad input, 3 waits for approvals,
+4 the device failed, 5 the database failed.
+Completion: eval "$(_TPMHSM_COMPLETE=bash_source tpmhsm)"; zsh_source, fish_source.
 """
 
 
 @click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--home", type=click.Path(path_type=Path), help="Where everything is kept.")
-@click.option("--tpm", default="auto", metavar="TPM", help="auto, software, device:…, swtpm:…")
-@click.option("--db", default="", metavar="URL", help="Database; SQLite in the home by default.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-@click.option("-v", "--verbose", count=True, help="More; -vv shows tracebacks.")
-@click.option("-q", "--quiet", is_flag=True, help="Less.")
+@click.version_option(__version__, "--version", prog_name="tpmhsm", message="%(prog)s %(version)s")
 @click.pass_context
-def cli(
-    ctx: click.Context,
-    home: Path | None,
-    tpm: str,
-    db: str,
-    as_json: bool,
-    verbose: int,
-    quiet: bool,
-) -> None:
-    """Make the TPM 2.0 chip of this machine an HSM and a certificate authority."""
-    ctx.obj = App(
-        home=(home or default_home()).absolute(),
-        tpm=tpm,
-        db=db,
-        as_json=as_json,
-        verbosity=-1 if quiet else verbose,
-    )
-    ctx.call_on_close(ctx.obj.close)
+def cli(ctx: click.Context) -> None:
+    """Make the TPM 2.0 chip of this machine an HSM and a certificate authority.
+
+    The options below may stand anywhere on the line.
+    """
+    ctx.call_on_close(ctx.ensure_object(App).close)
 
 
-_GLOBAL_FLAGS = ("--json",)
-_GLOBAL_VALUES = ("--home", "--tpm", "--db")
-
-
-def hoist(arguments: list[str]) -> list[str]:
-    """Let the global long options stand anywhere before `--`: they are moved to the front."""
-    front: list[str] = []
-    rest: list[str] = []
-    words = iter(arguments)
-    for word in words:
-        if word == "--":
-            return [*front, *rest, word, *words]
-        if word in _GLOBAL_FLAGS or word.startswith(tuple(f"{o}=" for o in _GLOBAL_VALUES)):
-            front.append(word)
-        elif word in _GLOBAL_VALUES:
-            front += [word, *[w for w in [next(words, None)] if w is not None]]
-        else:
-            rest.append(word)
-    return front + rest
+cli.params += global_options(hidden=False)
 
 
 def exit_code(error: TpmHsmError) -> int:
@@ -154,13 +126,13 @@ def _as_ours(error: BaseException) -> TpmHsmError:
     """Translate what other libraries raise at the edge."""
     if isinstance(error, TpmHsmError):
         return error
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return UsageError("a command is missing", hint=_help_of(error.ctx))
     if isinstance(error, click.ClickException):
-        hint = ""
-        if isinstance(error, click.UsageError) and error.ctx:
-            hint = f"{error.ctx.command_path} --help"
-        return UsageError(error.format_message(), hint=hint)
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        return UsageError(error.format_message(), hint=_help_of(context))
     if isinstance(error, (click.Abort, KeyboardInterrupt, EOFError)):
-        return RefusedError("stopped; nothing was done", code="interrupted")
+        return stopped("stopped", hint="what was not finished is begun again by the same command")
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
         return UsageError(f"{error.strerror or error}{where}", code="os-error")
@@ -171,25 +143,31 @@ def _as_ours(error: BaseException) -> TpmHsmError:
     )
 
 
+def _help_of(context: click.Context | None) -> str:
+    return f"{context.command_path} --help" if context else ""
+
+
 def run(arguments: list[str]) -> int:
     """Run one command and give its exit code; prints its errors."""
-    arguments = hoist(arguments)
+    app = App(home=default_home().absolute())
     try:
-        outcome = cli.main(arguments, prog_name="tpmhsm", standalone_mode=False)
+        outcome = cli.main(arguments, prog_name="tpmhsm", standalone_mode=False, obj=app)
     except BrokenPipeError:
         # the reader went away: nothing to say and nobody to say it to
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except click.exceptions.Exit as stop:
         return stop.exit_code
-    except click.exceptions.NoArgsIsHelpError as called_bare:
-        click.echo(called_bare.format_message(), err=True)
-        return 2
     except (Exception, KeyboardInterrupt) as error:
-        if "-vv" in arguments and not isinstance(error, (TpmHsmError, click.ClickException)):
+        # an error on the line itself may come before --json was read
+        as_json = app.as_json or (isinstance(error, click.UsageError) and "--json" in arguments)
+        if isinstance(error, click.exceptions.NoArgsIsHelpError) and not as_json:
+            click.echo(error.format_message(), err=True)
+            return 2
+        if app.verbosity > 1 and not isinstance(error, (TpmHsmError, click.ClickException)):
             raise
         ours = _as_ours(error)
-        report(ours, as_json="--json" in arguments)
+        report(ours, as_json=as_json)
         return exit_code(ours)
     return outcome if isinstance(outcome, int) else 0
 

@@ -7,48 +7,50 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tpmhsm.cli.app import App
-from tpmhsm.errors import ExistsError, ParseError, UsageError
+from tpmhsm.cli.files import check_free
+from tpmhsm.errors import ParseError, UsageError
 
 if TYPE_CHECKING:
     from tpmhsm.approval.cards import Card
-    from tpmhsm.store import Store
-
-Ask = Callable[[str], bytes]
+    from tpmhsm.cli.secrets import Secret
 
 
-def approver_store(app: App) -> Store:
-    """The database of an approver's home; made when it is not there yet."""
-    from tpmhsm.store import Store
+def make_approver(app: App, name: str, identity: str, secret: Secret) -> Card:
+    """Make (or open) the key and its card, and trust the card in this home.
 
-    if "store" not in app.__dict__:
-        app.__dict__["store"] = Store.open(app.db or app.home, create=True)
-    return app.store
-
-
-def make_approver(
-    app: App, name: str, identity: str, ask: Ask, target: str, *, force: bool
-) -> Card:
-    """Make (or open) the key, write the card, and trust it in this home."""
+    Run again, after a failure at any point, it opens the key and gives the same card.
+    """
     from tpmhsm.approval.cards import create_card, parse_card
     from tpmhsm.approval.filekey import create_file_key
     from tpmhsm.approval.identity import open_identity
+    from tpmhsm.policy.approver import key_identity
     from tpmhsm.policy.documents import check_label
-    from tpmhsm.requests.memory import OWN
+    from tpmhsm.requests.memory import OWN, StoredMemory
 
     check_label(name, "an approver's name")
-    if target != "-" and Path(target).exists() and not force:
-        raise ExistsError(f"{target} exists and is kept", hint="--force makes another card")
-    if ":" in identity and not Path(identity).exists():
-        open_identity(identity, ask)  # says which kinds this version knows
-    if Path(identity).exists():
-        key = open_identity(identity, ask)
+    store = app.own_store()
+    if _is_there(identity) or identity.partition(":")[0] in ("yubikey", "pkcs11"):
+        key = open_identity(identity, secret.source())
     else:
+        check_free(identity)
+        ask = secret.source(confirm=True)
         key = create_file_key(Path(identity), ask(f"New passphrase for {identity}"))
+    with store.reading() as tx:
+        own = StoredMemory(tx).own_cards()
+    for card in own:
+        if card.name == name and key_identity(card.key) == key_identity(key.public_key):
+            return card
     card = parse_card(create_card(name, key))
-    with approver_store(app).transaction() as tx:
+    with store.transaction() as tx:
         tx.trusted.add(OWN, name, card.data)
-    app.write(target, card.data, force=force)
     return card
+
+
+def _is_there(identity: str) -> bool:
+    try:
+        return Path(identity).exists()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{identity!r} is no name for a file: {error}") from error
 
 
 def add_approvers(app: App, files: Sequence[tuple[str, bytes]]) -> list[Card]:
@@ -81,7 +83,7 @@ def trust_cards(app: App, files: Sequence[tuple[str, bytes]]) -> list[dict[str, 
         else:
             card = _named(file, data, parse_card)
             found.append((APPROVER, card.name, card.data, card.digest))
-    with approver_store(app).transaction() as tx:
+    with app.own_store().transaction() as tx:
         for kind, name, data, _ in found:
             tx.trusted.add(kind, name, data)
     return [{"kind": k, "name": n, "digest": d.hex()} for k, n, _, d in found]
@@ -92,12 +94,3 @@ def _named(file: str, data: bytes, parse: Callable[[bytes], Any]) -> Any:
         return parse(data)
     except ParseError as error:
         raise ParseError(f"{file}: {error.message}", hint=error.hint) from error
-
-
-def open_person(identity: str, ask: Ask) -> Any:
-    """An identity of `-i`. Raises UsageError, RefusedError."""
-    from tpmhsm.approval.identity import open_identity
-
-    if not identity:
-        raise UsageError("an identity is needed", hint="-i alice.key")
-    return open_identity(identity, ask)

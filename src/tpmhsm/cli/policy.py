@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tpmhsm.cli.app import App, facts, pass_app
+from tpmhsm.cli.files import STDIO
+from tpmhsm.errors import NotFoundError, ParseError, StoreError
+
+if TYPE_CHECKING:
+    from tpmhsm.policy.model import Policy
 
 
 @click.group(epilog="Example: tpmhsm policy check 'quorum(officers)'")
@@ -16,12 +22,22 @@ def policy() -> None:
 
 def policy_text(app: App, given: str) -> str:
     """The policy's text: what was given, or the content of the file it names."""
-    if given == "-" or ("(" not in given and Path(given).is_file()):
-        return app.read(given).decode(errors="replace").strip()
-    return given
+    if given != STDIO and ("(" in given or not _is_file(given)):
+        return given
+    try:
+        return app.read(given).decode().strip()
+    except UnicodeDecodeError:
+        raise ParseError(f"{given} is no policy: it is not even text") from None
 
 
-@policy.command()
+def _is_file(given: str) -> bool:
+    try:
+        return Path(given).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+@policy.command(epilog="Example: tpmhsm policy check 'quorum(officers)'")
 @click.argument("given", metavar="TEXT|FILE")
 @pass_app
 def check(app: App, given: str) -> None:
@@ -32,7 +48,7 @@ def check(app: App, given: str) -> None:
     app.emit({"policy": text, "valid": True}, f"{text}: a policy")
 
 
-@policy.command()
+@policy.command(epilog="Example: tpmhsm policy explain 'quorum(officers)'")
 @click.argument("given", metavar="TEXT|FILE")
 @pass_app
 def explain(app: App, given: str) -> None:
@@ -40,18 +56,34 @@ def explain(app: App, given: str) -> None:
     from tpmhsm.policy.text import format_policy, parse_policy
 
     parsed = parse_policy(policy_text(app, given))
-    words = app.groups.explain_policy(parsed)
+    words = _explained(app, parsed)
     app.emit({"policy": format_policy(parsed), "text": words}, words)
 
 
-@policy.command()
+def _explained(app: App, parsed: Policy) -> str:
+    """With the people of the groups that are known in this home, if there is one."""
+    from tpmhsm.policy.explain import explain_policy
+    from tpmhsm.policy.model import groups_of
+
+    if not groups_of(parsed):
+        return "\n".join(explain_policy(parsed))
+    try:
+        return app.groups.explain_policy(parsed)
+    except (StoreError, NotFoundError) as error:
+        if error.code not in ("missing", "not-found"):
+            raise
+        return "\n".join(explain_policy(parsed))
+
+
+@policy.command(epilog="Example: tpmhsm policy digest 'quorum(officers)'")
 @click.argument("given", metavar="TEXT|FILE")
 @pass_app
 def digest(app: App, given: str) -> None:
     """The authPolicy that a key of this policy has in the chip."""
+    from tpmhsm.policy.model import Open, makeable
     from tpmhsm.policy.text import format_policy, parse_policy
 
-    parsed = parse_policy(policy_text(app, given))
-    value = app.groups.policy_digest(parsed)
+    parsed = makeable(parse_policy(policy_text(app, given)))
+    value = b"" if isinstance(parsed, Open) else app.groups.policy_digest(parsed)
     found = {"policy": format_policy(parsed), "digest": value.hex()}
     app.emit(found, facts([("Policy", found["policy"]), ("Digest", value.hex() or "(empty)")]))

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tpmhsm.cli.app import App, facts, pass_app, table
-from tpmhsm.errors import NotFoundError
+from tpmhsm.cli.files import STDIO
+from tpmhsm.cli.options import Out, out_options, wait_option
+from tpmhsm.cli.waiting import settled
+from tpmhsm.errors import DeviceError, NotFoundError, ParseError, StoreError, TpmHsmError
 
 if TYPE_CHECKING:
     from tpmhsm.store.requests import RequestRow
@@ -20,7 +23,7 @@ def request() -> None:
 
 def number(text: str) -> int:
     """A request's id. Raises NotFoundError for what is none."""
-    if not text.isascii() or not text.isdigit():
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise NotFoundError(f"{text!r} is no request id", hint="tpmhsm request list")
     return int(text)
 
@@ -49,7 +52,7 @@ def request_json(app: App, row: RequestRow) -> dict[str, Any]:
     }
 
 
-@request.command("list")
+@request.command("list", epilog="Example: tpmhsm request list --state waiting")
 @click.option(
     "--state", type=click.Choice(["waiting", "executed", "denied", "expired", "cancelled"])
 )
@@ -78,12 +81,12 @@ def list_(app: App, state: str | None) -> None:
     )
 
 
-@request.command()
+@request.command(epilog="Example: tpmhsm request show 7")
 @click.argument("what", metavar="ID|FILE")
 @pass_app
 def show(app: App, what: str) -> None:
     """What a request asks for, and who has approved."""
-    if not what.isdigit():
+    if not (what.isascii() and what.isdigit()):
         from tpmhsm.cli.show import show_request_bytes
 
         show_request_bytes(app, app.read(what), what)
@@ -112,55 +115,87 @@ def show(app: App, what: str) -> None:
     app.emit(found, words)
 
 
-@request.command()
+@request.command(epilog="Example: tpmhsm request export 7")
 @click.argument("identifier", metavar="ID")
-@click.option("-o", "--out", metavar="F", help="The file; ID.req by default.")
-@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@out_options("ID.req by default.")
 @pass_app
-def export(app: App, identifier: str, out: str | None, force: bool) -> None:
-    """Write a request as one file for an approver."""
+def export(app: App, identifier: str, out: Out) -> None:
+    """Write a request as one file for an approver. It is JSON itself, so --json changes nothing
+    on stdout.
+    """
     wanted = number(identifier)
-    target = out or f"{wanted}.req"
-    data = app.desk.export(wanted)
-    app.write(target, data, force=force)
-    if target != "-":
+    target = out.claim(f"{wanted}.req")
+    out.write(app.desk.export(wanted), target)
+    if target != STDIO:
         app.emit(
             {"request": wanted, "file": target},
             f"{target}: the approvers run tpmhsm approve {target} --as NAME -i KEY",
         )
 
 
-@request.command("import")
+@request.command("import", epilog="Example: tpmhsm request import 7-alice.approval")
 @click.argument("files", nargs=-1, required=True, metavar="FILE…")
 @pass_app
 def import_(app: App, files: tuple[str, ...]) -> None:
-    """Take in approvals and denials; the last one needed executes the request."""
-    outcomes = []
-    for file in files:
-        row = app.desk.take(app.read(file))
-        outcomes.append({"file": file, "request": row.id, "state": row.state})
-        app.note(f"{file}: request {row.id} is {describe(app, row)}")
+    """Take in approvals and denials; the last one needed executes the request.
+
+    A file that is none is found before any is taken. One that does not hold hinders no other.
+    """
+    votes = [(file, data) for file in files if _read_vote(data := app.read(file), file)]
+    outcomes: list[dict[str, Any]] = []
+    failure: TpmHsmError | None = None
+    for file, data in votes:
+        try:
+            row = app.desk.take(data)
+        except (DeviceError, StoreError):
+            raise
+        except TpmHsmError as error:
+            outcomes.append({"file": file, "error": {"code": error.code, "message": error.message}})
+            app.note(f"{file}: {error.message}")
+            failure = failure or error
+        else:
+            outcomes.append({"file": file, "request": row.id, "state": row.state})
+            app.note(f"{file}: request {row.id} is {describe(app, row)}")
+    if failure is not None:
+        failure.details["items"] = outcomes
+        raise failure
     app.emit({"items": outcomes})
+
+
+def _read_vote(data: bytes, file: str) -> bool:
+    """ParseError, naming the file, for what is neither an approval nor a denial."""
+    from tpmhsm.approval.votes import is_approval, parse_approval, parse_denial
+
+    try:
+        if is_approval(data):
+            parse_approval(data)
+        else:
+            parse_denial(data)
+    except ParseError as error:
+        raise ParseError(f"{file}: {error.message}", hint=error.hint, code=error.code) from error
+    return True
 
 
 def describe(app: App, row: RequestRow) -> str:
     """`executed`, or how many approvals are missing."""
     if row.state != "waiting":
         return row.state
-    missing = row.needed - len(app.desk.approvals(row.id))
+    missing = app.desk.missing(row)
     return f"waiting for {missing} more" if missing > 0 else "ready to execute"
 
 
-@request.command()
+@request.command(epilog="Example: tpmhsm request execute 7")
 @click.argument("identifier", metavar="ID")
+@wait_option
 @pass_app
-def execute(app: App, identifier: str) -> None:
+def execute(app: App, identifier: str, wait: bool) -> None:
     """Have the chip do what was approved (again, after a failure)."""
-    row = app.desk.execute(number(identifier))
+    wanted = number(identifier)
+    row = settled(app, wait, lambda: app.desk.execute(wanted))
     app.emit(request_json(app, row), f"request {row.id} is {row.state}")
 
 
-@request.command()
+@request.command(epilog="Example: tpmhsm request cancel 7")
 @click.argument("identifier", metavar="ID")
 @pass_app
 def cancel(app: App, identifier: str) -> None:

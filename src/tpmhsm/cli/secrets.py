@@ -3,50 +3,67 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
 
+from tpmhsm.cli.options import packed
+from tpmhsm.cli.prompts import ask_secret, at_terminal
 from tpmhsm.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
+Ask = Callable[[str], bytes]
 LIMIT = 4096
 
 
-def passphrase_options(command: F) -> F:
-    """Add --passphrase-file and --passphrase-fd to a command."""
-    command = click.option(
-        "--passphrase-file", metavar="F", help="Read the passphrase from a file's first line."
-    )(command)
-    return click.option(
-        "--passphrase-fd", type=int, metavar="N", help="Read it from an open descriptor."
-    )(command)
+@dataclass(frozen=True)
+class Secret:
+    """Where a passphrase comes from. It is asked for when, and only when, it is needed."""
 
+    passphrase_file: str | None = None
+    passphrase_fd: int | None = None
 
-def passphrase_source(
-    file: str | None, descriptor: int | None, *, confirm: bool = False
-) -> Callable[[str], bytes]:
-    """A function that asks when, and only when, the passphrase is needed.
+    def source(self, *, confirm: bool = False) -> Ask:
+        """A function from the prompt's words to the passphrase; asked once for each prompt.
 
-    It takes the words of the prompt and gives the passphrase's bytes. Raises UsageError.
-    """
+        It raises UsageError, RefusedError when it is stopped. `confirm`: typed twice.
+        """
+        known: dict[str, bytes] = {}
 
-    def ask(prompt: str) -> bytes:
-        if file is not None:
-            return _first_line(file)
-        if descriptor is not None:
-            return _clean(_read_descriptor(descriptor))
-        if not sys.stdin.isatty():
+        def ask(prompt: str) -> bytes:
+            if prompt not in known:
+                known[prompt] = self._get(prompt, confirm)
+            return known[prompt]
+
+        return ask
+
+    def _get(self, prompt: str, confirm: bool) -> bytes:
+        if self.passphrase_file is not None:
+            return _first_line(self.passphrase_file)
+        if self.passphrase_fd is not None:
+            return _clean(_read_descriptor(self.passphrase_fd))
+        if not at_terminal():
             raise UsageError(
                 "a passphrase is needed and there is no terminal to ask at",
                 hint="--passphrase-file F, or --passphrase-fd N",
             )
-        text: str = click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True)
-        return text.encode()
+        return ask_secret(prompt, confirm=confirm)
 
-    return ask
+
+def passphrase_options(command: F) -> F:
+    """Add --passphrase-file and --passphrase-fd to a command, as its argument `secret`."""
+    return packed(
+        "secret",
+        Secret,
+        click.option(
+            "--passphrase-file", metavar="F", help="Read the passphrase from a file's first line."
+        ),
+        click.option(
+            "--passphrase-fd", type=int, metavar="N", help="Read it from an open descriptor."
+        ),
+    )(command)
 
 
 def _first_line(file: str) -> bytes:
@@ -61,12 +78,15 @@ def _read_descriptor(descriptor: int) -> bytes:
     try:
         with os.fdopen(os.dup(descriptor), "rb") as opened:
             return opened.read(LIMIT)
-    except OSError as error:
-        raise UsageError(f"cannot read from descriptor {descriptor}: {error.strerror}") from error
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"cannot read from descriptor {descriptor}: {reason}") from error
 
 
 def _clean(data: bytes) -> bytes:
     line = data.split(b"\n", 1)[0].rstrip(b"\r")
     if not line:
         raise UsageError("the passphrase is empty")
+    if len(line) >= LIMIT:
+        raise UsageError(f"a passphrase has fewer than {LIMIT} bytes; is this the right file?")
     return line

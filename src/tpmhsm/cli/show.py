@@ -79,7 +79,10 @@ def _time(moment: Any) -> str:
 
 
 def _request(data: bytes) -> Shown | None:
+    from tpmhsm.approval import moments
+    from tpmhsm.approval.acts import rule_of
     from tpmhsm.approval.request import is_request, parse_request
+    from tpmhsm.policy.people import needed
 
     if not is_request(data):
         return None
@@ -89,9 +92,12 @@ def _request(data: bytes) -> Shown | None:
         "kind": request.kind,
         "group": request.group.name,
         "key": request.key.label if request.key else None,
-        "digest": request.digest.hex(),
+        "needed": needed(rule_of(request)),
         "approvals": [approval.approver for approval in request.approvals],
-        "expires": request.expires.isoformat(),
+        "denials": [denial.approver for denial in request.denials],
+        "digest": request.digest.hex(),
+        "created": moments.stamp(request.created),
+        "expires": moments.stamp(request.expires),
         "claims": {"reason": request.claims.reason, "profile": request.claims.profile},
     }
     lines = _lines({k: v for k, v in found.items() if k != "claims"})

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import click
 
-from tpmhsm.cli.app import App, facts
-from tpmhsm.errors import DeviceError
+from tpmhsm.cli.app import App
+from tpmhsm.errors import TpmHsmError
 
 SOON = 30
 """Days before the end of a certificate at which it is mentioned."""
+
+WIDTH, HEIGHT = 80, 24
+
+Todo = list[dict[str, str]]
 
 
 def collect(app: App) -> dict[str, Any]:
@@ -18,90 +23,190 @@ def collect(app: App) -> dict[str, Any]:
     from tpmhsm.keys.host import load_host
 
     host = load_host(app.store)
-    todo: list[dict[str, str]] = []
+    todo: Todo = []
     device = _device(app, todo)
-    requests = app.desk.all("waiting")
-    todo += [
-        {
-            "what": f"request {row.id}: {app.desk.title(row)} waits for "
-            f"{row.needed - len(app.desk.approvals(row.id))} more",
-            "next": f"tpmhsm approve {row.id} --as NAME -i KEY",
-        }
-        for row in requests
-    ]
-    authorities = _authorities(app, todo)
-    groups = [app.groups.describe(row.name) for row in app.groups.all()]
-    return {
-        "ok": device["ok"] and not todo,
-        "todo": todo,
+    waiting = _requests(app, todo)
+    found = {
         "device": {**device, "kind": host.kind, "ak_name": host.ak_name.hex()},
-        "keys": len(app.keyring.all()),
-        "groups": [
-            {"name": g["name"], "state": g["state"], "officers": g["officers"]["text"]}
-            for g in groups
-        ],
-        "authorities": authorities,
-        "waiting": [row.id for row in requests],
+        "keys": _keys(app),
+        "groups": _groups(app),
+        "authorities": _authorities(app, todo),
+        "certificates": _certificates(app, todo),
+        "waiting": waiting,
+        "database": _database(app, todo),
         "home": str(app.home),
     }
+    return {"ok": not todo, "todo": todo, **found}
 
 
-def _device(app: App, todo: list[dict[str, str]]) -> dict[str, Any]:
+def _device(app: App, todo: Todo) -> dict[str, Any]:
     from tpmhsm.wire.commands import GetRandom
 
     try:
         with app.device.transaction() as chip:
             chip.send(GetRandom(1))
-    except DeviceError as error:
+    except TpmHsmError as error:
         todo.append({"what": error.message, "next": error.hint})
         return {"ok": False, "where": app.device.describe()}
     return {"ok": True, "where": app.device.describe()}
 
 
-def _authorities(app: App, todo: list[dict[str, str]]) -> list[dict[str, Any]]:
+def _requests(app: App, todo: Todo) -> list[int]:
+    rows = app.desk.all("waiting")
+    for row in rows:
+        missing, title = app.desk.missing(row), app.desk.title(row)
+        todo.append(
+            {
+                "what": f"request {row.id}, {title}: {missing} more must approve",
+                "next": f"tpmhsm approve {row.id} --as NAME -i KEY",
+            }
+            if missing
+            else {
+                "what": f"request {row.id}, {title}: approved, not executed",
+                "next": f"tpmhsm request execute {row.id}",
+            }
+        )
+    return [row.id for row in rows]
+
+
+def _keys(app: App) -> dict[str, Any]:
+    rows = app.keyring.all()
+    return {"count": len(rows), "policies": dict(Counter(row.policy for row in rows))}
+
+
+def _groups(app: App) -> list[dict[str, Any]]:
+    found = [app.groups.describe(row.name) for row in app.groups.all()]
+    return [
+        {
+            "name": group["name"],
+            "state": group["state"],
+            "officers": group["officers"]["text"],
+            "spare": group["officers"]["spare"],
+        }
+        for group in found
+    ]
+
+
+def _authorities(app: App, todo: Todo) -> list[dict[str, Any]]:
     from tpmhsm.cli.ca import ca_json
 
     found = []
     for row in app.authorities.all():
-        facts_ = ca_json(app, row)
-        left = facts_["certificate"]["days_left"] if facts_["certificate"] else None
+        facts = ca_json(app, row)
+        left = facts["certificate"]["days_left"] if facts["certificate"] else None
         found.append({"name": row.name, "state": row.state, "days_left": left})
         if left is not None and left < SOON:
-            todo.append({"what": f"the certificate of {row.name} ends in {left} days", "next": ""})
-        if row.state == "pending" and facts_["external"]:
+            words = f"ends in {left} days" if left >= 0 else "has ended"
+            todo.append({"what": f"the certificate of {row.name} {words}", "next": ""})
+        if row.state == "pending" and facts["external"]:
             todo.append(
                 {
                     "what": f"{row.name} waits for its certificate from elsewhere",
                     "next": f"tpmhsm ca install {row.name} CERT CHAIN",
                 }
             )
+        elif row.state == "pending" and not facts["request"]:
+            todo.append(
+                {
+                    "what": f"the making of {row.name} was interrupted",
+                    "next": f"tpmhsm ca create {row.name} … as before goes on with it",
+                }
+            )
     return found
 
 
+def _certificates(app: App, todo: Todo) -> dict[str, Any]:
+    """End-entity certificates that authorities here issued, by when they end."""
+    from datetime import UTC, datetime, timedelta
+
+    from tpmhsm.pki.tbs import rfc3339
+
+    now = datetime.now(UTC)
+    with app.store.reading() as tx:
+        rows = [row for row in tx.certificates.all() if row.authority and not row.is_ca]
+    valid = sorted((row for row in rows if row.not_after > rfc3339(now)), key=_end)
+    soon = [row for row in valid if row.not_after < rfc3339(now + timedelta(days=SOON))]
+    if soon:
+        todo.append({"what": f"{len(soon)} certificates end soon", "next": "tpmhsm cert list"})
+    return {"valid": len(valid), "next_end": valid[0].not_after if valid else None}
+
+
+def _end(row: Any) -> str:
+    return str(row.not_after)
+
+
+def _database(app: App, todo: Todo) -> dict[str, Any]:
+    try:
+        with app.store.reading() as tx:
+            entries = tx.audit.verify_chain().seq
+    except TpmHsmError as error:
+        todo.append({"what": error.message, "next": error.hint})
+        return {"ok": False, "where": app.store.words}
+    return {"ok": True, "where": app.store.words, "log_entries": entries}
+
+
 def screen(found: dict[str, Any]) -> str:
-    """The same for people."""
-    head = (
-        click.style("all is well", fg="green", bold=True)
-        if found["ok"]
-        else click.style(f"{len(found['todo'])} things need you", fg="yellow", bold=True)
-    )
-    lines = [head]
-    for item in found["todo"]:
-        lines.append(f"  ! {item['what']}")
-        if item["next"]:
-            lines.append(f"      {item['next']}")
-    lines.append(
-        facts(
-            [
-                ("Device", found["device"]["where"]),
-                ("Keys", found["keys"]),
-                ("Groups", "\n".join(f"{g['name']}: {g['officers']} ({g['state']})"
-                                     for g in found["groups"]) or "none"),
-                ("Authorities", "\n".join(
-                    f"{a['name']} ({a['state']}"
-                    + (f", {a['days_left']} days left)" if a["days_left"] is not None else ")")
-                    for a in found["authorities"]) or "none"),
-            ]
-        )
-    )  # fmt: skip
+    """The same for people: at most 24 lines of 80 columns."""
+    below = _below(found)
+    lines = [_head(found), *_todo_lines(found["todo"], HEIGHT - 1 - len(below)), *below]
     return "\n".join(lines)
+
+
+def _head(found: dict[str, Any]) -> str:
+    count = len(found["todo"])
+    if not count:
+        return click.style("all is well", fg="green", bold=True)
+    words = "1 thing needs you" if count == 1 else f"{count} things need you"
+    return click.style(words, fg="yellow", bold=True)
+
+
+def _todo_lines(todo: Todo, room: int) -> list[str]:
+    """What needs people, as much of it as there is room for."""
+    lines: list[str] = []
+    for number, item in enumerate(todo):
+        new = [_cut(f"  ! {item['what']}")]
+        if item["next"]:
+            new.append(_cut(f"      {item['next']}"))
+        rest = len(todo) - number
+        if len(lines) + len(new) > room - (1 if rest > 1 else 0):
+            return [*lines, f"  ! and {rest} more (tpmhsm status --json lists all)"]
+        lines += new
+    return lines
+
+
+def _below(found: dict[str, Any]) -> list[str]:
+    keys, ends = found["keys"], found["certificates"]
+    policies = ", ".join(f"{count} {policy}" for policy, count in keys["policies"].items())
+    groups = [
+        f"{g['name']}: {g['officers']} ({g['state']}), {g['spare']} may be lost"
+        for g in found["groups"]
+    ]
+    authorities = [
+        f"{a['name']} ({a['state']}"
+        + (f", {a['days_left']} days left)" if a["days_left"] is not None else ")")
+        for a in found["authorities"]
+    ]
+    database = found["database"]
+    log = f", log of {database['log_entries']} entries holds" if database["ok"] else ""
+    return [
+        *_block("Device", [found["device"]["where"]]),
+        *_block("Keys", [f"{keys['count']}" + (f": {policies}" if policies else "")]),
+        *_block("People", groups),
+        *_block("CAs", authorities),
+        *_block("Issued", [f"{ends['valid']} valid" + (
+            f", the next ends {ends['next_end']}" if ends["next_end"] else "")]),
+        *_block("Database", [f"{database['where']}{log}"]),
+    ]  # fmt: skip
+
+
+def _block(name: str, values: list[str], most: int = 4) -> list[str]:
+    shown = values if len(values) <= most else values[: most - 1]
+    if len(shown) < len(values):
+        shown = [*shown, f"and {len(values) - len(shown)} more"]
+    label = click.style(f"{name:10}", bold=True)
+    first, *rest = shown or ["none"]
+    return [label + _cut(first, WIDTH - 10), *(" " * 10 + _cut(one, WIDTH - 10) for one in rest)]
+
+
+def _cut(line: str, width: int = WIDTH) -> str:
+    return line if len(line) <= width else line[: width - 1] + "…"

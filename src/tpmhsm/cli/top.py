@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tpmhsm.cli.app import App, facts, pass_app
+from tpmhsm.errors import UsageError
 
 if TYPE_CHECKING:
     from tpmhsm.keys.host import HostDevice
@@ -58,7 +59,7 @@ def host_json(host: HostDevice) -> dict[str, Any]:
     }
 
 
-@click.command()
+@click.command(epilog="Example: tpmhsm version")
 @pass_app
 def version(app: App) -> None:
     """The version."""
@@ -81,7 +82,16 @@ def status(app: App) -> None:
 @click.argument("file", metavar="FILE")
 @pass_app
 def show(app: App, file: str) -> None:
-    """Say what a file is: certificate, CSR, CRL, request, approval, card or key."""
+    """Say what a file is: certificate, CSR, CRL, request, approval, denial, card or key."""
+    import re
+    from pathlib import Path
+
     from tpmhsm.cli.show import show_bytes
 
+    if re.fullmatch(r"[^/]+:\d{1,5}", file) and not Path(file).exists():
+        raise UsageError(
+            f"{file}: certificates of a running server are not in this version",
+            code="not-in-this-version",
+            hint=f"openssl s_client -connect {file} -showcerts | tpmhsm show -",
+        )
     show_bytes(app, app.read(file), file)

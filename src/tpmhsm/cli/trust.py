@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from tpmhsm.cli.app import App, pass_app, table
+from tpmhsm.errors import StoreError
 
 
 @click.group(epilog="Example: tpmhsm trust add bob.card carol.card host.card")
@@ -12,7 +13,7 @@ def trust() -> None:
     """Cards that this machine's approver got from people, not from the CA host."""
 
 
-@trust.command()
+@trust.command(epilog="Example: tpmhsm trust add bob.card carol.card host.card")
 @click.argument("files", nargs=-1, required=True, metavar="FILE…")
 @pass_app
 def add(app: App, files: tuple[str, ...]) -> None:
@@ -23,15 +24,17 @@ def add(app: App, files: tuple[str, ...]) -> None:
     app.emit({"items": found}, "\n".join(f"trusted: {c['kind']} {c['name']}" for c in found))
 
 
-@trust.command("list")
+@trust.command("list", epilog="Example: tpmhsm trust list")
 @pass_app
 def list_(app: App) -> None:
     """All trusted cards and pinned groups."""
-    from tpmhsm.cli.people import approver_store
-
-    with approver_store(app).transaction() as tx:
-        cards = tx.trusted.all()
-        groups = tx.memory.pinned_groups()
+    try:
+        with app.store.reading() as tx:
+            cards, groups = tx.trusted.all(), tx.memory.pinned_groups()
+    except StoreError as error:
+        if error.code != "missing":
+            raise
+        cards, groups = [], []
     items = [
         {"kind": c.kind, "name": c.name, "digest": c.digest, "added": c.added} for c in cards
     ] + [
@@ -48,14 +51,12 @@ def list_(app: App) -> None:
     )
 
 
-@trust.command()
+@trust.command(epilog="Example: tpmhsm trust remove bob")
 @click.argument("reference", metavar="NAME|DIGEST")
 @pass_app
 def remove(app: App, reference: str) -> None:
     """Stop trusting a card."""
-    from tpmhsm.cli.people import approver_store
-
-    with approver_store(app).transaction() as tx:
+    with app.store.transaction() as tx:
         gone = tx.trusted.remove(reference)
     app.emit(
         {"items": [{"kind": c.kind, "name": c.name, "digest": c.digest} for c in gone]},

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tpmhsm.errors import NotFoundError, RefusedError, UsageError
-from tpmhsm.keys.host import HostDevice, load_host
+from tpmhsm.errors import RefusedError, UsageError
+from tpmhsm.keys import founding
+from tpmhsm.keys.host import load_host, must_be
 from tpmhsm.policy.approver import key_identity
-from tpmhsm.policy.explain import explain_group, explain_policy
+from tpmhsm.policy.explain import describe_rule, explain_group, explain_policy, standing
 from tpmhsm.policy.fingerprint import fingerprint
 from tpmhsm.policy.group import (
     GroupDocument,
@@ -24,16 +25,14 @@ from tpmhsm.policy.group import (
     parse_roster,
 )
 from tpmhsm.policy.model import Open, Policy, groups_of, makeable
-from tpmhsm.policy.people import Threshold, members_of
+from tpmhsm.policy.people import Threshold, Thresholds, members_of, needed
 from tpmhsm.policy.plan import Approvals
-from tpmhsm.policy.tree import as_written, counter_nv, key_policy, roster_content, roster_nv
+from tpmhsm.policy.tree import key_policy
 
 if TYPE_CHECKING:
     from tpmhsm.store import Store
     from tpmhsm.store.groups import GroupRow
-    from tpmhsm.tpm.chip import Chip
     from tpmhsm.tpm.device import Device
-    from tpmhsm.wire.structures import NvPublic
 
 
 @dataclass(frozen=True)
@@ -136,60 +135,47 @@ class Groups:
     ) -> tuple[GroupDocument, RosterDocument, str]:
         """Documents of a new group and its fingerprint; nothing is changed, in chip or database.
 
-        Raises UsageError when another group is being founded: both would begin at one epoch.
+        Groups that are being founded reserve their indices and the epochs they begin at.
+        Raises UsageError for rules that cannot be, RefusedError for another chip.
         """
-        from tpmhsm.tpm.nv import free_index, next_counter_value
-
         host = load_host(self._store)
         rows = self.all()
-        if name in {row.name for row in rows}:
-            raise UsageError(f"a group named {name!r} exists already", code="exists")
-        pending = sum(row.state == "founding" for row in rows)
-        taken = max((i for row in rows for i in (row.counter_index, row.roster_index)), default=0)
         with self._device.transaction() as chip:
-            self._same_chip(chip, host)
-            counter = free_index(chip, taken)
-            roster = free_index(chip, counter)
-            epoch = next_counter_value(chip) + pending
+            must_be(chip, host)
+            if self._device.exclusive:
+                founding.sweep_probes(chip)
+            place = founding.find_place(
+                chip,
+                after=max((i for r in rows for i in (r.counter_index, r.roster_index)), default=0),
+                pending=sum(row.state == "founding" for row in rows),
+            )
         document = GroupDocument(
             name=name,
             device_ek=host.ek_digest,
             device_ak=host.ak_name,
             nonce=secrets.token_bytes(32),
-            counter_index=counter,
-            roster_index=roster,
+            counter_index=place.counter,
+            roster_index=place.roster,
             custodians=(custodians,),
             founders=founders_of(contributions),
         )
-        first = RosterDocument(document.id, epoch, (officers,))
-        words = fingerprint(document, first, host.ek_certificate)
+        first = RosterDocument(document.id, place.epoch, (officers,))
+        words = fingerprint(document, host.ek_evidence)
         return document, first, " ".join(words)
 
     def found(
         self, group: GroupDocument, roster: RosterDocument, approvals: Sequence[Approvals]
     ) -> None:
-        """Make the indices, walk the counter to the first epoch, write the first roster.
-
-        `approvals`: for the increment over the unwritten Name, the increment over the written
-        Name, and the write. Raises RefusedError when the chip's counters have moved past.
-        """
-        from tpmhsm.tpm import nv, policies
-
+        """Have the chip found a group, or do what is left of it; see `founding.found`."""
         with self._device.transaction() as chip:
-            self._same_chip(chip, load_host(self._store))
-            if not _ensure(chip, counter_nv(group)):
-                policies.run_increment(chip, group, approvals[0], written=False)
-            while (value := nv.read_counter(chip, group.counter_index)) < roster.epoch:
-                policies.run_increment(chip, group, approvals[1], written=True)
-            if value > roster.epoch:
-                nv.undefine(chip, group.counter_index)
-                raise RefusedError(
-                    f"the chip's counters moved on to {value}; epoch {roster.epoch} was approved",
-                    code="epoch-passed",
-                    hint=f"tpmhsm group create {group.name} … once more",
-                )
-            if not _ensure(chip, roster_nv(group)):
-                policies.run_roster_write(chip, group, roster, approvals[2], written=False)
+            must_be(chip, load_host(self._store))
+            founding.found(chip, group, roster, approvals)
+
+    def unmake(self, group: GroupDocument) -> None:
+        """Remove the indices of a group that is not founded after all."""
+        with self._device.transaction() as chip:
+            must_be(chip, load_host(self._store))
+            founding.unmake(chip, group)
 
     # ── change ───────────────────────────────────────────────────────────────
 
@@ -213,6 +199,7 @@ class Groups:
         from tpmhsm.tpm import nv, policies
 
         with self._device.transaction() as chip:
+            must_be(chip, load_host(self._store))
             value = nv.read_counter(chip, group.counter_index)
             if value == roster.epoch - 1:
                 policies.run_increment(chip, group, approvals[0], written=True)
@@ -237,49 +224,16 @@ class Groups:
 
     def holds(self, group: GroupDocument, roster: RosterDocument) -> bool:
         """Whether the chip's roster index holds exactly this roster at this epoch."""
-        from tpmhsm.tpm import nv
-
         with self._device.transaction() as chip:
-            return nv.read_counter(chip, group.counter_index) == roster.epoch and nv.read(
-                chip, group.roster_index
-            ) == roster_content(group, roster)
-
-    def _same_chip(self, chip: Chip, host: HostDevice) -> None:
-        from tpmhsm.tpm.objects import attestation_key
-
-        try:
-            attestation_key(chip, host.ak_name)
-        except NotFoundError as error:
-            raise RefusedError(
-                "this is another chip than the one this home was made for",
-                code="other-chip",
-                hint="--tpm names the chip; --home names the home",
-            ) from error
+            return founding.holds(chip, group, roster)
 
 
-def _ensure(chip: Chip, wanted: NvPublic) -> bool:
-    """Make an index unless it is there; says whether it has been written."""
-    from tpmhsm.tpm import nv
-
-    try:
-        found = nv.read_public(chip, wanted.nv_index).public
-    except NotFoundError:
-        nv.define(chip, wanted)
-        return False
-    if found not in (wanted, as_written(wanted)):
-        raise RefusedError(
-            f"NV index 0x{wanted.nv_index:08x} holds something else",
-            code="index-taken",
-            hint="tpm2_nvundefine removes it if nobody needs it; or found the group anew",
-        )
-    return found != wanted
-
-
-def _rule(rule: Sequence[Threshold]) -> dict[str, Any]:
+def _rule(rule: Thresholds) -> dict[str, Any]:
     return {
-        "needed": sum(threshold.m for threshold in rule),
-        "members": [member.name for member in members_of(tuple(rule))],
-        "text": " and ".join(threshold.describe() for threshold in rule),
+        "needed": needed(rule),
+        "members": [member.name for member in members_of(rule)],
+        "spare": standing(rule).spare,
+        "text": describe_rule(rule),
     }
 
 

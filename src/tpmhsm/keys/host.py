@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from tpmhsm.errors import StoreError
+from tpmhsm.errors import NotFoundError, RefusedError, StoreError
 
 if TYPE_CHECKING:
     from tpmhsm.store import Store
+    from tpmhsm.tpm.chip import Chip
     from tpmhsm.tpm.device import Device
 
 SETTING = "device"
@@ -29,14 +30,14 @@ class HostDevice:
     facts: dict[str, Any]
 
     @property
-    def ek_certificate(self) -> bytes:
-        """The first EK certificate, empty when the chip keeps none."""
-        return self.ek_certificates[0] if self.ek_certificates else b""
+    def ek_evidence(self) -> bytes:
+        """The first EK certificate, or the EK's public area when the chip keeps none."""
+        return self.ek_certificates[0] if self.ek_certificates else self.ek_public
 
     @property
     def ek_digest(self) -> bytes:
-        """SHA-256 of the first EK certificate, or of the EK's public area when there is none."""
-        return sha256(self.ek_certificate or self.ek_public).digest()
+        """SHA-256 of that: how a group names its device."""
+        return sha256(self.ek_evidence).digest()
 
 
 def measure(device: Device) -> HostDevice:
@@ -59,37 +60,40 @@ def measure(device: Device) -> HostDevice:
         )
 
 
+def must_be(chip: Chip, host: HostDevice) -> None:
+    """Raise RefusedError unless this is the chip that the home was made for."""
+    from tpmhsm.tpm.objects import attestation_key
+
+    try:
+        attestation_key(chip, host.ak_name)
+    except NotFoundError as error:
+        raise RefusedError(
+            "this is another chip than the one this home was made for",
+            code="other-chip",
+            hint="--tpm names the chip; --home names the home",
+        ) from error
+
+
 def save_host(store: Store, host: HostDevice) -> None:
-    """Keep the facts."""
-    value = {
-        "kind": host.kind,
-        "ek_certificates": [b64encode(c).decode() for c in host.ek_certificates],
-        "ek_public": b64encode(host.ek_public).decode(),
-        "ak_public": b64encode(host.ak_public).decode(),
-        "ak_name": host.ak_name.hex(),
-        "parent_name": host.parent_name.hex(),
-        "facts": host.facts,
-    }
+    """Keep the facts, unless another process was faster."""
     with store.transaction() as tx:
-        tx.settings.set(SETTING, value)
-        tx.audit.append("init", {"device": host.kind, "ak": host.ak_name.hex()})
+        if tx.settings.get(SETTING) is None:
+            tx.settings.set(SETTING, _to_json(host))
+            tx.audit.append("init", {"device": host.kind, "ak": host.ak_name.hex()})
 
 
 def find_host(store: Store) -> HostDevice | None:
-    """The facts that `init` kept, or None."""
+    """The facts that `init` kept, or None. Raises StoreError for what is no such facts."""
     with store.reading() as tx:
         value = tx.settings.get(SETTING)
     if value is None:
         return None
-    return HostDevice(
-        kind=value["kind"],
-        ek_certificates=tuple(b64decode(c) for c in value["ek_certificates"]),
-        ek_public=b64decode(value["ek_public"]),
-        ak_public=b64decode(value["ak_public"]),
-        ak_name=bytes.fromhex(value["ak_name"]),
-        parent_name=bytes.fromhex(value["parent_name"]),
-        facts=value["facts"],
-    )
+    try:
+        return _from_json(value)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(
+            f"the database {store.words} says nothing sensible of its device", code="corrupt"
+        ) from error
 
 
 def load_host(store: Store) -> HostDevice:
@@ -100,3 +104,27 @@ def load_host(store: Store) -> HostDevice:
             "this home has no device yet", code="missing", hint="tpmhsm init sets it up"
         )
     return found
+
+
+def _to_json(host: HostDevice) -> dict[str, Any]:
+    return {
+        "kind": host.kind,
+        "ek_certificates": [b64encode(c).decode() for c in host.ek_certificates],
+        "ek_public": b64encode(host.ek_public).decode(),
+        "ak_public": b64encode(host.ak_public).decode(),
+        "ak_name": host.ak_name.hex(),
+        "parent_name": host.parent_name.hex(),
+        "facts": host.facts,
+    }
+
+
+def _from_json(value: dict[str, Any]) -> HostDevice:
+    return HostDevice(
+        kind=value["kind"],
+        ek_certificates=tuple(b64decode(c) for c in value["ek_certificates"]),
+        ek_public=b64decode(value["ek_public"]),
+        ak_public=b64decode(value["ak_public"]),
+        ak_name=bytes.fromhex(value["ak_name"]),
+        parent_name=bytes.fromhex(value["parent_name"]),
+        facts=value["facts"],
+    )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tpmhsm.keys.private import ChipEllipticCurveKey, ChipRsaKey
     from tpmhsm.policy.plan import Approvals
-    from tpmhsm.store import Store
+    from tpmhsm.store import Store, Transaction
     from tpmhsm.store.certificates import CertificateRow
     from tpmhsm.store.keys import KeyRow
     from tpmhsm.tpm.device import Device
@@ -101,23 +101,21 @@ class Keyring:
         with self._store.reading() as tx:
             return tx.certificates.all(spki_sha256=row.spki_sha256)
 
+    def users(self, label: str) -> list[str]:
+        """In words, what would be lost with a key: authorities, requests, certificates in force."""
+        with self._store.reading() as tx:
+            return _users(tx, tx.keys.get(label))
+
     def delete(self, label: str, *, force: bool = False) -> KeyRow:
         """Forget a key and wipe its wrapped private part. Raises UsageError while it is in use."""
         with self._store.transaction() as tx:
             row = tx.keys.get(label)
-            users = [a.name for a in tx.authorities.all() if a.key_label == label]
+            users = _users(tx, row)
             if users and not force:
                 raise UsageError(
-                    f"key {label!r} is that of the authority {users[0]!r}",
+                    f"key {label!r} is in use: {', '.join(users)}",
                     code="in-use",
                     hint="--force deletes it all the same; nothing brings it back",
-                )
-            waiting = [r.id for r in tx.requests.all("waiting") if r.key == label]
-            if waiting and not force:
-                raise UsageError(
-                    f"request {waiting[0]} waits to be signed by {label!r}",
-                    code="in-use",
-                    hint=f"tpmhsm request cancel {waiting[0]}",
                 )
             gone = tx.keys.delete(label)
             tx.audit.append("key-delete", {"label": label, "name": row.name})
@@ -187,11 +185,40 @@ class Keyring:
         lines = [body[i : i + 64] for i in range(0, len(body), 64)]
         return "\n".join(["-----BEGIN PUBLIC KEY-----", *lines, "-----END PUBLIC KEY-----", ""])
 
+    def tss2(self, row: KeyRow) -> bytes:
+        """DER of the wrapped key for other programs on this machine; see `tpmhsm.keys.tss2`.
+
+        Raises UsageError for a key with a policy: other programs cannot bring the approvals.
+        """
+        from tpmhsm.keys.tss2 import loadable_key
+        from tpmhsm.tpm.objects import storage_parent
+
+        if self.people(row) is not None:
+            raise UsageError(
+                f"key {row.label!r} signs by {row.policy}, which other programs cannot fulfil",
+                hint="only open keys are exported with --tss2",
+            )
+        host = load_host(self._store)
+        with self._device.transaction() as chip:
+            parent = storage_parent(chip, host.parent_name)
+        return loadable_key(parent.handle, row.public, row.private)
+
     def verify(self, row: KeyRow, data: bytes, signature: bytes) -> None:
         """Check a signature over `data`. Raises VerificationError."""
         import hashlib
 
         _check(row, hashlib.new(row.hash, data).digest(), signature)
+
+
+def _users(tx: Transaction, row: KeyRow) -> list[str]:
+    from tpmhsm.store.schema import now
+
+    certificates = tx.certificates.all(spki_sha256=row.spki_sha256)
+    return [
+        *(f"authority {a.name!r}" for a in tx.authorities.all() if a.key_label == row.label),
+        *(f"request {r.id} waits for it" for r in tx.requests.all("waiting") if r.key == row.label),
+        *(f"certificate {c.sha256[:16]}" for c in certificates if c.not_after > now()),
+    ]
 
 
 def _spki(key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey) -> bytes:

@@ -10,7 +10,7 @@ from tpmhsm.approval import moments
 from tpmhsm.approval.acts import rule_of
 from tpmhsm.approval.cards import Card, DeviceCard, create_device_card, parse_card
 from tpmhsm.approval.evidence import ChipState
-from tpmhsm.approval.request import SIGN_KINDS, Claims, KeyPart, Request
+from tpmhsm.approval.request import Claims, KeyPart, Request
 from tpmhsm.errors import RefusedError, UsageError
 from tpmhsm.policy.people import Threshold, members_of, needed
 
@@ -42,7 +42,7 @@ def threshold(cards: dict[str, Card], text: str, *, contribution: bool) -> Thres
     """Read `2:alice,bob,carol`. Raises UsageError; names must be those of added approvers."""
     count, colon, names = text.partition(":")
     people = [name.strip() for name in names.split(",") if name.strip()]
-    if not colon or not count.strip().isdigit() or not people:
+    if not colon or not count.strip().isdecimal() or len(count) > 4 or not people:
         raise UsageError(
             f"{text!r} is no rule", hint="M:NAME,NAME,… as in 2:alice,bob,carol", code="bad-rule"
         )
@@ -70,16 +70,24 @@ class Drafts:
         with self._store.reading() as tx:
             return {row.name: parse_card(row.card) for row in tx.approvers.all()}
 
-    def of_group(self, name: str, officers: str, custodians: str) -> tuple[Request, str]:
+    def rules(self, officers: str, custodians: str) -> tuple[Threshold, Threshold]:
+        """The rules of a group that is asked for. Raises UsageError."""
+        cards = self.cards()
+        return (
+            threshold(cards, officers, contribution=False),
+            threshold(cards, custodians, contribution=True),
+        )
+
+    def of_group(
+        self, name: str, officers: Threshold, custodians: Threshold
+    ) -> tuple[Request, str]:
         """The founding of a group, and its fingerprint."""
         from tpmhsm.keys.host import load_host
 
         cards = self.cards()
-        approve = threshold(cards, officers, contribution=False)
-        govern = threshold(cards, custodians, contribution=True)
-        founders = {m.name for m in (*approve.members, *govern.members)}
+        founders = {m.name for m in (*officers.members, *custodians.members)}
         document, first, words = self._groups.plan_founding(
-            name, approve, govern, [cards[founder].contribution for founder in founders]
+            name, officers, custodians, [cards[founder].contribution for founder in founders]
         )
         now = moments.now()
         request = Request(
@@ -172,6 +180,3 @@ def register(tx: Transaction, draft: Request) -> int:
         "request", {"id": row.id, "kind": draft.kind, "digest": row.digest, "key": row.key}
     )
     return row.id
-
-
-__all__ = ["LIFETIME", "SIGN_KINDS", "Drafts", "device_card", "register", "threshold"]

@@ -80,7 +80,7 @@ class DeskSigner:
     ) -> dict[str, Any]:
         """What becomes of a signature that people approved: certificate, CSR, or plain."""
         if row.kind == "certificate":
-            from tpmhsm.ca.authority import complete_certificate
+            from tpmhsm.ca.issuance import complete_certificate
 
             return complete_certificate(tx, row.id, content, signature)
         result = {"signature": b64encode(signature).decode()}

@@ -111,6 +111,8 @@ def _sqlite(file: Path, timeout: float) -> Engine:
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA foreign_keys=ON")
             connection.execute("PRAGMA trusted_schema=OFF")
+            # what is overwritten (the private part of a deleted key) is zeroed in the file
+            connection.execute("PRAGMA secure_delete=ON")
         except sqlite3.Error:
             connection.close()
             raise

@@ -105,6 +105,9 @@ class Keys(Repository[KeyRow]):
         return self._select(*where, order=(keys.c.label, keys.c.id))
 
     def delete(self, label: str) -> KeyRow:
-        """Mark a key deleted; its label is free again. Raises NotFoundError."""
-        gone = replace(self.get(label), state="deleted", deleted=now())
+        """Mark a key deleted and wipe its private part; its label is free again.
+
+        The record stays. Raises NotFoundError.
+        """
+        gone = replace(self.get(label), state="deleted", deleted=now(), private=b"")
         return self._save(gone, f"there is no key named {label!r}")

@@ -1,0 +1,138 @@
+"""Files that commands read and write; `-` is stdin or stdout."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+from pathlib import Path
+
+from tpmhsm.errors import ExistsError, UsageError
+
+MAX_INPUT = 1 << 20
+"""Files larger than this many bytes are no certificate, CSR, card, request or approval."""
+
+STDIO = "-"
+
+
+def read_input(path: str, *, limit: int = MAX_INPUT) -> bytes:
+    """The bytes of a file or of stdin. Raises UsageError if it cannot be read or is too large."""
+    try:
+        data = _read(path, limit + 1)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read {path!r}: {_reason(error)}") from error
+    if len(data) > limit:
+        raise UsageError(
+            f"{path} is larger than {limit:,} bytes",
+            code="too-large",
+            hint="is this the file that you meant?",
+        )
+    return data
+
+
+def _read(path: str, size: int) -> bytes:
+    if path == STDIO:
+        return sys.stdin.buffer.read(size)
+    with Path(path).open("rb") as file:
+        return file.read(size)
+
+
+def check_free(path: str, *, force: bool = False) -> None:
+    """Refuse a file that is there, or cannot be made, before anything is done for it.
+
+    Raises ExistsError, UsageError.
+    """
+    if path == STDIO:
+        return
+    try:
+        mode = _mode_of(path)
+        if mode is not None and stat.S_ISDIR(mode):
+            raise UsageError(f"{path} is a directory, not a file")
+        if mode is not None and stat.S_ISREG(mode) and not force:
+            raise _kept(path)
+        folder = Path(path).absolute().parent
+        if mode is None and not folder.is_dir():
+            raise UsageError(f"cannot write {path}: there is no directory {folder}")
+        if mode is None and not os.access(folder, os.W_OK | os.X_OK):
+            raise UsageError(f"cannot write {path}: no permission in {folder}")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot write {path!r}: {_reason(error)}") from error
+
+
+def write_output(path: str, data: bytes, *, force: bool = False, secret: bool = False) -> None:
+    """Write a whole file or nothing; existing files are kept unless `force`."""
+    if path == STDIO:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    check_free(path, force=force)
+    try:
+        mode = _mode_of(path)
+        if mode is not None and not stat.S_ISREG(mode):  # a pipe, a terminal, /dev/null
+            Path(path).write_bytes(data)
+        else:
+            _write_whole(Path(os.path.realpath(path)), data, force, 0o600 if secret else 0o644)
+    except FileExistsError as error:
+        raise _kept(path) from error
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {_reason(error)}") from error
+
+
+def _write_whole(path: Path, data: bytes, force: bool, mode: int) -> None:
+    """Write beside, flush to disk, then give it its name: a name never holds half a file."""
+    beside = path.with_name(f".{path.name[:200]}.{os.getpid()}.part")
+    beside.unlink(missing_ok=True)  # of a process of this number that was killed
+    try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if force:
+            beside.replace(path)
+        else:
+            _name_new(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+def _name_new(beside: Path, path: Path) -> None:
+    """Name a file that nobody else has made meanwhile. FileExistsError if somebody has."""
+    try:
+        os.link(beside, path)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        # USB sticks know no links: claim the name, then replace what claims it
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC))
+        beside.replace(path)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # file systems without it
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _mode_of(path: str) -> int | None:
+    try:
+        return os.stat(path).st_mode
+    except FileNotFoundError:
+        return None
+
+
+def _kept(path: str) -> ExistsError:
+    return ExistsError(f"{path} exists and is kept", hint="--force overwrites it")
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -1,0 +1,191 @@
+"""The ledger: requests as the database has them, kept up to date whenever they are read.
+
+Reading ends what has expired, and renews what was asked for under an older roster. Both are safe
+to repeat, so that it does not matter where a process died before.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tpmhsm.approval.acts import rule_of
+from tpmhsm.approval.request import SIGN_KINDS, Request, parse_request
+from tpmhsm.approval.votes import parse_approval, parse_denial
+from tpmhsm.policy.people import needed
+from tpmhsm.requests.signer import DeskSigner
+
+if TYPE_CHECKING:
+    from tpmhsm.errors import WaitingError
+    from tpmhsm.keys.groups import Groups
+    from tpmhsm.keys.keyring import Keyring
+    from tpmhsm.requests.drafts import Drafts
+    from tpmhsm.store import Store, Transaction
+    from tpmhsm.store.requests import ApprovalRow, DenialRow, RequestRow
+
+
+class Ledger:
+    """All requests of a home."""
+
+    def __init__(self, store: Store, keyring: Keyring, groups: Groups) -> None:
+        from tpmhsm.requests.drafts import Drafts
+
+        self._store = store
+        self._keyring = keyring
+        self._groups = groups
+        self.drafts: Drafts = Drafts(store, keyring, groups)
+        self.signer = DeskSigner(store, keyring, self.drafts)
+
+    def all(self, state: str | None = None) -> list[RequestRow]:
+        """All requests, or those in one state; what is due expires first."""
+        self._expire()
+        with self._store.reading() as tx:
+            return tx.requests.all(state)
+
+    def get(self, number: int) -> RequestRow:
+        """One request, asked anew if the roster has changed meanwhile. Raises NotFoundError."""
+        self._expire()
+        with self._store.reading() as tx:
+            row = tx.requests.get(number)
+            stale = row.state == "waiting" and _is_stale(tx, row)
+        return self.renew(row) if stale else row
+
+    def approvals(self, number: int) -> list[ApprovalRow]:
+        """The approvals that came in."""
+        with self._store.reading() as tx:
+            return tx.requests.approvals(number)
+
+    def denials(self, number: int) -> list[DenialRow]:
+        """The denials that came in."""
+        with self._store.reading() as tx:
+            return tx.requests.denials(number)
+
+    def missing(self, row: RequestRow) -> int:
+        """How many approvals are still needed; none for a request that has ended."""
+        return max(0, row.needed - len(self.approvals(row.id))) if row.state == "waiting" else 0
+
+    def group_name(self, row: RequestRow) -> str | None:
+        """The name of the group that is asked."""
+        with self._store.reading() as tx:
+            found = tx.groups.find_by_id(row.group_id) if row.group_id else None
+        return found.name if found else None
+
+    def request(self, number: int) -> Request:
+        """One request as an approver gets it, with the approvals so far."""
+        row = self.get(number)
+        with self._store.reading() as tx:
+            approvals = tx.requests.approvals(number)
+            denials = tx.requests.denials(number)
+        return replace(
+            parse_request(row.document),
+            approvals=tuple(parse_approval(a.document) for a in approvals),
+            denials=tuple(parse_denial(d.document) for d in denials),
+        )
+
+    def export(self, number: int) -> bytes:
+        """The file for an approver."""
+        return self.request(number).data
+
+    def waiting(self, number: int) -> WaitingError:
+        """What to tell people about a waiting request."""
+        return self.signer.waiting(number)
+
+    def must_wait(self, number: int) -> RequestRow:
+        """The request; UsageError unless it still waits for people."""
+        row = self.get(number)
+        with self._store.reading() as tx:
+            tx.requests.get_waiting(number)
+        return row
+
+    # ── what time and rosters do to requests ─────────────────────────────────
+
+    def _expire(self) -> None:
+        from tpmhsm.store.schema import now
+
+        with self._store.reading() as tx:
+            due = [
+                row.id
+                for row in tx.requests.all("waiting")
+                if row.expires and row.expires <= now() and not begun(tx, row)
+            ]
+        if not due:
+            return
+        with self._store.transaction() as tx:
+            for number in due:
+                row = tx.requests.get(number)
+                if row.state == "waiting" and not begun(tx, row):
+                    end(tx, row, "expired", "expired")
+
+    def renew(self, row: RequestRow) -> RequestRow:
+        """Ask for the same bytes under the roster in force: approvals of another epoch are void.
+
+        A waiting change of the officers was drawn up for an epoch that is gone, and is cancelled.
+        """
+        if row.kind not in SIGN_KINDS:
+            with self._store.transaction() as tx:
+                if tx.requests.get(row.id).state == "waiting":
+                    end(tx, row, "cancelled", "the roster changed")
+        else:
+            fresh = self.drafts.again(parse_request(row.document))
+            with self._store.transaction() as tx:
+                current = tx.requests.get(row.id)
+                if current.state == "waiting" and current.document == row.document:
+                    tx.requests.start_over(row.id, fresh.data, needed(rule_of(fresh)))
+                    tx.audit.append("request-again", {"id": row.id})
+        with self._store.reading() as tx:
+            return tx.requests.get(row.id)
+
+    def renew_all(self, group_id: str) -> None:
+        """Renew every waiting request of a group whose roster has just changed."""
+        for row in self.all("waiting"):
+            if row.group_id == group_id:
+                self.get(row.id)
+
+
+def _is_stale(tx: Transaction, row: RequestRow) -> bool:
+    """Whether a request was drawn up under another roster than the one in force."""
+    if row.kind == "group" or row.group_id is None or begun(tx, row):
+        return False
+    current = tx.rosters.in_force(row.group_id)
+    asked = json.loads(row.document).get("roster") or {}
+    return current is not None and asked.get("epoch") != current.epoch
+
+
+def begun(tx: Transaction, row: RequestRow) -> bool:
+    """Whether the chip may have begun to found or change a group: such a request must go on."""
+    return row.kind not in SIGN_KINDS and len(tx.requests.approvals(row.id)) >= row.needed
+
+
+def end(tx: Transaction, row: RequestRow, state: str, why: str) -> None:
+    """End a request unexecuted, and what hangs on it. UsageError when it had ended already."""
+    tx.requests.finish(row.id, state)
+    tx.audit.append("request-ended", {"id": row.id, "why": why})
+    if row.kind == "group" and row.group_id:
+        group = tx.groups.get_by_id(row.group_id)
+        tx.groups.save(replace(group, state="failed"))
+    if row.kind == "certificate":
+        for serial in tx.serials.all(state="reserved"):
+            if serial.request_id == row.id:
+                tx.serials.abandoned(serial.authority, serial.serial)
+    for authority in tx.authorities.all():
+        if authority.state == "pending" and (authority.settings or {}).get("request") == row.id:
+            tx.authorities.remove_pending(authority.name)
+
+
+def title_of(row: RequestRow) -> str:
+    """What a request asks for, in a line; read from its bytes."""
+    document = json.loads(row.document)
+    if row.kind in ("group", "roster"):
+        verb = "found" if row.kind == "group" else "change the officers of"
+        return f"{verb} group {document['group']['name']}"
+    content = b64decode(document["content"])
+    if row.kind == "data":
+        name = document["claims"]["texts"].get("file", "")
+        return f"sign {len(content)} bytes {name}".rstrip()
+    from tpmhsm.pki.tbs import request_info_facts, tbs_facts
+
+    facts = tbs_facts(content) if row.kind == "certificate" else request_info_facts(content)
+    what = "CSR" if row.kind == "csr" else "CA certificate" if facts["ca"] else "certificate"
+    return f"{what} {facts['subject'] or ', '.join(facts['sans'])}"
