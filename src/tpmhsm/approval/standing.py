@@ -298,7 +298,7 @@ def group_pin(request: Request, ek: bytes, pinned: PinnedGroup | None) -> Pinned
     group = request.group
     if pinned is not None:
         return pinned
-    words = fingerprint(group, rosters_of(request)[-1], ek)
+    words = fingerprint(group, ek)
     return PinnedGroup(group.id, words, group.device_ak, group.encoded)
 
 

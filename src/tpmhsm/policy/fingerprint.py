@@ -16,14 +16,12 @@ from importlib.resources import files
 
 from tpmhsm.errors import UsageError
 from tpmhsm.policy.documents import canonical
-from tpmhsm.policy.group import GroupDocument, RosterDocument
+from tpmhsm.policy.group import GroupDocument
 from tpmhsm.policy.tree import (
     counter_nv,
     epoch_ladders,
     roster_ladders,
     roster_nv,
-    roster_policy,
-    sign_ladders,
 )
 from tpmhsm.wire.codec import encode
 
@@ -32,10 +30,12 @@ WORDS = 8
 _BITS = 11
 
 
-def fingerprint(
-    group: GroupDocument, roster: RosterDocument, ek_certificate: bytes
-) -> tuple[str, ...]:
-    """Return the eight words of a group at the roster of its founding.
+def fingerprint(group: GroupDocument, ek_certificate: bytes) -> tuple[str, ...]:
+    """Return the eight words of a group: the same for all its life, whoever its officers are.
+
+    Rosters are not in it, so that somebody who joins later compares the words the others know. The
+    chip certifies the roster in force by the attestation key that is in it; and two rosters for the
+    first epoch would need two quorums of custodians, who share a person whose tool remembers.
 
     `ek_certificate` is what the group document's `device.ek` is the SHA-256 of: the EK
     certificate's DER, or the EK's TPMT_PUBLIC where a chip has none. UsageError when it is not.
@@ -47,11 +47,9 @@ def fingerprint(
     facts = {
         "format": TAG,
         "group": group.id.hex(),
-        "roster": roster.hash.hex(),
-        "roster_policy": roster_policy(group, roster).hex(),
         "ladders": [
             [ladder.m, [name.hex() for name in ladder.names], ladder.policy_ref.hex()]
-            for ladder in epoch_ladders(group) + roster_ladders(group) + sign_ladders(roster)
+            for ladder in epoch_ladders(group) + roster_ladders(group)
         ],
         "counter": encode(counter_nv(group)).hex(),
         "roster_index": encode(roster_nv(group)).hex(),
