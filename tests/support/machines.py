@@ -1,0 +1,66 @@
+"""Machines to run commands on: made once, copied for each test, checked for leaks at its end."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.shell import Shell, govern, new_machine
+
+from tpmhsm.tpm import software
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory with a short name: Unix sockets cannot have long ones."""
+    path = Path(tempfile.mkdtemp(prefix="tpmhsm-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def templates() -> Iterator[tuple[Shell, Shell]]:
+    """A machine without and one with a group; their chips are stopped."""
+    if not shutil.which("swtpm"):
+        pytest.skip("swtpm is not installed")
+    path = Path(tempfile.mkdtemp(prefix="tpmhsm-"))
+    plain = path / "plain"
+    plain.mkdir()
+    machine = new_machine(plain)
+    machine.close()
+    governed = machine.copy(path / "governed")
+    govern(governed)
+    governed.close()
+    yield machine, governed
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _lent(template: Shell, place: Path) -> Iterator[Shell]:
+    machine = template.copy(place / "m")
+    try:
+        yield machine
+        machine.close()
+    finally:
+        if software.is_manufactured(machine.tpm):
+            software.stop(machine.tpm)
+
+
+@pytest.fixture
+def bare(place: Path) -> Shell:
+    """A machine on which nothing was ever run."""
+    return Shell(place)
+
+
+@pytest.fixture
+def plain(templates: tuple[Shell, Shell], place: Path) -> Iterator[Shell]:
+    """A machine with a chip, approvers, the open key `web`, the open authority `open-ca`."""
+    yield from _lent(templates[0], place)
+
+
+@pytest.fixture
+def governed(templates: tuple[Shell, Shell], place: Path) -> Iterator[Shell]:
+    """The same with the group `officers` (2 of alice, bob, carol), key `root`, CA `root-ca`."""
+    yield from _lent(templates[1], place)
