@@ -12,12 +12,14 @@ import click
 from tpmhsm import errors
 from tpmhsm.cli.main import cli, exit_code
 
+EVERYWHERE = {name for option in cli.params for name in option.opts}
 PINNED = Path(__file__).with_name("surface.txt")
 
 
 def commands(command: click.Command, words: tuple[str, ...]) -> Iterator[str]:
     context = click.Context(command, info_name=words[-1])
-    options = sorted(_parameter(p) for p in command.params if isinstance(p, click.Option))
+    own = [p for p in command.params if command is cli or not EVERYWHERE & set(p.opts)]
+    options = sorted(_parameter(p) for p in own if isinstance(p, click.Option))
     arguments = [_parameter(p) for p in command.params if isinstance(p, click.Argument)]
     yield " ".join([*words, *arguments, *options])
     if isinstance(command, click.Group):
@@ -30,7 +32,7 @@ def commands(command: click.Command, words: tuple[str, ...]) -> Iterator[str]:
 def _parameter(parameter: click.Parameter) -> str:
     many = "…" if parameter.nargs == -1 or parameter.multiple else ""
     if isinstance(parameter, click.Argument):
-        return f"{parameter.human_readable_name}{many}"
+        return parameter.human_readable_name.rstrip("….") + many
     assert isinstance(parameter, click.Option)
     flag = "" if parameter.is_flag or parameter.count else "="
     return f"[{'|'.join(parameter.opts)}{flag}{many}]"
