@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tpmhsm.cli.app import App, pass_app
-from tpmhsm.cli.files import STDIO
+from tpmhsm.cli.files import STDIO, naming
 from tpmhsm.cli.options import Out, out_options, packed
 from tpmhsm.cli.prompts import ask, at_terminal
 from tpmhsm.cli.secrets import Secret, passphrase_options
@@ -175,7 +175,8 @@ def load(app: App, what: str) -> Item:
             hint="tpmhsm request export ID writes a file",
             code="not-in-this-version",
         )
-    return Item(parse_request(app.read(what, limit=MAX_REQUEST)), in_place=False)
+    with naming(what):
+        return Item(parse_request(app.read(what, limit=MAX_REQUEST)), in_place=False)
 
 
 def open_person(who: Who, secret: Secret) -> Identity:

@@ -6,9 +6,11 @@ import errno
 import os
 import stat
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from tpmhsm.errors import ExistsError, UsageError
+from tpmhsm.errors import ExistsError, TpmHsmError, UsageError
 
 MAX_INPUT = 1 << 20
 """Files larger than this many bytes are no certificate, CSR, card, request or approval."""
@@ -36,6 +38,17 @@ def _read(path: str, size: int) -> bytes:
         return sys.stdin.buffer.read(size)
     with Path(path).open("rb") as file:
         return file.read(size)
+
+
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Errors in the block say which file they are about."""
+    try:
+        yield
+    except TpmHsmError as error:
+        if path not in error.message:
+            error.message = f"{path}: {error.message}"
+        raise
 
 
 def check_free(path: str, *, force: bool = False) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tpmhsm.cli.app import App
-from tpmhsm.cli.files import check_free
-from tpmhsm.errors import ParseError, UsageError
+from tpmhsm.cli.files import check_free, naming
+from tpmhsm.errors import UsageError
 
 if TYPE_CHECKING:
     from tpmhsm.approval.cards import Card
@@ -72,12 +72,11 @@ def add_approvers(app: App, files: Sequence[tuple[str, bytes]]) -> list[Card]:
 def trust_cards(app: App, files: Sequence[tuple[str, bytes]]) -> list[dict[str, Any]]:
     """On an approver's machine: trust approvers' and devices' cards, all or none."""
     from tpmhsm.approval.cards import DEVICE_CARD, parse_card, parse_device_card
-    from tpmhsm.policy.documents import parse_json
     from tpmhsm.requests.memory import APPROVER, DEVICE
 
     found: list[tuple[str, str, bytes, bytes]] = []
     for file, data in files:
-        if parse_json(data, file).get("format") == DEVICE_CARD:
+        if _format_of(file, data) == DEVICE_CARD:
             device = _named(file, data, parse_device_card)
             found.append((DEVICE, device.label, device.data, device.digest))
         else:
@@ -90,7 +89,12 @@ def trust_cards(app: App, files: Sequence[tuple[str, bytes]]) -> list[dict[str, 
 
 
 def _named(file: str, data: bytes, parse: Callable[[bytes], Any]) -> Any:
-    try:
+    with naming(file):
         return parse(data)
-    except ParseError as error:
-        raise ParseError(f"{file}: {error.message}", hint=error.hint) from error
+
+
+def _format_of(file: str, data: bytes) -> Any:
+    from tpmhsm.policy.documents import parse_json
+
+    with naming(file):
+        return parse_json(data, "card").get("format")

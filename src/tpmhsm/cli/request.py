@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tpmhsm.cli.app import App, facts, pass_app, table
-from tpmhsm.cli.files import STDIO
+from tpmhsm.cli.files import STDIO, naming
 from tpmhsm.cli.options import Out, out_options, wait_option
 from tpmhsm.cli.waiting import settled
-from tpmhsm.errors import DeviceError, NotFoundError, ParseError, StoreError, TpmHsmError
+from tpmhsm.errors import DeviceError, NotFoundError, StoreError, TpmHsmError
 
 if TYPE_CHECKING:
     from tpmhsm.store.requests import RequestRow
@@ -166,13 +166,11 @@ def _read_vote(data: bytes, file: str) -> bool:
     """ParseError, naming the file, for what is neither an approval nor a denial."""
     from tpmhsm.approval.votes import is_approval, parse_approval, parse_denial
 
-    try:
+    with naming(file):
         if is_approval(data):
             parse_approval(data)
         else:
             parse_denial(data)
-    except ParseError as error:
-        raise ParseError(f"{file}: {error.message}", hint=error.hint, code=error.code) from error
     return True
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tpmhsm.cli.app import App, facts
+from tpmhsm.cli.files import naming
 from tpmhsm.errors import ParseError, TpmHsmError
 
 Shown = tuple[dict[str, Any], str]
@@ -28,7 +29,8 @@ def show_request_bytes(app: App, data: bytes, what: str) -> None:
     """Print a request file. Raises ParseError."""
     from tpmhsm.approval.request import parse_request
 
-    parse_request(data)
+    with naming(what):
+        parse_request(data)
     show_bytes(app, data, what)
 
 

@@ -22,6 +22,7 @@ _BLOCK = re.compile(
 )
 _BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 #]+)-----")
 _WORDS = {
+    "CERTIFICATE": "a certificate (see it with: tpmhsm cert show)",
     "CERTIFICATE REQUEST": "a CSR (see it with: tpmhsm csr show)",
     "NEW CERTIFICATE REQUEST": "a CSR (see it with: tpmhsm csr show)",
     "X509 CRL": "a CRL (for: cert verify --crl)",
