@@ -33,7 +33,8 @@ def checked(house: House) -> Iterator[House]:
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> House:
     """The original, closed. Alice, bob and carol are officers and custodians, 2 of 3; two of them
-    approved a certificate by the key "root" (and by "rsa"), and root has their approvals.
+    approved a certificate by the key "root" (and by "rsa"), and root has their approvals. "papers"
+    is a key of theirs that is no authority's, "open" a key without people.
     """
     if not shutil.which("swtpm_setup"):
         pytest.skip("swtpm and swtpm-tools are not installed")
@@ -41,6 +42,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> House:
     with checked(house):
         house.found()
         house.app.keyring.create("open", "p256", policy="open")
+        house.key("papers")
         for label, alg in (("root", "p256"), ("rsa", "rsa2048")):
             house.key(label, alg)
             asked = house.propose(label, f"CN=Example {label},O=Example")
