@@ -7,8 +7,9 @@ files to the approvers' machines, each with a memory of its own, and approvals c
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.attacks.root import Loot, Root, votes_of
 
 from tpmhsm.approval import moments
 from tpmhsm.approval.approve import make_approval
+from tpmhsm.approval.cards import create_card, parse_card
 from tpmhsm.approval.memory import InMemory
 from tpmhsm.approval.request import Claims, Request, parse_request
 from tpmhsm.approval.review import Review, review
@@ -174,6 +176,22 @@ class House:
         return Loot(request, request.roster, row, sha256(request.content).digest(), votes)
 
     # ── root ─────────────────────────────────────────────────────────────────
+
+    def rewrite(self, sql: str, *values: object) -> None:
+        """Root changes the database behind the product's back."""
+        with closing(sqlite3.connect(self.app.home / "tpmhsm.db")) as database, database:
+            assert database.execute(sql, values).rowcount == 1
+
+    def substitute(self, name: str, by: str) -> None:
+        """The host's own list of approvers gets somebody else's key under a name."""
+        member = parse_card(create_card(name, identity(by))).member(contribution=False)
+        self.rewrite(
+            "update approvers set card = ?, spki = ?, key_name = ? where name = ?",
+            create_card(name, identity(by)),
+            member.spki,
+            member.chip_name.hex(),
+            name,
+        )
 
     @property
     def loot(self) -> Loot:
