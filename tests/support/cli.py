@@ -32,12 +32,20 @@ class Home:
 
     path: Path
 
+    def command(self, *arguments: str | Path) -> list[str]:
+        """The command that runs `tpmhsm ARGUMENTS`."""
+        return [sys.executable, "-m", "tpmhsm", *map(str, arguments)]
+
+    def surroundings(self) -> dict[str, Any]:
+        """Where it is run: for `subprocess`."""
+        home = {"TPMHSM_HOME": str(self.path / "home"), "NO_COLOR": "1"}
+        return {"cwd": self.path, "env": {**os.environ, **home}}
+
     def __call__(self, *arguments: str | Path, code: int = 0, stdin: bytes | None = None) -> Result:
         """Run `tpmhsm ARGUMENTS` and check its exit code."""
         done = subprocess.run(
-            [sys.executable, "-m", "tpmhsm", *map(str, arguments)],
-            cwd=self.path,
-            env={**os.environ, "TPMHSM_HOME": str(self.path / "home"), "NO_COLOR": "1"},
+            self.command(*arguments),
+            **self.surroundings(),
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
