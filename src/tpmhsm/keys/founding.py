@@ -101,6 +101,56 @@ def holds(chip: Chip, group: GroupDocument, roster: RosterDocument) -> bool:
         return False
 
 
+@dataclass(frozen=True)
+class Origin:
+    """How a roster came into force, from the requests that were executed.
+
+    `first` is the group's first roster and `founding` its approvals as for `found`; `write` are the
+    approvals of the write of `roster`, None when it is the first itself.
+    """
+
+    first: RosterDocument
+    founding: Sequence[Approvals]
+    roster: RosterDocument
+    write: Approvals | None
+
+
+def stands(chip: Chip, group: GroupDocument, roster: RosterDocument) -> bool:
+    """Whether both indices are as they were made, and this roster stands in its own."""
+    from tpmhsm.tpm import nv
+
+    written = all(_is_written(chip, wanted) for wanted in (counter_nv(group), roster_nv(group)))
+    return written and nv.read(chip, group.roster_index) == roster_content(group, roster)
+
+
+def restore(chip: Chip, group: GroupDocument, origin: Origin) -> None:
+    """Put back the indices of a group and the roster in force, by the approvals of then.
+
+    The owner of a chip can remove indices and replay old rosters; nothing new is decided by undoing
+    that. A counter made anew begins at a higher epoch, from which the custodians go on. Raises
+    RefusedError `index-taken` when something else stands at an index.
+    """
+    from tpmhsm.tpm import nv, policies
+
+    if not _ensure(chip, counter_nv(group)):
+        policies.run_increment(chip, group, origin.founding[0], written=False)
+    if origin.write is None and _is_written(chip, roster_nv(group)):
+        nv.undefine(chip, group.roster_index)  # the first write is approved for an unwritten index
+    if not _ensure(chip, roster_nv(group)):
+        policies.run_roster_write(chip, group, origin.first, origin.founding[2], written=False)
+    if origin.write is not None:
+        policies.run_roster_write(chip, group, origin.roster, origin.write, written=True)
+
+
+def _is_written(chip: Chip, wanted: NvPublic) -> bool:
+    from tpmhsm.tpm import nv
+
+    try:
+        return nv.read_public(chip, wanted.nv_index).public == as_written(wanted)
+    except NotFoundError:
+        return False
+
+
 def _ensure(chip: Chip, wanted: NvPublic) -> bool:
     """Make an index unless it is there; says whether it has been written."""
     from tpmhsm.tpm import nv

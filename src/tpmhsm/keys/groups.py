@@ -211,6 +211,18 @@ class Groups:
                 )
             policies.run_roster_write(chip, group, roster, approvals[1], written=True)
 
+    def stands(self, group: GroupDocument, roster: RosterDocument) -> bool:
+        """Whether both indices are as they were made, and this roster stands in its own."""
+        with self._device.transaction() as chip:
+            must_be(chip, load_host(self._store))
+            return founding.stands(chip, group, roster)
+
+    def restore(self, group: GroupDocument, origin: founding.Origin) -> None:
+        """Put back what the chip's owner removed or replayed; see `founding.restore`."""
+        with self._device.transaction() as chip:
+            must_be(chip, load_host(self._store))
+            founding.restore(chip, group, origin)
+
     def certify(self, group: GroupDocument, qualifying: bytes) -> Certified:
         """What the chip holds now, signed by its attestation key over `qualifying` (32 bytes)."""
         from tpmhsm.tpm import nv

@@ -82,7 +82,11 @@ class Desk(Ledger):
         )
 
     def propose_roster(self, name: str, officers: str, reason: str = "") -> WaitingError:
-        """Ask the custodians to change the officers; again, while it waits, is the same request."""
+        """Ask the custodians to change the officers; again, while it waits, is the same request.
+
+        If the chip's owner meddled with the group's indices, they are put back first.
+        """
+        self._execution.restore(name)
         draft = self.drafts.of_roster(name, officers, Claims(reason=reason))
         for row in self.all("waiting"):
             if (row.kind, row.digest) == ("roster", draft.digest.hex()):
