@@ -130,6 +130,13 @@ class Execution:
         (founding,) = (self._ledger.request(row.id) for row in done if row.kind == "group")
         changes = [self._ledger.request(row.id) for row in done if row.kind == "roster"]
         writes = [votes_by_act(one)[1] for one in changes if one.asked_roster == roster]
+        if not writes and roster != founding.asked_roster:
+            raise RefusedError(
+                f"group {founding.group.name!r}: the chip does not hold the roster in force, and"
+                " the approvals of that roster are not in the database",
+                code="roster-lost",
+                hint="somebody changed chip or database: a backup of the database may have them",
+            )
         return Origin(
             first=founding.asked_roster,
             founding=votes_by_act(founding),
