@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -43,6 +43,7 @@ class Choices:
 
     days: int | None
     not_after: str | None
+    policy_oid: tuple[str, ...]
     reason: str
     wait: bool
     chain: bool
@@ -56,13 +57,14 @@ class Choices:
             raise UsageError("--days and --not-after both say when it ends; give one")
         end = parse_time(self.not_after) if self.not_after else None
         if limits is None:
-            return IssueOptions(days=self.days, not_after=end)
+            return IssueOptions(days=self.days, not_after=end, policies=self.policy_oid)
         return IssueOptions(
             days=self.days,
             not_after=end,
             path_length=limits.path_length,
             permitted=limits.permit,
             excluded=limits.exclude,
+            policies=self.policy_oid,
         )
 
 
@@ -82,12 +84,20 @@ limit_options = packed(
 
 def issue_options(command: F) -> F:
     """The options of `Choices` and `Out`."""
-    with_out = out_options("else cert export writes it later.", der=True)(command)
+    with_out = out_options("stdout for sign and issue; see cert export.", der=True)(
+        command
+    )
     return packed(
         "choices",
         Choices,
         click.option("--days", type=click.IntRange(1, 36525), help="Lifetime; the profile's."),
         click.option("--not-after", metavar="TIME", help="Its end instead, RFC 3339."),
+        click.option(
+            "--policy-oid",
+            multiple=True,
+            metavar="OID",
+            help="A certificate policy, as 2.23.140.1.2.1 (domain validated); repeatable.",
+        ),
         click.option("--reason", default="", help="Shown to approvers as the host's claim."),
         wait_option,
         click.option("--chain", is_flag=True, help="Write the chain below the root as well."),
@@ -111,6 +121,11 @@ def deliver(app: App, name: str, choices: Choices, out: Out, act: Callable[[], I
         error.details.setdefault("sha256", sha256)
         error.hint = f"the certificate is issued and kept; tpmhsm cert export {sha256[:16]} --out F"
         raise
+
+
+def _to_stdout(app: App, out: Out) -> Out:
+    """A certificate that nobody named a file for goes to stdout, its facts to stderr."""
+    return out if out.out or app.as_json else replace(out, out=STDIO)
 
 
 def issued_by(row: RequestRow) -> Issued:
@@ -255,7 +270,7 @@ def sign(
         app,
         name,
         choices,
-        out,
+        _to_stdout(app, out),
         lambda: app.authorities.sign(
             name, data, profile=profile, what=csr, options=options, reason=choices.reason
         ),
@@ -295,6 +310,7 @@ def issue(
     label = key or format_san(sans[0]).partition(":")[2].replace("*", "wildcard").replace(":", ".")
     options = choices.options()
     app.authorities.certificate(name)
+    out = _to_stdout(app, out)
     if out.out:
         out.claim()
     content = CsrContent(subject=parse_dn(""), sans=sans)

@@ -97,6 +97,7 @@ def cli(ctx: click.Context) -> None:
     The options below may stand anywhere on the line.
     """
     ctx.call_on_close(ctx.ensure_object(App).close)
+    ctx.color = colour()
 
 
 cli.params += global_options(hidden=False)
@@ -107,19 +108,28 @@ def exit_code(error: TpmHsmError) -> int:
     return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
 
 
+def colour() -> bool | None:
+    """False where no colours are wanted (https://no-color.org), None to decide by the terminal."""
+    return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
+
+
 def report(error: TpmHsmError, *, as_json: bool) -> None:
     """Say what went wrong: JSON on stdout, or words on stderr with the next step."""
     if as_json:
         body: dict[str, Any] = {"code": error.code, "message": error.message, "hint": error.hint}
         body.update({k: v for k, v in error.details.items() if k not in body})
-        click.echo(json.dumps({"error": body}, indent=2, ensure_ascii=False))
+        document: dict[str, Any] = {"error": body}
+        if isinstance(error, WaitingError):  # no failure: the request stands for the result
+            document |= {"id": error.request, "state": "waiting", **error.details}
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return
     if isinstance(error, WaitingError):
-        click.echo(error.message, err=True)
+        said = [error.message]
     else:
-        click.echo(f"{click.style('error:', fg='red', bold=True)} {error.message}", err=True)
+        said = [f"{click.style('error:', fg='red', bold=True)} {error.message}"]
     if error.hint:
-        click.echo(f"  {click.style('next:', bold=True)} {error.hint}", err=True)
+        said.append(f"  {click.style('next:', bold=True)} {error.hint}")
+    click.echo("\n".join(said), err=True, color=colour())
 
 
 def _as_ours(error: BaseException) -> TpmHsmError:
