@@ -37,8 +37,7 @@ def read_plain(request: Request, key: ChipKey, memory: Memory) -> Content:
     anything by a key that is known to certify.
     """
     data = request.content
-    _refuse_structures(data)
-    _refuse_digests(data)
+    check_plain(data)
     if any(one.ca for one in memory.certified(sha256(key.spki).digest())):
         raise ApprovalRefusedError(
             "this key belongs to an authority: it signs certificates, CRLs and OCSP data, no files",
@@ -54,6 +53,12 @@ def read_plain(request: Request, key: ChipKey, memory: Memory) -> Content:
         () if _is_text(data) else (Flag("NOT TEXT", "look at the file itself: nothing is decoded"),)
     )
     return Content("a file", rows, flags, facts={"size": str(len(data))})
+
+
+def check_plain(data: bytes) -> None:
+    """ApprovalRefusedError for what is never approved as a file: the host need not even ask."""
+    _refuse_structures(data)
+    _refuse_digests(data)
 
 
 def _refuse_structures(data: bytes) -> None:

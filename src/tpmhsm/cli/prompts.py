@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from getpass import getpass
 
 import click
 
@@ -22,20 +23,31 @@ def at_terminal() -> bool:
 def ask(question: str, *, undone: str = "nothing was done") -> str:
     """One line from the terminal, empty for Enter. RefusedError when it is stopped."""
     try:
-        typed: str = click.prompt(
-            question, default="", show_default=False, prompt_suffix="", err=True
-        )
-    except click.Abort:
+        click.echo(question, nl=False, err=True)
+        line = sys.stdin.readline()
+    except (KeyboardInterrupt, UnicodeDecodeError):
+        line = ""
+    if not line:  # Ctrl-C or Ctrl-D
         click.echo(err=True)
-        raise stopped(f"stopped: {undone}") from None
-    return typed
+        raise stopped(f"stopped: {undone}")
+    return line.rstrip("\r\n")
 
 
 def ask_secret(question: str, *, confirm: bool) -> bytes:
-    """A passphrase, not shown. RefusedError when it is stopped."""
+    """A passphrase, not shown; typed twice to `confirm`. RefusedError when it is stopped."""
+    while True:
+        typed = _hidden(question)
+        if not typed:
+            click.echo("it is empty", err=True)
+        elif not confirm or _hidden("The same again: ") == typed:
+            return typed.encode()
+        else:
+            click.echo("they differ: once more", err=True)
+
+
+def _hidden(question: str) -> str:
     try:
-        typed: str = click.prompt(question, hide_input=True, confirmation_prompt=confirm, err=True)
-    except click.Abort:
+        return getpass(f"{question.rstrip(': ')}: ", stream=sys.stderr)
+    except (KeyboardInterrupt, EOFError, UnicodeDecodeError):
         click.echo(err=True)
         raise stopped("stopped: nothing was done") from None
-    return typed.encode()

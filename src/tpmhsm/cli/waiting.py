@@ -37,8 +37,8 @@ def settled(
 
 def _await(app: App, waiting: WaitingError) -> RequestRow:
     number = waiting.request
-    app.note(f"{waiting.message}\n(Ctrl-C stops waiting; the request goes on)")
     try:
+        app.note(f"{waiting.message}\n(Ctrl-C stops waiting; the request goes on)")
         with app.progress(f"request {number} waits for approvals"):
             return _poll(app, number)
     except KeyboardInterrupt:

@@ -117,8 +117,10 @@ class Desk(Ledger):
     def sign_file(self, label: str, data: bytes, *, name: str, reason: str = "") -> bytes:
         """A signature over a file. Raises WaitingError when people must approve it first.
 
-        Refused: to-be-signed certificates, CRLs and the like, and anything by an authority's key.
+        Refused: to-be-signed certificates, CRLs and the like, anything by an authority's key, and
+        where people are asked, what their tools refuse.
         """
+        from tpmhsm.approval.plain import check_plain
         from tpmhsm.requests.signer import refuse_structures
 
         row = self._keyring.get(label)
@@ -134,6 +136,7 @@ class Desk(Ledger):
         refuse_structures(data)
         if self._keyring.people(row) is None:
             return self.signer.sign(label, data)
+        check_plain(data)
         return self.propose(label, "data", data, Claims(reason=reason, texts={"file": name}))
 
     def make_csr(self, label: str, content: CsrContent, reason: str = "") -> bytes:
