@@ -29,18 +29,22 @@ def hash_of(name: str) -> hashes.HashAlgorithm:
     return _HASHES[name]()
 
 
-def _digest(data: bytes, wanted: asym_utils.Prehashed | hashes.HashAlgorithm, own: str) -> bytes:
-    name = wanted._algorithm.name if isinstance(wanted, asym_utils.Prehashed) else wanted.name
+def _digest(data: bytes, wanted: object, own: str) -> bytes:
+    """The digest to be signed. `wanted` is the caller's hash, or Prehashed with one."""
+    prehashed = isinstance(wanted, asym_utils.Prehashed)
+    name = getattr(wanted._algorithm if prehashed else wanted, "name", None)  # type: ignore[attr-defined]
     if name != own:
         raise UsageError(
-            f"this key signs with {own}, not with {name}",
+            f"this key signs with {own}, not with {name or 'no hash at all'}",
             hint="the chip fixed the hash when it made the key; make another with --hash",
         )
-    if isinstance(wanted, asym_utils.Prehashed):
-        return bytes(data)
-    state = hashes.Hash(hash_of(own))
-    state.update(data)
-    return state.finalize()
+    if not prehashed:
+        state = hashes.Hash(hash_of(own))
+        state.update(data)
+        return state.finalize()
+    if len(data) != hash_of(own).digest_size:
+        raise UsageError(f"a {own} digest has {hash_of(own).digest_size} bytes, not {len(data)}")
+    return data
 
 
 def _stays(what: str) -> NoReturn:
@@ -77,6 +81,8 @@ class ChipEllipticCurveKey(ec.EllipticCurvePrivateKey):
         """ECDSA over `data`; DER. Raises UsageError for another hash than the key's own."""
         if not isinstance(signature_algorithm, ec.ECDSA):
             raise UsageError("the chip signs with ECDSA only")
+        if signature_algorithm.deterministic_signing:
+            raise UsageError("the chip draws its own nonces: no deterministic signing")
         return self._sign(_digest(bytes(data), signature_algorithm.algorithm, self._hash))
 
     def private_numbers(self) -> ec.EllipticCurvePrivateNumbers:
