@@ -317,6 +317,21 @@ def test_the_attestation_key_signs_no_fake(still: House) -> None:
         chip.send(Sign(ak, harmless.out_hash, NULL_SCHEME, harmless.validation))
 
 
+def test_what_the_attestation_key_signs_for_root(still: House) -> None:
+    """It signs what does not begin like a TPMS_ATTEST: and that is no evidence then."""
+    public = twin_public(still)
+    body, _ = ForgingChip().creation(public)
+    assert body.startswith(b"\xffTCG")
+    for other in (b"\x00" + body, b"\xfeTCG" + body[4:], body[4:]):
+        with still.root() as root:
+            ak = objects.attestation_key(root.chip).handle
+            told = root.chip.send(Hash(other, ALG.SHA256, RH.ENDORSEMENT))
+            signed = root.chip.send(Sign(ak, told.out_hash, NULL_SCHEME, told.validation))
+        with pytest.raises(ParseError):
+            look(still, asking(still, public, other, encode(signed.signature)))
+    honest(still)
+
+
 def test_evidence_altered_by_a_bit(still: House) -> None:
     """Any bit of the AK's statement."""
     true = genuine(still)

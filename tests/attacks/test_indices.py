@@ -27,10 +27,12 @@ from tpmhsm.policy.tree import (
     roster_content,
     roster_nv,
 )
-from tpmhsm.tpm import nv, policies
+from tpmhsm.tpm import nv, objects, policies, software
 from tpmhsm.tpm.sessions import start_policy
 from tpmhsm.wire.commands import (
     Clear,
+    ContextLoad,
+    ContextSave,
     HierarchyControl,
     NV_ChangeAuth,
     NV_Extend,
@@ -177,6 +179,36 @@ def test_one_custodian_of_two(house: House) -> None:
                 root.chip.flush_all()
         write(root, roster, votes)
         root.honest(fresh)
+
+
+def test_a_session_primed_before_a_change(house: House) -> None:
+    """What the chip does not forbid: PolicyNV and PolicyAuthorizeNV look when they are called, and
+    the session remembers. Approvals given in the old epoch still sign, in a session that root
+    filled then and kept, the very bytes that were approved then; no others (0x99d), and not after
+    the chip was started again (0x1df).
+    """
+    change = house.app.desk.propose_roster("officers", WITHOUT_BOB)
+    request = house.app.desk.request(change.request)
+    given = tuple(house.machines[name].approve(request.data) for name in ("alice", "carol"))
+    moves, writes = votes_of(replace(request, approvals=given))
+    with house.app.device.transaction() as chip:  # which root leaves with a session saved
+        root = Root(chip, house.loot)
+        primed, kept_back = root.session(), root.session()
+        increment(root, moves)
+        write(root, request.asked_roster, writes)
+        with refused(0x126, "PolicyNV"):
+            root.session()
+        chip.flush(chip.created[-1])
+        key = root.load()
+        with refused(0x99D, "Sign"):
+            chip.send(objects.sign_command(key, bytes(32)), primed)
+        chip.send(objects.sign_command(key, house.loot.digest), primed)
+        saved = chip.send(ContextSave(kept_back.handle)).context
+        chip.forget(kept_back.handle)
+    assert software.stop(software.directory_of(house.app.home))
+    with house.root() as root:
+        with refused(0x1DF, "ContextLoad"):
+            root.chip.send(ContextLoad(saved))
 
 
 # ── replays of the increment ─────────────────────────────────────────────────────────────────────

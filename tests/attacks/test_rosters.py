@@ -180,6 +180,27 @@ def test_a_new_epoch_by_the_hosts_word(house: House) -> None:
     assert bob.look(honest.data).acts
 
 
+@pytest.mark.parametrize("ahead", [0, 1 << 60])
+def test_an_epoch_that_root_made_up(still: House, ahead: int) -> None:
+    """At her first approval carol is shown a roster that is none, of this epoch or of one far away,
+    and no certification. The approval is good for nothing; remembered, it would make her tool
+    refuse all that is true.
+    """
+    request, carol = still.loot.request, still.machines["carol"].copy()
+    assert request.roster is not None
+    (rule,) = request.roster.officers
+    officers = (replace(rule, members=rule.members[::-1]),)
+    roster = replace(request.roster, officers=officers, epoch=request.roster.epoch + ahead)
+    forged = replace(request, roster=roster, state=None, approvals=())
+    assert "EPOCH" in {flag.head for flag in carol.look(forged.data).flags}
+    carol.approve(forged.data)
+    honest = still.draft("certificate", request.content).data
+    assert carol.look(honest).acts
+    carol.approve(honest)
+    with declined("two-rosters" if not ahead else "epoch-not-certified"):
+        carol.look(forged.data)
+
+
 def test_a_roster_not_in_force(house: House) -> None:
     """Root moved the epoch on. The roster is still there, and the chip says that it is over."""
     alice, content, again = house.machines["alice"], house.loot.request.content, kept(house)[1]

@@ -287,10 +287,10 @@ def _sign_epochs(request: Request, known: dict[int, bytes]) -> tuple[tuple[Epoch
             "epoch-not-certified",
             hint="ask the host for a request with the chip's certified state",
         )
-    flags = []
     if not known and counter is None:
-        flags.append(Flag("EPOCH", f"{roster.epoch}, by the host's word: compare the fingerprint"))
-    return (Epoch(request.group.id, roster.epoch, roster.hash),), flags
+        # Not remembered: an epoch that root made up would lock this person out of all later ones.
+        return (), [Flag("EPOCH", f"{roster.epoch}, by the host's word: it is not remembered")]
+    return (Epoch(request.group.id, roster.epoch, roster.hash),), []
 
 
 def group_pin(request: Request, ek: bytes, pinned: PinnedGroup | None) -> PinnedGroup:
