@@ -84,9 +84,7 @@ limit_options = packed(
 
 def issue_options(command: F) -> F:
     """The options of `Choices` and `Out`."""
-    with_out = out_options("stdout for sign and issue; see cert export.", der=True)(
-        command
-    )
+    with_out = out_options("stdout for sign and issue; see cert export.", der=True)(command)
     return packed(
         "choices",
         Choices,

@@ -278,6 +278,11 @@ def export(app: App, name: str, form: str, out: Out) -> None:
     target = out.claim()
     row = find(app, name)
     bundle = bundle_ders(app, row.sha256, form)
+    if not bundle:
+        raise NotFoundError(
+            f"nothing stands between {name} and its root: there is no chain to write",
+            hint="--fullchain writes the certificate and what is above it, without the root",
+        )
     data = bundle_data(bundle, der=out.der)
     if app.as_json and target == STDIO:
         pem = bundle_data(bundle, der=False).decode()
