@@ -180,7 +180,7 @@ def attempt(root: Root, case: Case, start: Callable[[Root], Any]) -> None:
 def test_another_command_with_satisfied_approvals(still: House, label: str, case: Case) -> None:
     """TPM_RC_POLICY_CC, with the number of the session: the approvals are for TPM2_Sign alone."""
     with still.root(label) as root:
-        with refused(0x8A4 + 0x100 * case.place, case.name):
+        with refused({1: 0x9A4, 2: 0xAA4}[case.place], case.name):
             attempt(root, case, Root.session)
         root.honest()
 
@@ -193,7 +193,7 @@ def test_another_command_by_another_command_code(still: House, label: str, case:
         without = root.loot.plan.steps[:-1]
         with refused(0x1C4, "PolicyCommandCode"):
             attempt(root, case, lambda r: r.session((*without, CommandCode(case.code))))
-        with refused(0x89D + 0x100 * case.place, case.name):
+        with refused({1: 0x99D, 2: 0xA9D}[case.place], case.name):
             attempt(root, case, lambda r: r.session(without))
         root.honest()
 
@@ -204,7 +204,7 @@ def test_another_command_without_approvals(still: House, label: str, case: Case)
     """A policy session that has nothing, or the command's own code alone."""
     with still.root(label) as root:
         for steps in ((), (CommandCode(case.code),)):
-            with refused(0x89D + 0x100 * case.place, case.name):
+            with refused({1: 0x99D, 2: 0xA9D}[case.place], case.name):
                 attempt(root, case, lambda r, s=steps: r.session(s))
         root.honest()
 

@@ -206,9 +206,8 @@ def test_a_session_primed_before_a_change(house: House) -> None:
         saved = chip.send(ContextSave(kept_back.handle)).context
         chip.forget(kept_back.handle)
     assert software.stop(software.directory_of(house.app.home))
-    with house.root() as root:
-        with refused(0x1DF, "ContextLoad"):
-            root.chip.send(ContextLoad(saved))
+    with house.root() as root, refused(0x1DF, "ContextLoad"):
+        root.chip.send(ContextLoad(saved))
 
 
 # ── replays of the increment ─────────────────────────────────────────────────────────────────────
