@@ -109,7 +109,7 @@ def deliver(app: App, name: str, choices: Choices, out: Out, act: Callable[[], I
     try:
         issued = settled(app, choices.wait, act, issued_by)
     except WaitingError as error:
-        if out.out:
+        if out.out and out.out != STDIO:
             app.note(f"{out.out} is not written yet: cert export writes it when it is issued")
         raise error
     try:

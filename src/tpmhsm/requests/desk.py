@@ -13,6 +13,7 @@ from tpmhsm.policy.group import parse_group, parse_roster
 from tpmhsm.requests.drafts import register
 from tpmhsm.requests.execution import Execution, votes_by_act
 from tpmhsm.requests.ledger import Ledger, end, title_of
+from tpmhsm.requests.recovery import Recovery
 from tpmhsm.store.groups import GroupRow, RosterRow
 from tpmhsm.store.requests import ApprovalRow, DenialRow
 
@@ -32,6 +33,7 @@ class Desk(Ledger):
     def __init__(self, store: Store, keyring: Keyring, groups: Groups) -> None:
         super().__init__(store, keyring, groups)
         self._execution = Execution(store, keyring, groups, self)
+        self._recovery = Recovery(store, groups, self)
 
     # ── proposing ────────────────────────────────────────────────────────────
 
@@ -86,7 +88,7 @@ class Desk(Ledger):
 
         If the chip's owner meddled with the group's indices, they are put back first.
         """
-        self._execution.restore(name)
+        self._recovery.restore(name)
         draft = self.drafts.of_roster(name, officers, Claims(reason=reason))
         for row in self.all("waiting"):
             if (row.kind, row.digest) == ("roster", draft.digest.hex()):
