@@ -20,6 +20,8 @@ def certificate_row(
     from tpmhsm.store.certificates import CertificateRow
 
     facts = describe_certificate(certificate)
+    if not name and source == "issued" and facts["sans"]:
+        name = facts["sans"][0].partition(":")[2]
     return CertificateRow(
         sha256=facts["sha256"],
         der=certificate.public_bytes(Encoding.DER),

@@ -26,7 +26,9 @@ def cert() -> None:
 
 
 def find(app: App, reference: str) -> CertificateRow:
-    """A stored certificate by what people call it; a CA's name stands for its certificate."""
+    """A stored certificate by what people call it: a CA's name, the first host in it, its subject,
+    id, serial, or the first digits of its SHA-256. Of several for one host, the newest.
+    """
     with app.store.reading() as tx:
         authority = tx.authorities.find(reference)
         if authority is not None and authority.certificate:
@@ -38,6 +40,9 @@ def find(app: App, reference: str) -> CertificateRow:
                 f"the authority {reference!r} has no certificate yet",
                 hint=f"tpmhsm ca show {reference}",
             )
+        called = tx.certificates.find_all(reference.removeprefix("dns:"))
+        if called and called[0].name and all(row.name == called[0].name for row in called):
+            return called[-1]  # of several for one host, the newest
         return tx.certificates.get(reference)
 
 
@@ -248,7 +253,8 @@ def verify(
 def _verified(found: dict[str, Any]) -> str:
     lines = [click.style("valid", fg="green", bold=True)]
     for depth, item in enumerate(reversed(found["chain"])):
-        lines.append(f"{'   ' * depth}└─ {item['subject']}  {item['days_left']} days left")
+        who = item["subject"] or ", ".join(item["sans"]) or f"serial {item['serial']}"
+        lines.append(f"{'   ' * depth}└─ {who}  {item['days_left']} days left")
     return "\n".join([*lines, *(f"note: {note}" for note in found["notes"])])
 
 

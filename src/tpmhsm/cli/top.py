@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tpmhsm.cli.app import App, facts, pass_app
-from tpmhsm.errors import UsageError
+from tpmhsm.errors import DeviceError, UsageError
 
 if TYPE_CHECKING:
     from tpmhsm.keys.host import HostDevice
@@ -27,6 +27,8 @@ def init(app: App) -> None:
     with Store.open(app.db or app.home, create=True) as store:
         host = find_host(store)
         fresh = host is None
+        if host is not None and host.kind == "software TPM" and app.device.check is not None:
+            _must_be_there(app)
         if host is None:
             with app.progress("setting up the chip"):
                 if app.device.check is not None:  # the home's own software TPM
@@ -45,6 +47,20 @@ def init(app: App) -> None:
             ]
         ),
     )
+
+
+def _must_be_there(app: App) -> None:
+    """A home that was set up must not get another software TPM: its keys would not open there."""
+    from tpmhsm.tpm import software
+
+    directory = software.directory_of(app.home)
+    if not software.is_manufactured(directory):
+        raise DeviceError(
+            f"the software TPM of this home is gone: {directory} was removed or is damaged",
+            code="device-lost",
+            hint="the keys of this home open in that TPM alone: restore the directory from a "
+            "backup, or set up another home with --home",
+        )
 
 
 def host_json(host: HostDevice) -> dict[str, Any]:

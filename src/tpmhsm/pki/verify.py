@@ -109,7 +109,10 @@ def _success(
         "purpose": options.purpose,
         "host": options.host or None,
         "chain": [
-            {name: item[name] for name in ("subject", "serial", "sha256", "not_after", "days_left")}
+            {
+                name: item[name]
+                for name in ("subject", "sans", "serial", "sha256", "not_after", "days_left")
+            }
             for item in chain
         ],
         "policies": list(result.policies),
