@@ -46,10 +46,10 @@ NAMES = [" ".join(words) for words, _ in READERS]
 
 
 @pytest.fixture(scope="module")
-def machine(templates: tuple[Shell, Shell], tmp_path_factory: pytest.TempPathFactory,
+def machine(governed_template: Shell, tmp_path_factory: pytest.TempPathFactory,
             ) -> Iterator[Shell]:  # fmt: skip
     """A governed machine that must be the same after every test of this module."""
-    made = templates[1].copy(tmp_path_factory.mktemp("bad") / "m")
+    made = governed_template.copy(tmp_path_factory.mktemp("bad") / "m")
     made("cert", "export", "open-ca", "--out", "ca.pem")
     made("cert", "export", "open-ca", "--der", "--out", "ca.der")
     made("key", "sign", "web", "ca.pem", "--out", "good.sig")

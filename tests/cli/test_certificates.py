@@ -230,7 +230,7 @@ def test_showing_anything(governed: Shell) -> None:
     assert shown["digest"] == governed.json("request", "show", "3")["digest"]
 
 
-def test_policies_need_no_home(bare: Shell, templates: tuple[Shell, Shell]) -> None:
+def test_policies_need_no_home(bare: Shell, governed_template: Shell) -> None:
     assert bare.json("policy", "check", "quorum( officers )")["policy"] == "quorum(officers)"
     (bare.path / "policy").write_text("open\n")
     assert bare.json("policy", "check", "policy")["policy"] == "open"
@@ -240,7 +240,7 @@ def test_policies_need_no_home(bare: Shell, templates: tuple[Shell, Shell]) -> N
     assert bare.json("policy", "digest", "open")["digest"] == ""
     bare("policy", "digest", "quorum(officers)", code=5)
     assert not bare.home.exists()
-    governed = templates[1]
+    governed = governed_template
     assert "alice, bob, carol" in governed("policy", "explain", "quorum(officers)").out
     assert len(governed.json("policy", "digest", "quorum(officers)")["digest"]) == 64
     assert "not known here" in governed("policy", "explain", "quorum(others)").out

@@ -155,8 +155,8 @@ def fill(disk: Path) -> Path:
     return filler
 
 
-def test_a_full_disk(templates: tuple[Shell, Shell], small_disk: Path) -> None:
-    machine = templates[1].copy(small_disk / "m")
+def test_a_full_disk(governed_template: Shell, small_disk: Path) -> None:
+    machine = governed_template.copy(small_disk / "m")
     number = str(machine.ask(*GUARDED))
     digest = machine.json("request", "show", number)["digest"]
     machine("device", "stop")

@@ -35,8 +35,8 @@ def loaded(*words: str, directory: Path, heavy: tuple[str, ...] = HEAVY) -> list
 
 
 @pytest.fixture(scope="module")
-def files(templates: tuple[Shell, Shell], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    machine = templates[0]
+def files(plain_template: Shell, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    machine = plain_template
     path = tmp_path_factory.mktemp("files")
     machine("cert", "export", "open-ca", "--out", path / "ca.pem")
     (path / "web.csr").write_bytes((machine.path / "web.csr").read_bytes())

@@ -1,5 +1,12 @@
 """Machines to run commands on."""
 
-from tests.support.machines import bare, governed, place, plain, templates
+from tests.support.machines import (
+    bare,
+    governed,
+    governed_template,
+    place,
+    plain,
+    plain_template,
+)
 
-__all__ = ["bare", "governed", "place", "plain", "templates"]
+__all__ = ["bare", "governed", "governed_template", "place", "plain", "plain_template"]

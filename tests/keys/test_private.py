@@ -39,9 +39,9 @@ NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "chip key")])
 
 
 @pytest.fixture(scope="module")
-def keyring(templates: tuple[Shell, Shell], tmp_path_factory: pytest.TempPathFactory,
+def keyring(governed_template: Shell, tmp_path_factory: pytest.TempPathFactory,
             ) -> Iterator[Keyring]:  # fmt: skip
-    machine = templates[1].copy(tmp_path_factory.mktemp("keys") / "m")
+    machine = governed_template.copy(tmp_path_factory.mktemp("keys") / "m")
     with Store.open(machine.home) as store:
         yield Keyring(store, open_device("software", machine.home))
     machine.close()

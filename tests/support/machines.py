@@ -22,19 +22,25 @@ def place() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def templates() -> Iterator[tuple[Shell, Shell]]:
-    """A machine without and one with a group; their chips are stopped."""
+def plain_template() -> Iterator[Shell]:
+    """A machine without a group; its chip is stopped."""
     if not shutil.which("swtpm"):
         pytest.skip("swtpm is not installed")
     path = Path(tempfile.mkdtemp(prefix="tpmhsm-"))
-    plain = path / "plain"
-    plain.mkdir()
-    machine = new_machine(plain)
+    machine = new_machine(path)
     machine.close()
-    governed = machine.copy(path / "governed")
-    govern(governed)
-    governed.close()
-    yield machine, governed
+    yield machine
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def governed_template(plain_template: Shell) -> Iterator[Shell]:
+    """A machine with a group; its chip is stopped."""
+    path = Path(tempfile.mkdtemp(prefix="tpmhsm-"))
+    machine = plain_template.copy(path / "m")
+    govern(machine)
+    machine.close()
+    yield machine
     shutil.rmtree(path, ignore_errors=True)
 
 
@@ -55,12 +61,15 @@ def bare(place: Path) -> Shell:
 
 
 @pytest.fixture
-def plain(templates: tuple[Shell, Shell], place: Path) -> Iterator[Shell]:
+def plain(plain_template: Shell, place: Path) -> Iterator[Shell]:
     """A machine with a chip, approvers, the open key `web`, the open authority `open-ca`."""
-    yield from _lent(templates[0], place)
+    yield from _lent(plain_template, place)
 
 
 @pytest.fixture
-def governed(templates: tuple[Shell, Shell], place: Path) -> Iterator[Shell]:
+def governed(governed_template: Shell, place: Path) -> Iterator[Shell]:
     """The same with the group `officers` (2 of alice, bob, carol), key `root`, CA `root-ca`."""
-    yield from _lent(templates[1], place)
+    yield from _lent(governed_template, place)
+
+
+__all__ = ["bare", "governed", "governed_template", "place", "plain", "plain_template"]

@@ -23,7 +23,7 @@ class Terminal:
         if self._pid == 0:
             try:
                 os.chdir(cwd)
-                os.execvpe(command[0], list(command), {**env, "TERM": "dumb"})
+                os.execvpe(command[0], list(command), {"TERM": "dumb", **env})
             finally:
                 os._exit(97)
         self._code: int | None = None

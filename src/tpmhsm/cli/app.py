@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
     from tpmhsm.requests.desk import Desk
     from tpmhsm.store import Store
     from tpmhsm.tpm.device import Device
+
+
+def say(text: str) -> None:
+    """Write to stdout. A reader that has gone away changes nothing of what was done."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @dataclass
@@ -106,11 +115,11 @@ class App:
     def emit(self, data: Mapping[str, Any], text: str | Callable[[], str] = "") -> None:
         """Print `data` as the one JSON document, or `text` for people."""
         if self.as_json:
-            click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+            say(json.dumps(data, indent=2, ensure_ascii=False))
             return
         shown = text() if callable(text) else text
         if shown and self.verbosity >= 0:
-            click.echo(shown)
+            say(shown)
 
     def note(self, text: str) -> None:
         """A remark for people, on stderr; silent with --json and -q."""

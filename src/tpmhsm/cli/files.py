@@ -76,8 +76,11 @@ def check_free(path: str, *, force: bool = False) -> None:
 def write_output(path: str, data: bytes, *, force: bool = False, secret: bool = False) -> None:
     """Write a whole file or nothing; existing files are kept unless `force`."""
     if path == STDIO:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        try:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        except OSError as error:  # a full disk behind it, or a reader that went away
+            raise UsageError(f"cannot write to stdout: {_reason(error)}") from error
         return
     check_free(path, force=force)
     try:

@@ -162,10 +162,6 @@ def run(arguments: list[str]) -> int:
     app = App(home=default_home().absolute())
     try:
         outcome = cli.main(arguments, prog_name="tpmhsm", standalone_mode=False, obj=app)
-    except BrokenPipeError:
-        # the reader went away: nothing to say and nobody to say it to
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except (Exception, KeyboardInterrupt) as error:

@@ -100,6 +100,7 @@ def show(app: App, what: str) -> None:
             [
                 ("Request", f"{found['id']} · {found['kind']} · {found['state']}"),
                 ("What", found["title"]),
+                ("Reason", app.desk.request(found["id"]).claims.reason),
                 ("Key", found["key"]),
                 ("Group", found["group"]),
                 ("Approved", f"{len(found['approvals'])} of {found['needed']}"),
@@ -109,6 +110,7 @@ def show(app: App, what: str) -> None:
                 ("Created", found["created"]),
                 ("Expires", found["expires"] if found["state"] == "waiting" else ""),
                 ("Executed", found["executed"]),
+                ("Result", result_words(app.desk.get(found["id"])).removeprefix("; ")),
             ]
         )
 
@@ -174,10 +176,16 @@ def _read_vote(data: bytes, file: str) -> bool:
     return True
 
 
+def result_words(row: RequestRow) -> str:
+    """What to do with what a request gave, empty when there is nothing to fetch."""
+    sha256 = (row.result or {}).get("sha256")
+    return f"; tpmhsm cert export {sha256[:16]} writes the certificate" if sha256 else ""
+
+
 def describe(app: App, row: RequestRow) -> str:
     """`executed`, or how many approvals are missing."""
     if row.state != "waiting":
-        return row.state
+        return f"{row.state}{result_words(row)}"
     missing = app.desk.missing(row)
     return f"waiting for {missing} more" if missing > 0 else "ready to execute"
 

@@ -91,10 +91,13 @@ def _authorities(app: App, todo: Todo) -> list[dict[str, Any]]:
     from tpmhsm.cli.ca import ca_json
 
     found = []
+    labels = {row.label for row in app.keyring.all()}
     for row in app.authorities.all():
         facts = ca_json(app, row)
         left = facts["certificate"]["days_left"] if facts["certificate"] else None
         found.append({"name": row.name, "state": row.state, "days_left": left})
+        if row.key_label not in labels:
+            todo.append({"what": f"{row.name} signs nothing more: its key is deleted", "next": ""})
         if left is not None and left < SOON:
             words = f"ends in {left} days" if left >= 0 else "has ended"
             todo.append({"what": f"the certificate of {row.name} {words}", "next": ""})
