@@ -18,7 +18,7 @@ from tests.attacks.house import House
 from tests.attacks.root import Root, declined, refused
 
 from tpmhsm.approval.cards import create_device_card
-from tpmhsm.approval.evidence import QUORUM_KEY_ATTRIBUTES
+from tpmhsm.approval.evidence import QUORUM_KEY_ATTRIBUTES, ChipState
 from tpmhsm.approval.request import KeyPart, Request
 from tpmhsm.errors import ParseError, TpmHsmError
 from tpmhsm.keys.host import load_host
@@ -70,6 +70,12 @@ def asking(house: House, public: bytes, attest: bytes, signature: bytes) -> Requ
     part = KeyPart("root", public, "quorum(officers)", attest, signature)
     request = replace(house.loot.request, key=part, content=root_tbs(TWIN), state=None)
     return replace(request, approvals=())
+
+
+def certified(house: House, request: Request) -> Request:
+    """The same, with what the chip certifies of the group over its content."""
+    held = house.app.groups.certify(request.group, request.digest)
+    return replace(request, state=ChipState(*held.counter, *held.roster))
 
 
 def look(house: House, request: Request) -> None:
@@ -237,7 +243,9 @@ def born(house: House, template: Public) -> tuple[bytes, bytes, bytes]:
     return encode(made.out_public), told.certify_info, encode(told.signature)
 
 
-@pytest.mark.parametrize("policy", [b"", bytes(32), sha256(b"root alone").digest()])
+@pytest.mark.parametrize(
+    "policy", [b"", bytes(32), sha256(b"root").digest()], ids=["none", "zeros", "of root"]
+)
 def test_a_true_key_with_another_policy(still: House, policy: bytes) -> None:
     """Born in this chip, with the right attributes: and root satisfies its policy."""
     wanted = decode(Public, twin_public(still)).replace(auth_policy=policy)
@@ -249,7 +257,7 @@ def test_a_true_key_with_another_policy(still: House, policy: bytes) -> None:
 def test_a_true_key_of_the_group_is_taken(still: House) -> None:
     """What the attacks above lack, nothing else: a new key of the group, which the host made."""
     wanted = decode(Public, twin_public(still))
-    look(still, asking(still, *born(still, wanted)))
+    look(still, certified(still, asking(still, *born(still, wanted))))
     honest(still)
 
 
@@ -257,7 +265,8 @@ def test_a_known_label_over_another_key(still: House) -> None:
     """Pinned is the Name, not the label: alice, who knows "root", is told."""
     wanted = decode(Public, twin_public(still))
     alice = still.machines["alice"]
-    found = alice.look(asking(still, *born(still, wanted)).data)
+    asked = certified(still, asking(still, *born(still, wanted)))
+    found = alice.look(asked.data)
     assert "OTHER KEY" in {flag.head for flag in found.flags} and "NEW" in found.key_words
     found = alice.look(replace(still.loot.request, approvals=()).data)
     assert "OTHER KEY" not in {flag.head for flag in found.flags} and "PINNED" in found.key_words

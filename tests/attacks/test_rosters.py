@@ -21,6 +21,7 @@ from tpmhsm.approval.evidence import ChipState
 from tpmhsm.approval.request import Request, parse_request
 from tpmhsm.approval.review import observe
 from tpmhsm.policy.group import RosterDocument
+from tpmhsm.policy.people import Threshold
 from tpmhsm.policy.tree import COUNTER_SIZE, counter_nv
 from tpmhsm.wire.commands import NV_Write
 from tpmhsm.wire.constants import NT, RH, NvAttributes
@@ -183,22 +184,42 @@ def test_a_new_epoch_by_the_hosts_word(house: House) -> None:
 @pytest.mark.parametrize("ahead", [0, 1 << 60])
 def test_an_epoch_that_root_made_up(still: House, ahead: int) -> None:
     """At her first approval carol is shown a roster that is none, of this epoch or of one far away,
-    and no certification. The approval is good for nothing; remembered, it would make her tool
-    refuse all that is true.
+    without a certification or with that of the true one. Remembered, it would make her tool refuse
+    all that is true.
     """
     request, carol = still.loot.request, still.machines["carol"].copy()
     assert request.roster is not None
     (rule,) = request.roster.officers
     officers = (replace(rule, members=rule.members[::-1]),)
     roster = replace(request.roster, officers=officers, epoch=request.roster.epoch + ahead)
-    forged = replace(request, roster=roster, state=None, approvals=())
-    assert "EPOCH" in {flag.head for flag in carol.look(forged.data).flags}
-    carol.approve(forged.data)
+    forged = replace(request, roster=roster, approvals=())
     honest = still.draft("certificate", request.content).data
-    assert carol.look(honest).acts
-    carol.approve(honest)
-    with declined("two-rosters" if not ahead else "epoch-not-certified"):
-        carol.look(forged.data)
+    for known in (False, True):
+        with declined("two-rosters" if known and not ahead else "epoch-not-certified"):
+            carol.look(replace(forged, state=None).data)
+        with declined("two-rosters" if known and not ahead else "state"):
+            carol.look(forged.data)
+        carol.approve(honest)
+
+
+def test_officers_whom_root_made_up(still: House) -> None:
+    """After carol's first approval of a signature, which pins the group: a roster of root's own
+    people, whose cards nobody has. They are not known because the request says so.
+    """
+    request, carol = still.loot.request, still.machines["carol"].copy()
+    carol.approve(still.draft("certificate", request.content).data)
+    for forgets in (False, True):
+        if forgets:
+            carol.memory.rosters.clear()
+        for epoch in (still.loot.roster.epoch, still.loot.roster.epoch + 1):
+            names = ("carol", "mallory", "malice")
+            rule = Threshold(2, tuple(card(n).member(contribution=False) for n in names))
+            forged = replace(request, roster=RosterDocument(request.group.id, epoch, (rule,)))
+            forged = replace(forged, state=None, approvals=())
+            seen = not forgets and epoch == still.loot.roster.epoch
+            with declined("two-rosters" if seen else "cards-missing"):
+                carol.look(forged.data)
+    assert carol.look(still.draft("certificate", request.content).data).acts
 
 
 def test_a_roster_not_in_force(house: House) -> None:
