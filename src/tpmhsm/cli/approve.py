@@ -75,6 +75,9 @@ def approve(
     what = tuple(dict.fromkeys(what))
     if expected and len(expected) != len(what):
         raise UsageError(f"{len(what)} requests, but {len(expected)} digests with --expect")
+    for given in expected:
+        if len(given) != 64 or not set(given.lower()) <= set("0123456789abcdef"):
+            raise UsageError(f"--expect {given!r} is no SHA-256: 64 hexadecimal digits")
     digests: Sequence[str | None] = expected or [None] * len(what)
     items = load_all(app, what, who, out, "approval")
     person = open_person(who, secret)
