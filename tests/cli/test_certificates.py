@@ -96,9 +96,10 @@ def test_a_refused_issuance_leaves_no_key(plain: Shell) -> None:
 def test_in_one_with_people(governed: Shell) -> None:
     asked = governed.json("ca", "issue", "root-ca", *HOST, code=3)["error"]
     governed.settle(asked["request"])
-    governed("cert", "export", "www.example.com", "--fullchain", "--out", "web.pem", code=2)
     found = governed.json("request", "show", str(asked["request"]))["result"]
     governed("cert", "export", found["sha256"][:12], "--fullchain", "--out", "web.pem")
+    governed("cert", "export", "www.example.com", "--fullchain", "--out", "same.pem")
+    assert (governed.path / "same.pem").read_bytes() == (governed.path / "web.pem").read_bytes()
     governed("cert", "verify", "web.pem", *HOST)
     governed("cert", "show", found["serial"])
 
@@ -157,6 +158,9 @@ def test_showing_and_exporting(plain: Shell) -> None:
     assert x509.load_der_x509_certificate(der)
     assert plain.json("cert", "show", "leaf.der")["sha256"] == leaf["sha256"]
     plain("cert", "export", one, "--fullchain", "--der", "--out", "x", code=2)
+    count = len(plain.json("cert", "list")["items"])
+    plain("ca", "sign", "sub-ca", "web.csr", "--chain", "--der", "--out", "x", code=2)
+    assert len(plain.json("cert", "list")["items"]) == count
     assert not (plain.path / "x").exists()
     plain("cert", "export", one, "--der", "--out", "leaf.der", code=2)
     plain("cert", "export", one, "--der", "--out", "leaf.der", "--force")

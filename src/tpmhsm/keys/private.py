@@ -7,7 +7,7 @@ that of `cryptography.hazmat.primitives.asymmetric` (`EllipticCurvePrivateKey`, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -47,11 +47,34 @@ def _digest(data: bytes, wanted: object, own: str) -> bytes:
     return data
 
 
+class _InChip:
+    """What is refused for every key, since the private half never leaves the chip."""
+
+    def private_numbers(self) -> NoReturn:
+        """Refused."""
+        _stays("private_numbers")
+
+    def private_bytes(
+        self,
+        encoding: serialization.Encoding,
+        format: serialization.PrivateFormat,
+        encryption_algorithm: serialization.KeySerializationEncryption,
+    ) -> NoReturn:
+        """Refused."""
+        _stays("private_bytes")
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[Any, Any]) -> Self:
+        return self
+
+
 def _stays(what: str) -> NoReturn:
     raise RefusedError(f"{what}: the private key is in the chip and never leaves it")
 
 
-class ChipEllipticCurveKey(ec.EllipticCurvePrivateKey):
+class ChipEllipticCurveKey(_InChip, ec.EllipticCurvePrivateKey):
     """An ECDSA key in a chip."""
 
     def __init__(self, public: ec.EllipticCurvePublicKey, hash_name: str, sign: SignDigest) -> None:
@@ -85,27 +108,8 @@ class ChipEllipticCurveKey(ec.EllipticCurvePrivateKey):
             raise UsageError("the chip draws its own nonces: no deterministic signing")
         return self._sign(_digest(bytes(data), signature_algorithm.algorithm, self._hash))
 
-    def private_numbers(self) -> ec.EllipticCurvePrivateNumbers:
-        """Refused."""
-        _stays("private_numbers")
 
-    def private_bytes(
-        self,
-        encoding: serialization.Encoding,
-        format: serialization.PrivateFormat,
-        encryption_algorithm: serialization.KeySerializationEncryption,
-    ) -> bytes:
-        """Refused."""
-        _stays("private_bytes")
-
-    def __copy__(self) -> ChipEllipticCurveKey:
-        return self
-
-    def __deepcopy__(self, memo: dict[Any, Any]) -> ChipEllipticCurveKey:
-        return self
-
-
-class ChipRsaKey(rsa.RSAPrivateKey):
+class ChipRsaKey(_InChip, rsa.RSAPrivateKey):
     """An RSA signing key in a chip: RSASSA-PKCS1-v1_5."""
 
     def __init__(self, public: rsa.RSAPublicKey, hash_name: str, sign: SignDigest) -> None:
@@ -135,25 +139,6 @@ class ChipRsaKey(rsa.RSAPrivateKey):
         """RSASSA-PKCS1-v1_5 over `data`. Raises UsageError for another padding or hash."""
         _must_be_pkcs1(padding)
         return self._sign(_digest(bytes(data), algorithm, self._hash))
-
-    def private_numbers(self) -> rsa.RSAPrivateNumbers:
-        """Refused."""
-        _stays("private_numbers")
-
-    def private_bytes(
-        self,
-        encoding: serialization.Encoding,
-        format: serialization.PrivateFormat,
-        encryption_algorithm: serialization.KeySerializationEncryption,
-    ) -> bytes:
-        """Refused."""
-        _stays("private_bytes")
-
-    def __copy__(self) -> ChipRsaKey:
-        return self
-
-    def __deepcopy__(self, memo: dict[Any, Any]) -> ChipRsaKey:
-        return self
 
 
 def _must_be_pkcs1(scheme: object) -> None:
