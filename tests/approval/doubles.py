@@ -168,6 +168,11 @@ class World:
         return InMemory(cards=[card(name) for name in names if name != owner], own=[card(owner)])
 
     def request(self, kind: str, content: bytes, **changes: object) -> Request:
+        """A request; one for a signature comes with what the chip certifies over its content."""
+        if kind not in ("group", "roster") and "state" not in changes:
+            roster = changes.get("roster", self.roster)
+            assert isinstance(roster, RosterDocument)
+            changes["state"] = self.chip.state(self.group, roster, content, roster.epoch)
         base = Request(
             id=7,
             kind=kind,

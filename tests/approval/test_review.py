@@ -11,6 +11,7 @@ from tests.approval.doubles import (
     Chip,
     World,
     card,
+    csr_info,
     identity,
     root_tbs,
     threshold,
@@ -287,25 +288,41 @@ def test_a_custodian_who_missed_the_founding_may_take_part(world: World) -> None
     assert look(world.change("alice", "bob", "dave"), memory, "carol").acts
 
 
-def test_observing_needs_the_chips_word(world: World) -> None:
-    memory = world.memory()
-    with pytest.raises(ApprovalRefusedError):
-        observe(world.certificate(), memory, NOW)
-    content = root_tbs(world.key)
-    state = world.chip.state(world.group, world.roster, content, 1)
-    entries = observe(world.certificate(content, state=state), memory, NOW)
-    assert [e.epoch for e in entries.epochs] == [1]
-
-
 def test_a_new_epoch_must_be_certified_before_officers_sign_in_it(world: World) -> None:
     memory = founded(world)
+    memory.cards.append(card("dave"))
     world.roster = RosterDocument(world.group.id, 2, (threshold(2, "alice", "bob", "dave"),))
     content = root_tbs(world.key)
-    refused(world.certificate(content), memory, "epoch-not-certified")
+    refused(world.certificate(content, state=None), memory, "epoch-not-certified")
     state = world.chip.state(world.group, world.roster, content, 2)
     assert look(world.certificate(content, state=state), memory).acts
     stale = world.chip.state(world.group, world.roster, content, 3)
     refused(world.certificate(content, state=stale), memory, "wrong-epoch")
+
+
+@pytest.mark.parametrize("kind", ["certificate", "csr", "data"])
+def test_signatures_need_the_chips_word_always(world: World, kind: str) -> None:
+    content = {"certificate": root_tbs(world.key), "csr": csr_info(world.key), "data": b"hello"}
+    for memory in (world.memory(), founded(world)):
+        request = world.request(kind, content[kind], state=None)
+        refused(request, memory, "epoch-not-certified")
+        assert look(world.request(kind, content[kind]), memory).acts
+
+
+def test_officers_of_a_roster_are_known_only_by_the_chip_or_by_memory(world: World) -> None:
+    """Root's own people in a roster of root's own, after the group was pinned."""
+    memory = world.memory()
+    approve(world.certificate(), memory, "alice")
+    officers = (threshold(2, "alice", "yves", "zoe"),)
+    for epoch in (1, 2):
+        roster = RosterDocument(world.group.id, epoch, officers)
+        request = world.certificate(roster=roster, state=None)
+        refused(request, memory, "two-rosters" if epoch == 1 else "cards-missing")
+    memory.rosters.clear()
+    roster = RosterDocument(world.group.id, 1, officers)
+    refused(world.certificate(roster=roster, state=None), memory, "cards-missing")
+    memory.cards.clear()
+    assert look(world.certificate(), memory).acts  # certified by the chip: needs no cards
 
 
 def test_another_roster_for_a_known_epoch_is_refused_when_signing(world: World) -> None:

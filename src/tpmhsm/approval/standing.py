@@ -94,12 +94,26 @@ def check_people(request: Request, memory: Memory, pinned: PinnedGroup | None) -
     officers = [m for roster in rosters_of(request) for m in members_of(roster.officers)]
     governing = members_of(request.group.custodians)
     people = [*governing, *officers]
-    if pinned is not None and request.roster is not None:
-        known = {m.chip_name for m in (*governing, *members_of(request.roster.officers))}
+    if pinned is not None and request.kind != "group":
+        known = {m.chip_name for m in (*governing, *_officers_known(request, memory))}
         people = [person for person in people if person.chip_name not in known]
     held = _check_cards(people, memory.trusted_cards())
     if request.kind == "group":
         _check_founders(request, held)
+
+
+def _officers_known(request: Request, memory: Memory) -> tuple[Member, ...]:
+    """The officers of the roster in force, if it is one: this home approved it, or the chip
+    certifies it over this content. By the host's word alone nobody is known.
+    """
+    roster = request.roster
+    if roster is None:
+        return ()
+    known = known_epochs(request, memory)
+    check_known(roster, known)
+    if roster.epoch in known or check_state_of(request) == roster.epoch:
+        return members_of(roster.officers)
+    return ()
 
 
 def _check_cards(people: Iterable[Member], cards: Sequence[Card]) -> list[list[Card]]:
@@ -275,21 +289,18 @@ def _sign_epochs(request: Request, known: dict[int, bytes]) -> tuple[tuple[Epoch
     counter = check_state_of(request)
     if known and roster.epoch < max(known):
         raise _lower(roster.epoch, known)
-    if counter is not None and counter != roster.epoch:
+    if counter is None:
+        raise refuse(
+            f"the chip does not certify that epoch {roster.epoch} is in force",
+            "epoch-not-certified",
+            hint="ask the host for a request with the chip's certified state",
+        )
+    if counter != roster.epoch:
         raise refuse(
             f"the roster is of epoch {roster.epoch}, the chip certifies {counter}:"
             " it is not in force",
             "wrong-epoch",
         )
-    if known and roster.epoch not in known and counter is None:
-        raise refuse(
-            f"epoch {roster.epoch} is new to this home, and the chip does not certify it",
-            "epoch-not-certified",
-            hint="ask the host for a request with the chip's certified state",
-        )
-    if not known and counter is None:
-        # Not remembered: an epoch that root made up would lock this person out of all later ones.
-        return (), [Flag("EPOCH", f"{roster.epoch}, by the host's word: it is not remembered")]
     return (Epoch(request.group.id, roster.epoch, roster.hash),), []
 
 
