@@ -89,6 +89,16 @@ def test_structures_are_refused_as_data(world: World) -> None:
     assert look(world.request("data", bytes(range(33))), memory).acts
 
 
+def test_a_key_that_this_home_does_not_know_is_said(world: World) -> None:
+    """It might be an authority's whose certificates others approved."""
+    memory = founded(world)
+    request = world.request("data", b"hello")
+    checked = look(request, memory)
+    assert "NEW KEY" in {flag.head for flag in checked.content.flags}
+    memory.keep(checked.entries)
+    assert "NEW KEY" not in {flag.head for flag in look(request, memory).content.flags}
+
+
 def test_an_authoritys_key_signs_no_data(world: World) -> None:
     memory = founded(world)
     memory.keep(look(world.certificate(), memory).entries)

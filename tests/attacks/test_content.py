@@ -5,7 +5,7 @@ Root writes requests as it likes; the approver's tool decodes the very bytes tha
 
 from __future__ import annotations
 
-from base64 import encodebytes
+from base64 import b64encode, encodebytes, urlsafe_b64encode
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
@@ -50,6 +50,12 @@ def pem(der: bytes, label: str) -> bytes:
     return f"-----BEGIN {label}-----\n{body}-----END {label}-----\n".encode()
 
 
+def ber(der: bytes) -> bytes:
+    """The length in ten octets: OpenSSL reads it as well."""
+    content = der[4:]
+    return b"\x30\x8a" + len(content).to_bytes(10, "big") + content
+
+
 STRUCTURES = {
     "TBSCertificate": lambda: root_tbs(KEY),
     "TBSCertificate and more": lambda: root_tbs(KEY) + b"%PDF-1.7\n",
@@ -62,11 +68,19 @@ STRUCTURES = {
     "CSR": lambda: csr_der(KEY, "root", []),
     "PEM": lambda: b"a note\n" + pem(certificate().public_bytes(Encoding.DER), "CERTIFICATE"),
     "TBS in PEM": lambda: pem(root_tbs(KEY), "DATA"),
+    "TBSCertificate in BER": lambda: ber(root_tbs(KEY)),
+    "CertificateVerify": lambda: b" " * 64 + b"TLS 1.3, server CertificateVerify\0" + bytes(32),
+    "SSHSIG": lambda: b"SSHSIG\0\0\0\4file",
 }
 DIGEST = sha256(root_tbs(KEY)).digest()
 DIGESTS = {
     "SHA-256": DIGEST,
     "hexadecimal": DIGEST.hex().encode() + b"\n",
+    "colons": DIGEST.hex(":").encode(),
+    "base64": b64encode(DIGEST) + b"\n",
+    "base64url": urlsafe_b64encode(DIGEST).rstrip(b"="),
+    "newline": b"\xff" + bytes(31) + b"\n",
+    "prefix": b"sha256:" + DIGEST.hex().encode(),
     "SHA-384": b"\xff" + bytes(47),
     "SHA-1": b"\xff" + bytes(19),
     "DigestInfo": bytes.fromhex("3031300d060960864801650304020105000420") + DIGEST,
@@ -84,7 +98,11 @@ def test_a_structure_as_a_file(still: House, what: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "what", ["TBSCertificate", "TBSCertList", "OCSP ResponseData", "CertificationRequestInfo"]
+    "what",
+    [
+        *("TBSCertificate", "TBSCertificate in BER", "TBSCertList", "OCSP ResponseData"),
+        *("CertificationRequestInfo", "CertificateVerify"),
+    ],
 )
 def test_a_structure_as_a_file_on_the_host(still: House, what: str) -> None:
     """An honest host does not even ask, be the key open or not."""

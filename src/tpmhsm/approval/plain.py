@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 
 from tpmhsm.approval.content import Content, Flag, Row
@@ -11,17 +12,15 @@ from tpmhsm.approval.memory import Memory
 from tpmhsm.approval.request import Request
 from tpmhsm.approval.screen import escape
 from tpmhsm.errors import ApprovalRefusedError
+from tpmhsm.pki.disguise import is_text, signed_structure
 
 DIGEST_SIZES = (20, 28, 32, 48, 64)
 _TPM_GENERATED = b"\xffTCG"
 _PREVIEW = 120
+_HEX = b"0123456789abcdefABCDEF"
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]+")
+_DIGEST_PREFIX = re.compile(rb"^(?:0x|sha-?[0-9]{1,3}[:=-] ?)", re.IGNORECASE)
 
-_STRUCTURES = {
-    "certificate": "a certificate",
-    "crl": "a certificate revocation list",
-    "ocsp": "an OCSP response",
-    "csr": "a certificate signing request",
-}
 _MAGIC = (
     (b"%PDF-", "PDF document"),
     (b"PK\x03\x04", "ZIP archive (or Office, JAR, APK)"),
@@ -50,9 +49,12 @@ def read_plain(request: Request, key: ChipKey, memory: Memory) -> Content:
         Row("Signed", f"with {key.words}", "KEY"),
     )
     flags = (
-        () if _is_text(data) else (Flag("NOT TEXT", "look at the file itself: nothing is decoded"),)
+        [] if is_text(data) else [Flag("NOT TEXT", "nothing is decoded: look at the file itself")]
     )
-    return Content("a file", rows, flags, facts={"size": str(len(data))})
+    if memory.pinned_key(key.name) is None:
+        words = "you have never approved for this key; make sure it is no CA's"
+        flags.insert(0, Flag("NEW KEY", words))
+    return Content("a file", rows, tuple(flags), facts={"size": str(len(data))})
 
 
 def check_plain(data: bytes) -> None:
@@ -62,13 +64,10 @@ def check_plain(data: bytes) -> None:
 
 
 def _refuse_structures(data: bytes) -> None:
-    from tpmhsm.pki.tbs import structure_kind
-
-    kind = structure_kind(data)
-    if kind is not None:
+    what = signed_structure(data)
+    if what is not None:
         raise ApprovalRefusedError(
-            f"this file is {_STRUCTURES.get(kind, kind)}, or the signed part of one:"
-            " as plain data nobody would see what it says",
+            f"this file is {what}: as plain data nobody would see what it says",
             code="structure-as-data",
         )
     if data.startswith(_TPM_GENERATED):
@@ -83,8 +82,7 @@ def _refuse_structures(data: bytes) -> None:
 
 
 def _refuse_digests(data: bytes) -> None:
-    bare = len(data) in DIGEST_SIZES and not _is_text(data)
-    if bare or _is_hex_digest(data) or _is_digest_info(data):
+    if _is_raw_digest(data) or _is_written_digest(data) or _is_digest_info(data):
         raise ApprovalRefusedError(
             "this is a bare digest: it shows nothing of what would be signed",
             code="bare-digest",
@@ -92,13 +90,22 @@ def _refuse_digests(data: bytes) -> None:
         )
 
 
-def _is_hex_digest(data: bytes) -> bool:
-    text = data.strip()
-    return (
-        len(text) // 2 in DIGEST_SIZES
-        and len(text) % 2 == 0
-        and not text.strip(b"0123456789abcdefABCDEF")
-    )
+def _is_raw_digest(data: bytes) -> bool:
+    if is_text(data):
+        return False
+    ends = (b"", b"\n", b"\r\n")
+    return any(data.endswith(end) and len(data) - len(end) in DIGEST_SIZES for end in ends)
+
+
+def _is_written_digest(data: bytes) -> bool:
+    """A digest in hex (colons or spaces between octets as well) or base64, and nothing else."""
+    text = _DIGEST_PREFIX.sub(b"", data.strip())
+    octets = text.replace(b":", b"").replace(b" ", b"").replace(b"\n", b"")
+    if len(octets) in {2 * size for size in DIGEST_SIZES} and not octets.strip(_HEX):
+        return True
+    word = text.rstrip(b"=").translate(bytes.maketrans(b"-_", b"+/"))
+    sizes = {-(-size * 4 // 3) for size in DIGEST_SIZES}
+    return len(word) in sizes and _BASE64.fullmatch(word) is not None
 
 
 def _is_digest_info(data: bytes) -> bool:
@@ -116,23 +123,15 @@ def _is_digest_info(data: bytes) -> bool:
     ) in DIGEST_SIZES
 
 
-def _is_text(data: bytes) -> bool:
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        return False
-    return all(c.isprintable() or c in "\n\r\t" for c in text)
-
-
 def _kind_of(data: bytes) -> str:
     named = next((name for magic, name in _MAGIC if data.startswith(magic)), None)
     if named:
         return named
-    return f"text, {len(data.splitlines()):,} lines" if _is_text(data) else "binary"
+    return f"text, {len(data.splitlines()):,} lines" if is_text(data) else "binary"
 
 
 def _preview(data: bytes) -> str:
-    if _is_text(data):
+    if is_text(data):
         shown = data.decode()
         return escape(shown[:_PREVIEW]) + ("…" if len(shown) > _PREVIEW else "")
     return data[:32].hex() + ("…" if len(data) > 32 else "")

@@ -112,14 +112,15 @@ def csr_pem(der: bytes) -> str:
 
 
 def refuse_structures(data: bytes) -> None:
-    """Refuse to sign as a file what, signed, would be a certificate, CRL, OCSP response or CSR."""
-    from tpmhsm.pki.tbs import tbs_kind
+    """Refuse to sign as a file what, signed, would be a certificate, CRL, OCSP response or CSR, or
+    what some verifier might take for one.
+    """
+    from tpmhsm.pki.disguise import signed_structure
 
-    kind = tbs_kind(data)
-    if kind:
+    what = signed_structure(data)
+    if what:
         raise RefusedError(
-            f"these bytes are the to-be-signed part of a {kind}; signed as a file they would "
-            f"become one",
+            f"these bytes are {what}; signed as a file they would become more than a file",
             code="to-be-signed",
             hint="tpmhsm ca sign issues certificates, csr create makes CSRs",
         )
