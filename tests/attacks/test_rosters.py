@@ -16,10 +16,8 @@ from tests.attacks.house import RULE, House, Machine
 from tests.attacks.root import declined, refused, votes_of
 from tests.attacks.test_indices import WITHOUT_BOB, increment, kept, pretend, remake, write
 
-from tpmhsm.approval import moments
 from tpmhsm.approval.evidence import ChipState
 from tpmhsm.approval.request import Request, parse_request
-from tpmhsm.approval.review import observe
 from tpmhsm.policy.group import RosterDocument
 from tpmhsm.policy.people import Threshold
 from tpmhsm.policy.tree import COUNTER_SIZE, counter_nv
@@ -251,16 +249,34 @@ def test_an_ordinary_index_certified_as_the_counter(house: House) -> None:
 
 
 def test_a_memory_that_was_lost(house: House) -> None:
-    """Without it alice's tool cannot know what she approved for this epoch: she abstains once."""
-    honest = change(house)
+    """Without it alice's tool cannot know what she approved: it changes no roster any more. What
+    the chip certifies, now or then, does not help: root keeps it and shows it again.
+    """
+    stale = replace(house.loot.request, approvals=())
+    house.change(WITHOUT_BOB)
+    first, second = change(house, RULE), change(house, WITHOUT_CAROL)
+    house.machines["alice"].approve(first.data)
     lost = Machine.of("alice")
     lost.memory.own.clear()
     lost.memory.cards.append(card("alice"))
-    with declined("memory-lost"):
-        lost.look(honest.data)
-    lost.memory.keep(observe(honest, lost.memory, moments.now()))
-    with declined("memory-lost"):
-        lost.look(honest.data)
-    assert house.machines["alice"].look(honest.data).acts
-    house.settle(honest.id, ("bob", "carol"))
-    assert lost.look(change(house, RULE).data).acts
+    for shown in (None, stale, house.draft("certificate", stale.content)):
+        if shown is not None:
+            lost.approve(shown.data)
+        with declined("memory-lost"):
+            lost.look(second.data)
+    with declined("two-rosters"):
+        house.machines["alice"].look(second.data)
+    house.settle(first.id, ("bob", "carol"))
+    with declined("memory-lost"):  # nor does it help to wait for another epoch
+        lost.look(change(house, WITHOUT_CAROL).data)
+
+
+def test_a_memory_put_back_from_a_backup(house: House) -> None:
+    """The card was made in it, and nothing is known of the group: its owner is told, no more."""
+    first, second = change(house, WITHOUT_BOB), change(house, WITHOUT_CAROL)
+    house.machines["alice"].approve(first.data)
+    old = Machine.of("alice")
+    assert "MEMORY" in {flag.head for flag in old.look(second.data).flags}
+    assert "MEMORY" not in {f.head for f in house.machines["alice"].look(first.data).flags}
+    with declined("two-rosters"):
+        house.machines["alice"].look(second.data)

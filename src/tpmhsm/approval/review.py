@@ -16,7 +16,7 @@ from tpmhsm.approval import standing
 from tpmhsm.approval.acts import Act, acts_of, rule_of
 from tpmhsm.approval.content import Content, Flag, read_content
 from tpmhsm.approval.evidence import ChipKey, signing_key
-from tpmhsm.approval.memory import Entries, Epoch, Memory, PinnedGroup
+from tpmhsm.approval.memory import Entries, Memory, PinnedGroup
 from tpmhsm.approval.request import Request
 from tpmhsm.approval.verify import verify_approval, verify_denial
 from tpmhsm.errors import ParseError, UsageError, VerificationError
@@ -87,8 +87,8 @@ def _review(
 ) -> Review:
     approver = standing.find_approver(request, name, identity.public_key)
     standing.check_time(request, now)
-    ek, flags = standing.check_device(request, memory)
     pinned = memory.pinned_group(request.group.id)
+    ek, flags = standing.check_device(request, memory, pinned)
     standing.check_people(request, memory, pinned)
     key = None if request.key is None else signing_key(request.key.public)
     key_pin, key_flags = (None, []) if key is None else standing.check_key(request, key, memory)
@@ -159,22 +159,3 @@ def _votes(request: Request, approver: Member) -> _Votes:
     others = tuple(name for key, name in approved.items() if key != mine)
     flags += [Flag("DENIED", f"by {name}: {reason}") for name, reason in denied.items()]
     return _Votes(others, tuple(denied.items()), mine in approved, tuple(flags))
-
-
-def observe(request: Request, memory: Memory, now: datetime) -> Entries:
-    """Return what a home may learn from a request without approving it: the roster that the chip
-    certifies in it.
-
-    For a custodian whose memory was lost: kept now, it lets them take part in the change after
-    the next. ApprovalRefusedError when nothing is certified, or the people are not trusted.
-    """
-    standing.check_time(request, now)
-    ek, _ = standing.check_device(request, memory)
-    pinned = memory.pinned_group(request.group.id)
-    standing.check_people(request, memory, pinned)
-    roster = request.roster
-    if roster is None or standing.check_state_of(request) != roster.epoch:
-        raise standing.refuse("the chip does not certify a roster in force here", "state")
-    standing.check_known(roster, standing.known_epochs(request, memory))
-    epoch = Epoch(request.group.id, roster.epoch, roster.hash)
-    return Entries(group=standing.group_pin(request, ek, pinned), epochs=(epoch,))

@@ -59,21 +59,31 @@ def check_time(request: Request, now: datetime) -> None:
         )
 
 
-def check_device(request: Request, memory: Memory) -> tuple[bytes, list[Flag]]:
+def check_device(
+    request: Request, memory: Memory, pinned: PinnedGroup | None
+) -> tuple[bytes, list[Flag]]:
     """Return what the group's `device.ek` hashes, and flags.
 
-    Refuses a device card that is not of the group's device: its AK signs the evidence.
+    Refuses a device card that is not of the group's device: its AK signs the evidence. At first
+    use that AK must be on a device's card from outside the host, if there are any; the label is
+    the host's word and compared with nothing. Later it is pinned: the group's id covers it.
     """
     group, device = request.group, request.device
     ek = device.find_ek(group.device_ek)
     if device.ak_name != group.device_ak or ek is None:
         raise refuse("the device card in the request is not of the group's device", "other-device")
-    known = [card for card in memory.device_cards() if card.label == device.label]
-    if any(card.ak_name == device.ak_name for card in known):
+    held = {card.ak_name for card in memory.device_cards()}
+    if pinned is not None or device.ak_name in held:
         return ek, []
-    if known:
-        return ek, [Flag("DEVICE", f'not the "{device.label}" whose card you trust')]
-    return ek, []
+    if held:
+        raise refuse(
+            "first use: none of the devices' cards in this home is of the group's device",
+            "other-device",
+            hint="get its card from the device's owner, not from the CA host, then:"
+            " tpmhsm trust add host.card",
+        )
+    words = "its card did not come to you from outside the host: compare the words"
+    return ek, [Flag("DEVICE", words)]
 
 
 def rosters_of(request: Request) -> list[RosterDocument]:
@@ -255,14 +265,19 @@ def _change_epochs(
     check_known(asked, known)
     if known and asked.epoch < max(known):
         raise _lower(asked.epoch, known)
-    if not _is_dated(request, memory) and (not known or asked.epoch <= min(known) + 1):
+    if not _is_dated(request, memory):
+        # No certification helps: without a nonce of this tool's own, root may have kept it.
         raise refuse(
-            "this home's memory does not reach back far enough: it cannot know which roster you"
-            f" approved for epoch {asked.epoch} before",
+            "this home's memory does not reach back to the founding: it cannot know which roster"
+            f" you approved for epoch {asked.epoch} before",
             "memory-lost",
-            hint="abstain from this change; take part in the next one",
+            hint="use the home that approved before; if it is lost, the others can replace you",
         )
     flags = []
+    if not memory.epochs(request.group.id):
+        flags.append(
+            Flag("MEMORY", "this home remembers nothing of this group: restored from a backup?")
+        )
     if counter > current.epoch:
         flags.append(
             Flag(
