@@ -234,6 +234,22 @@ def test_waiting_requests_are_asked_anew_of_new_officers(governed: Shell) -> Non
     governed.settle(number, "dave", "carol")
 
 
+def test_what_must_be_asked_anew_is_shown_without_a_chip(governed: Shell) -> None:
+    number = str(governed.ask("ca", "sign", "root-ca", "web.csr"))
+    change = governed.ask("group", "change", "officers", "--officers", "2:alice,dave,carol")
+    with mock.patch("tpmhsm.requests.ledger.Ledger.renew_all"):  # it was killed before this
+        governed.settle(change, "alice", "carol")
+    governed("device", "stop")
+    aside = governed.tpm.with_name("aside")
+    governed.tpm.rename(aside)
+    assert governed.json("request", "show", number)["state"] == "waiting"
+    assert governed.json("request", "list")["items"]
+    governed("request", "export", number, code=4)
+    aside.rename(governed.tpm)
+    assert governed("request", "export", number)
+    governed.settle(int(number), "dave", "carol")
+
+
 def test_an_officer_is_replaced_one_at_a_time(governed: Shell) -> None:
     for rule in ("3:alice,bob,carol", "2:alice,bob", "2:dave,bob,alice,carol"):
         error = governed.json("group", "change", "officers", "--officers", rule, code=2)["error"]

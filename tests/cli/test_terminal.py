@@ -235,6 +235,10 @@ def test_without_a_terminal_scripts_are_told_what_to_say(asked: tuple[Shell, int
     assert "--expect" in machine.json(*approving(number), *words, code=2)["error"]["hint"]
     digest = machine.json("request", "show", str(number))["digest"]
     machine(*approving(number), *words, "--expect", "0" * 64, code=1)
+    wrong = ("--passphrase-file", "-", "--expect", digest)
+    machine(*approving(number), *wrong, stdin=b"wrong\n", code=1)
+    machine(*approving(number), *wrong, stdin=b"", code=2)
+    machine("deny", *approving(77)[1:], *wrong[:2], "--reason", "x", stdin=b"x", code=2)
     read, write = os.pipe()
     os.write(write, PASSPHRASE.encode())
     os.close(write)

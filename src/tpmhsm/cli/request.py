@@ -10,6 +10,7 @@ from tpmhsm.cli.app import App, facts, pass_app, table
 from tpmhsm.cli.files import STDIO, naming
 from tpmhsm.cli.options import Out, out_options, wait_option
 from tpmhsm.cli.waiting import settled
+from tpmhsm.cli.words import one_line
 from tpmhsm.errors import DeviceError, NotFoundError, StoreError, TpmHsmError
 
 if TYPE_CHECKING:
@@ -91,21 +92,21 @@ def show(app: App, what: str) -> None:
 
         show_request_bytes(app, app.read(what), what)
         return
-    found = request_json(app, app.desk.get(number(what)))
+    found = request_json(app, app.desk.look(number(what)))
 
     def words() -> str:
-        people = "\n".join(f"{a['approver']} ({a['kind']}, {a['at']})" for a in found["approvals"])
-        denied = "\n".join(f"{d['approver']}: {d['reason']}" for d in found["denials"])
+        people = [f"{a['approver']} ({a['kind']}, {a['at']})" for a in found["approvals"]]
+        denied = [f"{d['approver']}: {d['reason']}" for d in found["denials"]]
         return facts(
             [
                 ("Request", f"{found['id']} · {found['kind']} · {found['state']}"),
                 ("What", found["title"]),
-                ("Reason", app.desk.request(found["id"]).claims.reason),
+                ("Reason", one_line(app.desk.request(found["id"]).claims.reason)),
                 ("Key", found["key"]),
                 ("Group", found["group"]),
                 ("Approved", f"{len(found['approvals'])} of {found['needed']}"),
-                ("", people),
-                ("Denied", denied),
+                ("", "\n".join(map(one_line, people))),
+                ("Denied", "\n".join(map(one_line, denied))),
                 ("SHA-256", found["digest"]),
                 ("Created", found["created"]),
                 ("Expires", found["expires"] if found["state"] == "waiting" else ""),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
 
+from tpmhsm.cli.files import STDIO
 from tpmhsm.cli.options import packed
 from tpmhsm.cli.prompts import ask_secret, at_terminal
 from tpmhsm.errors import UsageError
@@ -67,11 +69,14 @@ def passphrase_options(command: F) -> F:
 
 
 def _first_line(file: str) -> bytes:
+    if file == STDIO:
+        return _clean(sys.stdin.buffer.readline(LIMIT))
     try:
         with open(file, "rb") as opened:
             return _clean(opened.read(LIMIT))
-    except OSError as error:
-        raise UsageError(f"cannot read the passphrase from {file}: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"cannot read the passphrase from {file!r}: {reason}") from error
 
 
 def _read_descriptor(descriptor: int) -> bytes:

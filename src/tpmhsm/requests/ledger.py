@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from tpmhsm.approval.acts import rule_of
 from tpmhsm.approval.request import SIGN_KINDS, Request, parse_request
+from tpmhsm.approval.screen import escape
 from tpmhsm.approval.votes import parse_approval, parse_denial
+from tpmhsm.errors import DeviceError
 from tpmhsm.policy.people import needed
 from tpmhsm.requests.signer import DeskSigner
 
@@ -51,6 +53,14 @@ class Ledger:
             row = tx.requests.get(number)
             stale = row.state == "waiting" and _is_stale(tx, row)
         return self.renew(row) if stale else row
+
+    def look(self, number: int) -> RequestRow:
+        """The same to be shown only: without a chip, as it was last asked."""
+        try:
+            return self.get(number)
+        except DeviceError:
+            with self._store.reading() as tx:
+                return tx.requests.get(number)
 
     def approvals(self, number: int) -> list[ApprovalRow]:
         """The approvals that came in."""
@@ -175,7 +185,11 @@ def end(tx: Transaction, row: RequestRow, state: str, why: str) -> None:
 
 
 def title_of(row: RequestRow) -> str:
-    """What a request asks for, in a line; read from its bytes."""
+    """What a request asks for, in a line that is safe to show; read from its bytes."""
+    return escape(_title_of(row))
+
+
+def _title_of(row: RequestRow) -> str:
     document = json.loads(row.document)
     if row.kind in ("group", "roster"):
         verb = "found" if row.kind == "group" else "change the officers of"
