@@ -6,6 +6,7 @@ import re
 import unicodedata
 from dataclasses import replace
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, given, settings
@@ -16,6 +17,8 @@ from tests.approval.looking import approve, founded, look
 from tpmhsm.approval.display import code_of, pages, question, render
 from tpmhsm.approval.request import Claims
 from tpmhsm.approval.screen import escape, readable, suspicions, width_of, wrap
+from tpmhsm.errors import UsageError
+from tpmhsm.policy.documents import check_label
 
 SECTIONS = (
     "── decoded here, from the bytes you sign ──",
@@ -94,6 +97,38 @@ def test_ten_thousand_names_are_counted_paged_and_all_there(world: World) -> Non
     assert SECTIONS[2][:20] in shown[-1] and "SHA-256" in shown[-1]
 
 
+def test_a_text_is_shown_to_its_end(world: World) -> None:
+    """What stands behind the first screen is signed as well."""
+    lines = [f"{i} bottles of beer" for i in range(900)]
+    lines[700] = "I owe Mallory a million  "
+    lines[800] = "hidden\tby a tab, " + "and long " * 30 + "end"
+    checked = look(world.request("data", "\n".join(lines).encode()), founded(world))
+    everything = "\n".join(pages(checked))
+    for i in (0, 400, 899):
+        assert re.search(rf"^ *{i + 1}  {i} bottles of beer$", everything, re.M)
+    assert r"701  I owe Mallory a million\u{20}\u{20}" in everything
+    assert r"801  hidden\u{9}by a tab" in everything and "long end" in everything
+    assert "all 900 lines" in everything and "no line end at its end" in everything
+    assert "NOT SHOWN" not in everything
+
+
+def test_line_ends_are_said(world: World) -> None:
+    shown = render(look(world.request("data", b"a\r\nb\r\n"), founded(world)))
+    assert "CR LF" in shown and "all 2 lines" in shown and r"\u{d}" not in shown
+    mixed = render(look(world.request("data", b"pay 1\rpay 2\r\nb\n"), founded(world)))
+    assert r"1  pay 1\u{d}pay 2\u{d}" in mixed
+    assert "all 2 lines" in render(look(world.request("data", b"a\n\n"), founded(world)))
+
+
+def test_other_files_are_shown_in_hex_and_the_rest_is_said(world: World) -> None:
+    small = render(look(world.request("data", b"\xff" * 4096), founded(world)))
+    assert "all bytes in hex" in small and "NOT SHOWN" not in small
+    assert small.count("ffff") == 2048
+    large = render(look(world.request("data", b"\xff" * 4097), founded(world)))
+    assert "! NOT SHOWN    the last 1 bytes; only SHA-256 identifies them" in large
+    assert "the first 4,096 bytes in hex" in large
+
+
 def test_a_short_request_is_one_page(world: World) -> None:
     checked = look(world.certificate(), founded(world))
     assert pages(checked, height=40) == [render(checked)]
@@ -170,6 +205,22 @@ def test_one_form_for_hidden_characters() -> None:
     assert readable(r"dns:a\u202eb\x00") == r"dns:a\u{202e}b\u{0}"
     assert readable(r"CN=a\\41") == r"CN=a\\41"
     assert readable("CN=a\u202eb\u00a0") == r"CN=a\u{202e}b\u{a0}"
+
+
+INVISIBLE = (
+    "\u00ad\u034f\u115f\u1160\u17b4\u180b\u180f\u200b\u2060\u206f\u2800\u3164"
+    "\ufe00\ufe0f\uffa0\U000e0041\U000e0100"
+)
+
+
+@pytest.mark.parametrize("hidden", INVISIBLE, ids=ascii)
+def test_what_a_font_shows_as_nothing_is_written_out(hidden: str) -> None:
+    """Unicode counts some of these as letters and marks, and Python as printable."""
+    assert escape(f"a{hidden}b") == f"a\\u{{{ord(hidden):x}}}b"
+    assert suspicions(readable(f"CN=a{hidden}b"))
+    with pytest.raises(UsageError):
+        check_label(f"a{hidden}b", "the name")
+    assert check_label("Ünïcode ⠁", "the name") == "Ünïcode ⠁"
 
 
 def test_suspicions_are_few() -> None:

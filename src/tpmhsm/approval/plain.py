@@ -5,18 +5,21 @@ from __future__ import annotations
 import re
 from hashlib import sha256
 
-from tpmhsm.approval.content import Content, Flag, Row
+from tpmhsm.approval.content import Content, Flag, Listing, Row
 from tpmhsm.approval.evidence import ChipKey
 from tpmhsm.approval.identity import STATEMENT_TAGS
 from tpmhsm.approval.memory import Memory
 from tpmhsm.approval.request import Request
-from tpmhsm.approval.screen import escape
+from tpmhsm.approval.screen import groups_of
 from tpmhsm.errors import ApprovalRefusedError
 from tpmhsm.pki.disguise import is_text, signed_structure
 
 DIGEST_SIZES = (20, 28, 32, 48, 64)
 _TPM_GENERATED = b"\xffTCG"
-_PREVIEW = 120
+_DUMP = 24
+SHOWN_BYTES = 4096
+"""So much is shown of a file that is no text."""
+
 _HEX = b"0123456789abcdefABCDEF"
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]+")
 _DIGEST_PREFIX = re.compile(rb"^(?:0x|sha-?[0-9]{1,3}[:=-] ?)", re.IGNORECASE)
@@ -45,16 +48,51 @@ def read_plain(request: Request, key: ChipKey, memory: Memory) -> Content:
     rows = (
         Row("Size", f"{len(data):,} bytes"),
         Row("Type", _kind_of(data)),
-        Row("Begins", _preview(data)),
         Row("Signed", f"with {key.words}", "KEY"),
     )
-    flags = (
-        [] if is_text(data) else [Flag("NOT TEXT", "nothing is decoded: look at the file itself")]
-    )
+    flags = []
     if memory.pinned_key(key.name) is None:
         words = "you have never approved for this key; make sure it is no CA's"
-        flags.insert(0, Flag("NEW KEY", words))
-    return Content("a file", rows, tuple(flags), facts={"size": str(len(data))})
+        flags.append(Flag("NEW KEY", words))
+    flags += _unread_flags(data)
+    return Content("a file", rows, tuple(flags), (_listing(data),), facts={"size": str(len(data))})
+
+
+def _unread_flags(data: bytes) -> list[Flag]:
+    """What the tool does not decode, and what of it is not even shown."""
+    if is_text(data):
+        return []
+    flags = [Flag("NOT TEXT", "nothing is decoded: look at the file itself")]
+    if (rest := len(data) - SHOWN_BYTES) > 0:
+        words = f"the last {rest:,} bytes; only SHA-256 identifies them"
+        flags.append(Flag("NOT SHOWN", words))
+    return flags
+
+
+def _listing(data: bytes) -> Listing:
+    """All of a text, line by line; of other data the first bytes in hex."""
+    if not is_text(data):
+        shown = data[:SHOWN_BYTES]
+        lines = [
+            f"{i:04x}  {groups_of(shown[i : i + _DUMP].hex(), 4)}"
+            for i in range(0, len(shown), _DUMP)
+        ]
+        size = "all" if len(shown) == len(data) else f"the first {len(shown):,}"
+        return Listing(f"{size} bytes in hex", tuple(lines))
+    end = _line_end(data)
+    lines = data.decode().removesuffix(end).split(end)
+    return Listing(f"all {len(lines):,} lines", tuple(_marked(line) for line in lines))
+
+
+def _line_end(data: bytes) -> str:
+    """CR LF where every line ends so; else a CR is shown as any control character is."""
+    return "\r\n" if data.count(b"\r\n") == data.count(b"\n") > 0 else "\n"
+
+
+def _marked(line: str) -> str:
+    r"""The line with spaces at its end, which no screen shows, as \u{20}."""
+    text = line.rstrip(" ")
+    return text + r"\u{20}" * (len(line) - len(text))
 
 
 def check_plain(data: bytes) -> None:
@@ -127,11 +165,7 @@ def _kind_of(data: bytes) -> str:
     named = next((name for magic, name in _MAGIC if data.startswith(magic)), None)
     if named:
         return named
-    return f"text, {len(data.splitlines()):,} lines" if is_text(data) else "binary"
-
-
-def _preview(data: bytes) -> str:
-    if is_text(data):
-        shown = data.decode()
-        return escape(shown[:_PREVIEW]) + ("…" if len(shown) > _PREVIEW else "")
-    return data[:32].hex() + ("…" if len(data) > 32 else "")
+    if not is_text(data):
+        return "binary"
+    ends = ", lines end in CR LF" if _line_end(data) == "\r\n" else ""
+    return f"text{ends}" + ("" if data.endswith(b"\n") else ", no line end at its end")

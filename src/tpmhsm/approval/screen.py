@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from tpmhsm.policy.documents import INVISIBLE
+
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _ESCAPED_OCTETS = re.compile(r"\\\\|(?:\\[0-9A-F]{2})+")
 _PYTHON_ESCAPE = re.compile(r"\\x([0-9a-f]{2})|\\u([0-9a-f]{4})|\\U([0-9a-f]{8})")
@@ -23,7 +25,8 @@ def escape(text: str) -> str:
 
 def _escaped(character: str) -> str:
     category = unicodedata.category(character)
-    if category in _HIDDEN or (category == "Zs" and character != " "):
+    blank = category == "Zs" and character != " "
+    if category in _HIDDEN or blank or INVISIBLE.search(character):
         return f"\\u{{{ord(character):x}}}"
     return character
 

@@ -20,6 +20,15 @@ MAX_DOCUMENT = 1 << 20
 
 _FORBIDDEN = re.compile(r"""[,:;/\\()"'<>|*?$`%\x00-\x1f\x7f]""")
 
+INVISIBLE = re.compile(
+    "[\\u00ad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u206f"
+    "\\u2800\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\ufff8\\U0001bca0-\\U0001bca3\\U0001d173-\\U0001d17a"
+    "\\U000e0000-\\U000e0fff]"
+)
+"""Characters that a font may show as nothing: Default_Ignorable_Code_Point (Unicode, chapter 5.21),
+and the Braille blank, though Unicode counts some of them as letters and marks.
+"""
+
 
 def canonical(value: Any) -> bytes:
     """Return the one encoding of a JSON value. UsageError for floats and what JSON has not."""
@@ -191,7 +200,7 @@ def _from_hex(text: str, what: str, size: int | None) -> bytes:
 def check_label(text: str, what: str, error: type[UsageError] = UsageError) -> str:
     """Return `text` if it may name a person, group or key, else raise `error`.
 
-    1 to 64 printable characters (so no control and no bidi characters), Unicode NFC, no separator
+    1 to 64 visible characters (so no control and no bidi characters), Unicode NFC, no separator
     of the command line, no leading dot or dash, no outer spaces: it becomes file names and rules.
     """
     fine = (
@@ -201,6 +210,7 @@ def check_label(text: str, what: str, error: type[UsageError] = UsageError) -> s
         and text == text.strip()
         and text[0] not in ".-"
         and not _FORBIDDEN.search(text)
+        and not INVISIBLE.search(text)
     )
     if not fine:
         raise error(f"{what}: {text[:80]!a} cannot be a name")
