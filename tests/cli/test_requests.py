@@ -235,7 +235,7 @@ def test_waiting_requests_are_asked_anew_of_new_officers(governed: Shell) -> Non
 
 
 def test_what_must_be_asked_anew_is_shown_without_a_chip(governed: Shell) -> None:
-    number = str(governed.ask("ca", "sign", "root-ca", "web.csr"))
+    number = str(governed.ask("ca", "sign", "root-ca", "web.csr", "--reason", "the shop"))
     change = governed.ask("group", "change", "officers", "--officers", "2:alice,dave,carol")
     with mock.patch("tpmhsm.requests.ledger.Ledger.renew_all"):  # it was killed before this
         governed.settle(change, "alice", "carol")
@@ -243,6 +243,7 @@ def test_what_must_be_asked_anew_is_shown_without_a_chip(governed: Shell) -> Non
     aside = governed.tpm.with_name("aside")
     governed.tpm.rename(aside)
     assert governed.json("request", "show", number)["state"] == "waiting"
+    assert "the shop" in governed("request", "show", number).out
     assert governed.json("request", "list")["items"]
     governed("request", "export", number, code=4)
     aside.rename(governed.tpm)

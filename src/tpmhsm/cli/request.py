@@ -46,6 +46,7 @@ def request_json(app: App, row: RequestRow) -> dict[str, Any]:
         ],
         "digest": row.digest,
         "title": app.desk.title(row),
+        "reason": app.desk.reason(row),
         "created": row.created,
         "expires": row.expires,
         "executed": row.executed_at or None,
@@ -92,7 +93,8 @@ def show(app: App, what: str) -> None:
 
         show_request_bytes(app, app.read(what), what)
         return
-    found = request_json(app, app.desk.look(number(what)))
+    row = app.desk.look(number(what))
+    found = request_json(app, row)
 
     def words() -> str:
         people = [f"{a['approver']} ({a['kind']}, {a['at']})" for a in found["approvals"]]
@@ -101,7 +103,7 @@ def show(app: App, what: str) -> None:
             [
                 ("Request", f"{found['id']} · {found['kind']} · {found['state']}"),
                 ("What", found["title"]),
-                ("Reason", one_line(app.desk.request(found["id"]).claims.reason)),
+                ("Reason", one_line(found["reason"])),
                 ("Key", found["key"]),
                 ("Group", found["group"]),
                 ("Approved", f"{len(found['approvals'])} of {found['needed']}"),
@@ -111,7 +113,7 @@ def show(app: App, what: str) -> None:
                 ("Created", found["created"]),
                 ("Expires", found["expires"] if found["state"] == "waiting" else ""),
                 ("Executed", found["executed"]),
-                ("Result", result_words(app.desk.get(found["id"])).removeprefix("; ")),
+                ("Result", result_words(row).removeprefix("; ")),
             ]
         )
 

@@ -12,7 +12,7 @@ from tpmhsm.errors import ExistsError, RefusedError, TpmHsmError, WaitingError
 from tpmhsm.policy.group import parse_group, parse_roster
 from tpmhsm.requests.drafts import register
 from tpmhsm.requests.execution import Execution, votes_by_act
-from tpmhsm.requests.ledger import Ledger, end, title_of
+from tpmhsm.requests.ledger import Ledger, end, reason_of, title_of
 from tpmhsm.requests.recovery import Recovery
 from tpmhsm.store.groups import GroupRow, RosterRow
 from tpmhsm.store.requests import ApprovalRow, DenialRow
@@ -218,6 +218,10 @@ class Desk(Ledger):
     def title(self, row: RequestRow) -> str:
         """What is asked for, in a line."""
         return title_of(row)
+
+    def reason(self, row: RequestRow) -> str:
+        """Why, in the host's words; empty when it gave none."""
+        return reason_of(row)
 
 
 def _roster_row(roster: RosterDocument) -> RosterRow:

@@ -184,6 +184,11 @@ def end(tx: Transaction, row: RequestRow, state: str, why: str) -> None:
             tx.authorities.remove_pending(authority.name)
 
 
+def reason_of(row: RequestRow) -> str:
+    """Why it is asked for, in the host's words."""
+    return str(json.loads(row.document)["claims"]["reason"])
+
+
 def title_of(row: RequestRow) -> str:
     """What a request asks for, in a line that is safe to show; read from its bytes."""
     return escape(_title_of(row))
