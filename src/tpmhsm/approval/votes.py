@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from tpmhsm.approval import moments
+from tpmhsm.approval.cards import KEY_KINDS
 from tpmhsm.approval.files import read_json
 from tpmhsm.approval.statements import DENIAL, check_statement
 from tpmhsm.errors import ParseError
@@ -136,7 +137,7 @@ def read_approval(document: Any) -> Approval:
         key_name=fields.hex("key_name"),
         approver=fields.label("approver"),
         spki=fields.base64("spki"),
-        key_kind=fields.text("key_kind"),
+        key_kind=one_of(fields.text("key_kind"), KEY_KINDS, "approval: key_kind"),
         created=moments.read_moment(fields, "created"),
         facts=texts(fields, document, "facts"),
         signatures=tuple(_read_signature(item) for item in fields.list("signatures")),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tpmhsm.cli.files import MAX_INPUT, read_input
+from tpmhsm.cli.words import lines, one_line
 
 if TYPE_CHECKING:
     from tpmhsm.ca.authority import Authorities
@@ -124,7 +125,7 @@ class App:
     def note(self, text: str) -> None:
         """A remark for people, on stderr; silent with --json and -q."""
         if self.talks:
-            click.echo(text, err=True)
+            click.echo(lines(text), err=True)
 
     @contextmanager
     def progress(self, text: str) -> Iterator[None]:
@@ -148,25 +149,33 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) 
     """A table for people: plain when piped, bold heads on a terminal."""
     if not rows:
         return empty
-    widths = [max(len(str(row[i])) for row in (columns, *rows)) for i in range(len(columns))]
+    shown = [[one_line(str(cell)) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in (columns, *shown)) for i in range(len(columns))]
 
     def line(cells: Sequence[str]) -> str:
-        return "  ".join(str(c).ljust(w) for c, w in zip(cells, widths, strict=True)).rstrip()
+        return "  ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)).rstrip()
 
     head = click.style(line(columns), bold=True)
-    return "\n".join([head, *(line(row) for row in rows)])
+    return "\n".join([head, *(line(row) for row in shown)])
 
 
 def facts(pairs: Sequence[tuple[str, object]]) -> str:
-    """Aligned `name  value` lines; empty values are left out."""
-    shown = [(name, str(value)) for name, value in pairs if value not in ("", None, [], ())]
+    """Aligned `name  value` lines; empty values are left out.
+
+    Newlines in a value make lines below each other: escape those that others wrote (`one_line`).
+    """
+    shown = [
+        (one_line(name), lines(str(value)))
+        for name, value in pairs
+        if value not in ("", None, [], ())
+    ]
     width = max((len(name) for name, _ in shown), default=0)
-    lines = []
+    found = []
     for name, value in shown:
         first, *rest = value.split("\n")
-        lines.append(f"{click.style(name.ljust(width), bold=True)}  {first}")
-        lines += [f"{'':{width}}  {more}" for more in rest]
-    return "\n".join(lines)
+        found.append(f"{click.style(name.ljust(width), bold=True)}  {first}")
+        found += [f"{'':{width}}  {more}" for more in rest]
+    return "\n".join(found)
 
 
 pass_app = click.make_pass_decorator(App)

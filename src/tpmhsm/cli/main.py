@@ -14,6 +14,7 @@ from tpmhsm import __version__
 from tpmhsm.cli.app import App
 from tpmhsm.cli.globals import default_home, global_options, spread
 from tpmhsm.cli.prompts import stopped
+from tpmhsm.cli.words import lines
 from tpmhsm.errors import (
     DeviceError,
     RefusedError,
@@ -124,11 +125,11 @@ def report(error: TpmHsmError, *, as_json: bool) -> None:
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return
     if isinstance(error, WaitingError):
-        said = [error.message]
+        said = [lines(error.message)]
     else:
-        said = [f"{click.style('error:', fg='red', bold=True)} {error.message}"]
+        said = [f"{click.style('error:', fg='red', bold=True)} {lines(error.message)}"]
     if error.hint:
-        said.append(f"  {click.style('next:', bold=True)} {error.hint}")
+        said.append(f"  {click.style('next:', bold=True)} {lines(error.hint)}")
     click.echo("\n".join(said), err=True, color=colour())
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from tpmhsm.cli.app import App, facts
 from tpmhsm.cli.files import naming
+from tpmhsm.cli.words import one_line
 from tpmhsm.errors import ParseError, TpmHsmError
 
 Shown = tuple[dict[str, Any], str]
@@ -173,7 +174,7 @@ def _try(parse: Callable[[], Any]) -> Any:
 
 
 def _lines(found: dict[str, Any]) -> str:
-    return facts([(k.replace("_", " ").capitalize(), _text(v)) for k, v in found.items()])
+    return facts([(k.replace("_", " ").capitalize(), one_line(_text(v))) for k, v in found.items()])
 
 
 def _text(value: Any) -> str:
