@@ -14,6 +14,7 @@ from tpmhsm.cli.files import STDIO, naming
 from tpmhsm.cli.options import Out, out_options, packed
 from tpmhsm.cli.prompts import ask, at_terminal
 from tpmhsm.cli.secrets import Secret, passphrase_options
+from tpmhsm.cli.words import one_line
 from tpmhsm.errors import ApprovalRefusedError, RefusedError, TpmHsmError, UsageError
 
 if TYPE_CHECKING:
@@ -106,12 +107,29 @@ def _approve(
         StoredMemory(tx).keep(found.entries)
         tx.audit.append("approve", {"request": request.id, "digest": request.digest.hex()})
     approval = make_approval(found, person)
-    result = {"request": request.id, "approver": who.name, "digest": request.digest.hex()}
+    result = {"approver": who.name, **what_of(found)}
     if item.in_place:
         row = app.desk.add_approval(approval)
         app.note(f"approved; request {row.id} is {row.state}")
         return {**result, "state": row.state}
     return {**result, "file": hand_over(app, item, who, out, "approval", approval.data)}
+
+
+def what_of(found: Review) -> dict[str, Any]:
+    """What was approved, as the tool itself computed it."""
+    from tpmhsm.approval.evidence import signing_key
+
+    request = found.request
+    key = request.key
+    return {
+        "request": request.id,
+        "kind": request.kind,
+        "digest": request.digest.hex(),
+        "key": key and {"label": key.label, "name": signing_key(key.public).name.hex()},
+        "group": {"name": request.group.name, "id": request.group.id.hex()},
+        "fingerprint": " ".join(found.group.fingerprint),
+        "first_use": found.first_use,
+    }
 
 
 @click.command()
@@ -199,6 +217,13 @@ def confirm(app: App, found: Review, expected: str | None) -> None:
     if expected is not None:
         if app.talks:
             click.echo(render(found), err=True)
+        elif (
+            found.first_use and not app.as_json
+        ):  # to be compared aloud, however few words are wanted
+            words = " ".join(found.group.fingerprint)
+            click.echo(
+                f"first use of group {one_line(found.request.group.name)}: {words}", err=True
+            )
         if expected.lower() != digest:
             raise ApprovalRefusedError(
                 "the request is for other bytes than --expect says",
