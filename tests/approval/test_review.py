@@ -24,6 +24,7 @@ from tpmhsm.approval.memory import InMemory
 from tpmhsm.approval.request import Request, parse_request
 from tpmhsm.errors import ApprovalRefusedError, ParseError, UsageError
 from tpmhsm.policy.group import RosterDocument, founders_of
+from tpmhsm.policy.people import Member, Threshold
 from tpmhsm.policy.tree import counter_nv, roster_content, roster_nv
 from tpmhsm.wire.attest import CertifyInfo, NvCertifyInfo
 from tpmhsm.wire.constants import CC, ST, NvAttributes
@@ -151,6 +152,42 @@ def hint_of(request: Request, memory: InMemory, code: str) -> str:
         look(request, memory)
     assert error.value.code == code
     return error.value.hint
+
+
+def test_a_known_key_under_another_name_needs_a_card_of_that_name() -> None:
+    """Else root gives erin dan's name, and the screen says that dan stays."""
+    world = World(threshold(2, "dan", "eve", "fay"))
+    memory = founded(world)
+    dan, eve, fay = world.officers.members
+
+    def asked(*members: Member) -> Request:
+        roster = RosterDocument(world.group.id, 2, (Threshold(2, members),))
+        state = world.chip.state(world.group, world.roster, roster.encoded, 1)
+        return world.request("roster", roster.encoded, state=state)
+
+    swapped = asked(replace(dan, name="eve"), replace(eve, name="dan"), fay)
+    refused(swapped, memory, "card-differs")
+    renamed = asked(dan, eve, replace(fay, name="zed"))
+    refused(renamed, memory, "cards-missing")
+    memory.cards.append(parse_card(create_card("zed", identity("fay"))))
+    found = heads(world, renamed, memory)
+    assert "fay's key is called zed" in found["RENAMED"] and "NO CHANGE" not in found
+    assert "NO CHANGE" in heads(world, asked(dan, eve, fay), memory)
+
+
+def test_two_cards_of_one_name_are_flagged(world: World) -> None:
+    memory = world.memory()
+    assert "TWO CARDS" not in heads(world, world.certificate(), memory)
+    memory.cards.append(parse_card(create_card("bob", identity("bob"))))  # the same key
+    assert "TWO CARDS" not in heads(world, world.certificate(), memory)
+    memory.cards.append(parse_card(create_card("bob", identity("mallory"))))
+    assert "bob" in heads(world, world.certificate(), memory)["TWO CARDS"]
+
+
+def test_a_denial_is_of_one_request(world: World) -> None:
+    denial = make_denial(world.founding(), identity("bob"), "bob", "not today")
+    checked = look(world.founding(id=8, denials=(denial,)), world.memory())
+    assert checked.denied == () and "NOT COUNTED" in [f.head for f in checked.flags]
 
 
 # ── who and when ─────────────────────────────────────────────────────────────────────────────────

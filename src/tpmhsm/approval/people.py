@@ -94,11 +94,25 @@ def _change_flags(
             flags.append(Flag("FEWER", f"{is_.m} of {is_.n} suffice, until now {was.m} of {was.n}"))
         elif (is_.m, is_.n) != (was.m, was.n):
             flags.append(Flag("RULE", f"{is_.m} of {is_.n}, until now {was.m} of {was.n}"))
+    flags += [
+        Flag("RENAMED", f"{was.name}'s key is called {is_.name} from epoch {new.epoch} on")
+        for was, is_ in _renamed(old, new)
+    ]
     if not added and not removed and not flags:
         flags.append(Flag("NO CHANGE", "the same people: this only moves the epoch"))
     names = {m.name for m in removed} & {m.name for m in added}
     flags += [Flag("NEW KEY", f"{name} gets another key") for name in sorted(names)]
     return flags
+
+
+def _renamed(old: RosterDocument, new: RosterDocument) -> list[tuple[Member, Member]]:
+    """Keys that stay and get another name: as it was, as it is to be."""
+    before, after = _by_key(old.officers), _by_key(new.officers)
+    return [
+        (before[key], after[key])
+        for key in before
+        if key in after and before[key].name != after[key].name
+    ]
 
 
 def rule_words(rule: Thresholds) -> str:

@@ -90,6 +90,7 @@ def _review(
     pinned = memory.pinned_group(request.group.id)
     ek, flags = standing.check_device(request, memory, pinned)
     standing.check_people(request, memory, pinned)
+    flags += standing.two_cards(request, memory)
     key = None if request.key is None else signing_key(request.key.public)
     key_pin, key_flags = (None, []) if key is None else standing.check_key(request, key, memory)
     epochs, epoch_flags = standing.check_epochs(request, memory)

@@ -105,11 +105,27 @@ def check_people(request: Request, memory: Memory, pinned: PinnedGroup | None) -
     governing = members_of(request.group.custodians)
     people = [*governing, *officers]
     if pinned is not None and request.kind != "group":
-        known = {m.chip_name for m in (*governing, *_officers_known(request, memory))}
-        people = [person for person in people if person.chip_name not in known]
+        # a known key under another name is not known: it needs a card with that name
+        ours = (*governing, *_officers_known(request, memory))
+        known = {(m.chip_name, m.name) for m in ours}
+        people = [person for person in people if (person.chip_name, person.name) not in known]
     held = _check_cards(people, memory.trusted_cards())
     if request.kind == "group":
         _check_founders(request, held)
+
+
+def two_cards(request: Request, memory: Memory) -> list[Flag]:
+    """Flags for members of whom this home trusts two cards with different keys."""
+    officers = [m for roster in rosters_of(request) for m in members_of(roster.officers)]
+    names = {m.name for m in (*members_of(request.group.custodians), *officers)}
+    keys: dict[str, set[tuple[str, int, int]]] = {}
+    for card in memory.trusted_cards():
+        keys.setdefault(card.name, set()).add(key_identity(card.key))
+    twice = sorted(name for name in names if len(keys.get(name, ())) > 1)
+    return [
+        Flag("TWO CARDS", f"you trust two cards of {name} with different keys: one is wrong or old")
+        for name in twice
+    ]
 
 
 def _officers_known(request: Request, memory: Memory) -> tuple[Member, ...]:

@@ -121,6 +121,7 @@ def verify_denial(request: Request, denial: Denial) -> Member:
             break
     else:
         raise VerificationError(f"{denial.approver} has no say in this request")
-    if denial.digest != request.digest or denial.group != request.group.id:
+    about = (denial.request, denial.digest, denial.group)
+    if about != (request.id, request.digest, request.group.id):
         raise VerificationError(f"{denial.approver} denied another request")
     return member

@@ -65,6 +65,8 @@ def check_free(path: str, *, force: bool = False) -> None:
         if mode is not None and stat.S_ISREG(mode) and not force:
             raise _kept(path)
         folder = Path(path).absolute().parent
+        if mode is None and Path(path).is_symlink():
+            raise UsageError(f"{path} is a link to nothing: no file is made through it")
         if mode is None and not folder.is_dir():
             raise UsageError(f"cannot write {path}: there is no directory {folder}")
         if mode is None and not os.access(folder, os.W_OK | os.X_OK):
@@ -88,7 +90,9 @@ def write_output(path: str, data: bytes, *, force: bool = False, secret: bool = 
         if mode is not None and not stat.S_ISREG(mode):  # a pipe, a terminal, /dev/null
             Path(path).write_bytes(data)
         else:
-            _write_whole(Path(os.path.realpath(path)), data, force, 0o600 if secret else 0o644)
+            # a new file is made under this very name, whatever may stand there meanwhile
+            target = Path(path).absolute() if mode is None else Path(os.path.realpath(path))
+            _write_whole(target, data, force, 0o600 if secret else 0o644)
     except FileExistsError as error:
         raise _kept(path) from error
     except OSError as error:
