@@ -6,13 +6,20 @@ from hashlib import sha256
 from typing import Any
 
 from tpmhsm.approval import warnings
-from tpmhsm.approval.content import Content, Listing, Row
+from tpmhsm.approval.content import Content, Flag, Listing, Row
 from tpmhsm.approval.evidence import ChipKey
 from tpmhsm.approval.memory import Certified, Memory
 from tpmhsm.approval.request import Request
 from tpmhsm.approval.screen import groups_of, readable
 from tpmhsm.errors import ApprovalRefusedError, ParseError
 from tpmhsm.pki.facts import RawExtension
+from tpmhsm.pki.oddities import (
+    Unshown,
+    oddities,
+    unshown_attributes,
+    unshown_extensions,
+    unshown_fields,
+)
 from tpmhsm.pki.tbs import (
     read_request_info,
     read_tbs_certificate,
@@ -70,18 +77,21 @@ def read_certificate(request: Request, key: ChipKey, memory: Memory) -> Content:
         _key_row(facts, spki, memory),
         *_extension_rows(facts),
     ]
+    unshown = _unshown(read_tbs_certificate(request.content).extensions, facts)
+    unshown += unshown_fields(request.content)
     known = memory.certified(sha256(spki).digest())
     own = memory.certified(sha256(key.spki).digest())
     flags = [
         *warnings.certificate_flags(facts, request, known),
         *warnings.issuer_flags(facts, request, own),
         *warnings.csr_flags(facts, spki, request),
+        *_oddity_flags(request.content, facts, unshown),
     ]
     return Content(
         title=_title(facts),
         rows=tuple(rows),
         flags=tuple(flags),
-        listings=_listings(facts),
+        listings=(*_listings(facts), *_hex_listings(unshown)),
         certified=(Certified(sha256(spki).digest(), subject, facts["ca"]),),
         facts=certificate_facts("certificate", request.content),
     )
@@ -102,14 +112,46 @@ def read_csr(request: Request, key: ChipKey, memory: Memory) -> Content:
     ]
     if facts["attributes"]:
         rows.append(Row("Also", f"attributes {', '.join(facts['attributes'])}"))
+    unshown = _unshown(read_request_info(request.content).extensions, facts)
+    unshown += unshown_attributes(request.content)
     known = memory.certified(sha256(spki).digest())
+    flags = [
+        *warnings.name_flags(facts, request, known),
+        *_oddity_flags(request.content, facts, unshown),
+    ]
     return Content(
         title="CSR for a CA certificate" if facts["ca"] else "certificate signing request (CSR)",
         rows=tuple(rows),
-        flags=tuple(warnings.name_flags(facts, request, known)),
-        listings=_listings(facts),
+        flags=tuple(flags),
+        listings=(*_listings(facts), *_hex_listings(unshown)),
         certified=(Certified(sha256(spki).digest(), subject, facts["ca"]),),
         facts=certificate_facts("csr", request.content),
+    )
+
+
+def _unshown(extensions: list[RawExtension], facts: dict[str, Any]) -> list[Unshown]:
+    """The extensions of which the rows do not say everything."""
+    in_full = {
+        e["name"] or e["oid"]
+        for e, raw in zip(facts["extensions"], extensions, strict=True)
+        if e["name"] not in _IN_ROWS and len(raw.value) <= SHOWN_BYTES
+    }
+    return [one for one in unshown_extensions(extensions) if one.name not in in_full]
+
+
+def _oddity_flags(data: bytes, facts: dict[str, Any], unshown: list[Unshown]) -> list[Flag]:
+    flags = [Flag("ODD", words) for words in oddities(data, facts)]
+    words = "says more than is shown above; all of it is below, in hex"
+    return flags + [Flag("NOT SHOWN ABOVE", f"{one.name} {words}") for one in unshown]
+
+
+def _hex_listings(unshown: list[Unshown]) -> tuple[Listing, ...]:
+    return tuple(
+        Listing(
+            f"{one.name}, {len(one.data):,} bytes",
+            tuple(groups_of(one.data[i : i + 24].hex()) for i in range(0, len(one.data), 24)),
+        )
+        for one in unshown
     )
 
 
