@@ -25,7 +25,7 @@ from tpmhsm.approval.identity import Identity
 from tpmhsm.approval.statements import prove_possession
 from tpmhsm.approval.verify import verify_approval
 from tpmhsm.approval.votes import parse_approval
-from tpmhsm.errors import ParseError, UsageError
+from tpmhsm.errors import ParseError, UsageError, VerificationError
 from tpmhsm.policy.ahash import a_hash_preimage
 from tpmhsm.policy.approver import tpmt_signature
 from tpmhsm.policy.steps import Signed
@@ -209,7 +209,7 @@ def test_an_approval_in_anothers_name(still: House) -> None:
     """Bob's place on the ladder, filled with alice's second approval."""
     loot = still.loot
     by_alice = loot.request.approvals[0]
-    with pytest.raises(Exception, match="alice's"):
+    with pytest.raises(VerificationError, match="says bob, but the key is alice's"):
         verify_approval(loot.request, replace(by_alice, approver="bob"))
     bobs = loot.request.approvals[1]
     with rejected("bad-signature"):
