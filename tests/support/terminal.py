@@ -28,7 +28,7 @@ class Terminal:
                 os._exit(97)
         self._code: int | None = None
 
-    def expect(self, text: str, timeout: float = 60) -> str:
+    def expect(self, text: str, timeout: float = 240) -> str:
         """Read until `text` was written; what was written since the last time, up to it."""
         deadline = time.monotonic() + timeout
         while text not in self.output:
@@ -43,7 +43,7 @@ class Terminal:
         """Press keys."""
         os.write(self._descriptor, keys.encode())
 
-    def end(self, timeout: float = 60) -> tuple[int, str]:
+    def end(self, timeout: float = 240) -> tuple[int, str]:
         """Read to the end; the exit code and the rest of the output."""
         deadline = time.monotonic() + timeout
         while self._read(max(0.0, deadline - time.monotonic())):

@@ -40,7 +40,12 @@ def global_options(*, hidden: bool) -> list[click.Option]:
     """New option objects. Where `hidden`, --help of a command does not repeat them."""
     common: dict[str, Any] = {"callback": _take, "expose_value": False, "hidden": hidden}
     return [
-        click.Option(["--home"], metavar="DIR", help="Where everything is kept: $TPMHSM_HOME, or in ~/.local/share.", **common),
+        click.Option(
+            ["--home"],
+            metavar="DIR",
+            help="Where everything is kept: $TPMHSM_HOME, or in ~/.local/share.",
+            **common,
+        ),
         click.Option(["--tpm"], metavar="TPM", help="auto, software, device:…, swtpm:…", **common),
         click.Option(
             ["--db"], metavar="URL", help="Database; SQLite in the home by default.", **common
