@@ -40,7 +40,7 @@ READERS: list[tuple[tuple[str, ...], bool]] = [
     (("key", "create", "new", "--policy", "FILE"), False),
     (("key", "sign", "web", "FILE"), True),
     (("key", "verify", "web", "FILE", "--signature", "good.sig"), True),
-    (("key", "verify", "web", "ca.pem", "--signature", "FILE"), False),
+    (("key", "verify", "web", "passphrase", "--signature", "FILE"), False),
 ]  # fmt: skip
 NAMES = [" ".join(words) for words, _ in READERS]
 
@@ -52,7 +52,7 @@ def machine(governed_template: Shell, tmp_path_factory: pytest.TempPathFactory,
     made = governed_template.copy(tmp_path_factory.mktemp("bad") / "m")
     made("cert", "export", "open-ca", "--out", "ca.pem")
     made("cert", "export", "open-ca", "--der", "--out", "ca.der")
-    made("key", "sign", "web", "ca.pem", "--out", "good.sig")
+    made("key", "sign", "web", "passphrase", "--out", "good.sig")
     made("key", "create", "away")
     made("ca", "create", "away", "--external", "--key", "away", "--subject", "CN=Away")
     made("group", "change", "officers", "--officers", "2:alice,dave,carol", code=3)

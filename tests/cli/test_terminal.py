@@ -37,6 +37,23 @@ def stopped(terminal: Terminal, code: int = 1) -> str:
     return said
 
 
+def question(terminal: Terminal) -> str:
+    """Turn all pages, up to the question; what was shown."""
+    terminal.expect("Passphrase for alice.key: ")
+    terminal.type(f"{PASSPHRASE}\r")
+    return pages(terminal)
+
+
+def pages(terminal: Terminal) -> str:
+    shown = ""
+    while True:
+        shown += terminal.expect("\n(page ", "to sign: ")
+        if shown.endswith("to sign: "):
+            return shown
+        shown += terminal.expect("Enter shows the next)")
+        terminal.type(ENTER)
+
+
 def approving(number: int, name: str = "alice") -> tuple[str, ...]:
     return ("approve", str(number), "--as", name, "-i", f"{name}.key")
 
@@ -114,9 +131,7 @@ def test_stopping_at_the_passphrase(asked: tuple[Shell, int], verb: str, stop: s
 def test_stopping_at_the_digits(asked: tuple[Shell, int], stop: str) -> None:
     machine, number = asked
     with at_terminal(machine, *approving(number)) as terminal:
-        terminal.expect("Passphrase for alice.key: ")
-        terminal.type(f"{PASSPHRASE}\r")
-        terminal.expect("to sign: ")
+        question(terminal)
         terminal.type(stop)
         assert "nothing was signed" in stopped(terminal)
     untouched(machine, number)
@@ -126,9 +141,7 @@ def test_enter_does_nothing_and_digits_sign(asked: tuple[Shell, int]) -> None:
     machine, number = asked
     digest = machine.json("request", "show", str(number))["digest"]
     with at_terminal(machine, *approving(number)) as terminal:
-        terminal.expect("Passphrase for alice.key: ")
-        terminal.type(f"{PASSPHRASE}\r")
-        shown = terminal.expect("to sign: ")
+        shown = question(terminal)
         assert "decoded here, from the bytes" in shown
         assert "the host claims (unchecked)" in shown
         assert f"Type {digest[:4]} to sign" in shown
@@ -146,9 +159,7 @@ def test_enter_does_nothing_and_digits_sign(asked: tuple[Shell, int]) -> None:
 def test_other_answers_refuse(asked: tuple[Shell, int], typed: str) -> None:
     machine, number = asked
     with at_terminal(machine, *approving(number)) as terminal:
-        terminal.expect("Passphrase for alice.key: ")
-        terminal.type(f"{PASSPHRASE}\r")
-        terminal.expect("to sign: ")
+        question(terminal)
         terminal.type(f"{typed}\r")
         code, said = terminal.end()
     assert code == 1
@@ -200,9 +211,7 @@ def test_the_dialogue_is_not_in_the_document(asked: tuple[Shell, int]) -> None:
     machine, number = asked
     digest = machine.json("request", "show", str(number))["digest"]
     with at_terminal(machine, "--json", *approving(number), output="said.json") as terminal:
-        terminal.expect("Passphrase for alice.key: ")
-        terminal.type(f"{PASSPHRASE}\r")
-        terminal.expect("to sign: ")
+        question(terminal)
         terminal.type(f"{digest[:4]}\r")
         code, _ = terminal.end()
     assert code == 0
@@ -217,9 +226,11 @@ def test_several_with_one_passphrase(governed: Shell) -> None:
         terminal.expect("Passphrase for alice.key: ")
         terminal.type(f"{PASSPHRASE}\r")
         for digest in digests[:2]:
-            assert "Passphrase" not in terminal.expect(f"Type {digest[:4]} to sign: ")
+            shown = pages(terminal)
+            assert "Passphrase" not in shown
+            assert shown.endswith(f"Type {digest[:4]} to sign: ")
             terminal.type(f"{digest[:4]}\r")
-        terminal.expect(f"Type {digests[2][:4]} to sign: ")
+        pages(terminal)
         terminal.type(CTRL_C)
         said = stopped(terminal)
     assert f"done before: request {numbers[0]}, {numbers[1]}" in said
@@ -310,7 +321,7 @@ def test_waiting_for_a_refusal(governed: Shell) -> None:
 
 
 def test_interrupting_a_long_command(plain: Shell) -> None:
-    words = ("key", "create", "large", "--alg", "rsa4096")
+    words = ("key", "create", "large", "--alg", "rsa3072")
     with at_terminal(plain, *words) as terminal:
         terminal.expect("anyone with this machine")
         time.sleep(0.3)

@@ -18,12 +18,12 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 from tests.support.shell import Shell
 
-from tpmhsm.errors import RefusedError, UsageError
+from tpmhsm.errors import ChipRefusedError, RefusedError, UsageError
 from tpmhsm.keys.keyring import Keyring
 from tpmhsm.store import Store
 from tpmhsm.tpm.device import open_device
 
-# rsa4096 takes a software TPM a minute to make, now and then
+# few chips make rsa4096, and those take a minute
 KINDS = [
     ("p256", "sha256"),
     ("p256", "sha384"),
@@ -51,7 +51,11 @@ def keyring(governed_template: Shell, tmp_path_factory: pytest.TempPathFactory,
 def made(request: pytest.FixtureRequest, keyring: Keyring) -> tuple[Any, hashes.HashAlgorithm]:
     """A private-key object in the chip, and its hash."""
     alg, name = request.param
-    keyring.create(f"{alg}-{name}", alg, policy="open", hash_name=name)
+    try:
+        keyring.create(f"{alg}-{name}", alg, policy="open", hash_name=name)
+    except ChipRefusedError as error:
+        assert error.code == "chip-unsupported"
+        pytest.skip(f"{alg}: not made by this chip")
     return keyring.private_key(f"{alg}-{name}"), HASHES[name]
 
 

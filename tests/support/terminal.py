@@ -28,16 +28,17 @@ class Terminal:
                 os._exit(97)
         self._code: int | None = None
 
-    def expect(self, text: str, timeout: float = 240) -> str:
-        """Read until `text` was written; what was written since the last time, up to it."""
+    def expect(self, *texts: str, timeout: float = 240) -> str:
+        """Read until one of `texts` was written; what was written since the last time, up to it."""
         deadline = time.monotonic() + timeout
-        while text not in self.output:
+        while not (found := [text for text in texts if text in self.output]):
             left = deadline - time.monotonic()
-            assert left > 0, f"{text!r} was not written:\n{self.output}"
+            assert left > 0, f"{texts} was not written:\n{self.output}"
             if not self._read(left):
-                raise AssertionError(f"it ended without {text!r}:\n{self.output}")
-        before, _, self.output = self.output.partition(text)
-        return before + text
+                raise AssertionError(f"it ended without {texts}:\n{self.output}")
+        first = min(found, key=self.output.index)
+        before, _, self.output = self.output.partition(first)
+        return before + first
 
     def type(self, keys: str) -> None:
         """Press keys."""
