@@ -135,7 +135,7 @@ class Desk(Ledger):
                 code="authority-key",
                 hint="tpmhsm key create LABEL makes a key for files",
             )
-        refuse_structures(data)
+        refuse_structures(data, people=self._keyring.people(row) is not None)
         if self._keyring.people(row) is None:
             return self.signer.sign(label, data)
         check_plain(data)

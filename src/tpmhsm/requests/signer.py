@@ -111,14 +111,16 @@ def csr_pem(der: bytes) -> str:
     return to_pem(der, "CERTIFICATE REQUEST").decode()
 
 
-def refuse_structures(data: bytes) -> None:
-    """Refuse to sign as a file what, signed, would be a certificate, CRL, OCSP response or CSR, or
-    what some verifier might take for one.
+def refuse_structures(data: bytes, *, people: bool) -> None:
+    """Refuse to sign as a file what, signed, would be a certificate, CRL, OCSP response or CSR.
+
+    So is what some verifier might take for one. Where people must approve, whole structures in PEM
+    too: nobody would see what they say.
     """
-    from tpmhsm.pki.disguise import signed_structure
+    from tpmhsm.pki.disguise import is_text, signed_structure
 
     what = signed_structure(data)
-    if what:
+    if what and (people or not is_text(data)):
         raise RefusedError(
             f"these bytes are {what}; signed as a file they would become more than a file",
             code="to-be-signed",
