@@ -61,7 +61,7 @@ def test_a_chain_that_openssl_accepts(house: House) -> None:
     two_levels(house)
     issued = house.authorities.sign("sub-ca", csr(house), profile="tls-server")
     with house.store.reading() as tx:
-        rows = {row.name or "leaf": row for row in tx.certificates.all()}
+        rows = {row.name if row.is_ca else "leaf": row for row in tx.certificates.all()}
     assert rows["leaf"].authority == "sub-ca"
     assert rows["leaf"].source == "issued"
     for name, row in rows.items():

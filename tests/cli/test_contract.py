@@ -77,7 +77,7 @@ READING = [
     ("key", "show", "web"),
     ("key", "export", "web"),
     ("key", "export", "web", "--tss2"),
-    ("key", "sign", "web", "web.csr", "--out", "-"),
+    ("key", "sign", "web", "passphrase", "--out", "-"),
     ("policy", "check", "open"),
     ("policy", "explain", "quorum(officers)"),
     ("policy", "digest", "quorum(officers)"),

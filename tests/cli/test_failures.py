@@ -57,7 +57,7 @@ def vanishing(machine: Shell, number: int, what: str) -> Any:
     "words",
     [
         ("key", "create", "new"),
-        ("key", "sign", "web", "web.csr"),
+        ("key", "sign", "web", "passphrase"),
         ("csr", "create", "web", "--subject", "CN=x", "--out", "x.csr"),
         ("ca", "create", "new-ca", "--key", "web", "--subject", "CN=x"),
         ("ca", "sign", "open-ca", "web.csr", "--out", "x.pem"),
@@ -96,13 +96,13 @@ def test_a_keeper_takes_its_chip_along(plain: Shell) -> None:
     with vanishing(plain, 1, "keeper"):
         plain("key", "create", "new", code=4)
     plain("key", "create", "new")
-    plain("key", "sign", "new", "web.csr")
+    plain("key", "sign", "new", "passphrase")
 
 
 def test_a_home_whose_chip_is_gone(plain: Shell) -> None:
     software.stop(plain.tpm)
     shutil.rmtree(plain.tpm / "chip")
-    error = plain.json("key", "sign", "web", "web.csr", code=4)["error"]
+    error = plain.json("key", "sign", "web", "passphrase", code=4)["error"]
     assert "no software TPM" in error["message"]
     found = plain.json("status")
     assert found["ok"] is False
@@ -115,7 +115,7 @@ def test_a_home_with_another_chip(plain: Shell, place: Path) -> None:
     software.stop(plain.tpm)
     shutil.rmtree(plain.tpm)
     software.manufacture(plain.tpm)
-    words = plain.json("key", "sign", "web", "web.csr", code=2)["error"]
+    words = plain.json("key", "sign", "web", "passphrase", code=2)["error"]
     assert "another chip" in words["message"] + words["hint"]
     assert plain.json(*GROUP, code=1)["error"]["code"] == "other-chip"
 
