@@ -38,6 +38,8 @@ def split_signed(raw: bytes, what: str = "a certificate") -> tuple[bytes, bytes,
     parts = der.children(der.read_whole(raw).content)
     if [part.tag for part in parts] != [der.SEQUENCE, der.SEQUENCE, der.BIT_STRING]:
         raise ParseError(f"this is not {what}: its three parts are of other types")
+    if parts[2].content[:1] != b"\0":  # every signature here is whole octets
+        raise ParseError(f"this is not {what}: its signature has unused bits")
     return parts[0].raw, parts[1].raw, parts[2].content[1:]
 
 
