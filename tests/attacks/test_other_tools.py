@@ -6,6 +6,7 @@ commands are put together by somebody else, and the codes are the same.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -49,6 +50,7 @@ class Tools:
             done = subprocess.run(
                 [f"tpm2_{command}", "-T", self._tcti, *arguments],
                 cwd=self.folder,
+                env={**os.environ, "TSS2_LOG": "all+WARNING"},  # the codes are in the log
                 capture_output=True,
                 text=True,
                 timeout=60,
