@@ -125,6 +125,20 @@ def test_what_deserves_a_second_look_is_said(world: World) -> None:
     assert "398" in found["500 DAYS"]
 
 
+def test_dates_are_judged_by_the_approvers_own_time(world: World) -> None:
+    """The host's `created` would make an old certificate look like a new one."""
+    long_ago = NOW - timedelta(days=20)
+    public = ec.generate_private_key(ec.SECP256R1()).public_key()
+    for days, heads_expected in ((90, {"BACKDATED"}), (10, {"BACKDATED", "EXPIRED"})):
+        made = builder(public, "www", "Example Root")
+        made._not_valid_before = long_ago.replace(tzinfo=None)
+        made._not_valid_after = (long_ago + timedelta(days=days)).replace(tzinfo=None)
+        request = world.certificate(tbs_of(made, world.key), created=long_ago)
+        assert heads_expected <= heads(world, request).keys()
+    now = heads(world, world.certificate(tbs_of(builder(public, "www", "Root"), world.key)))
+    assert not {"BACKDATED", "EXPIRED"} & now.keys()
+
+
 def test_hidden_and_look_alike_names_are_said(world: World) -> None:
     for subject, word in (
         ("www\u202egnp.exe", "\\u{202e}"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
@@ -55,8 +56,11 @@ def certificate_facts(kind: str, data: bytes) -> dict[str, str]:
     return short
 
 
-def read_certificate(request: Request, key: ChipKey, memory: Memory) -> Content:
-    """Decode a TBSCertificate that `key` would sign; ApprovalRefusedError if it is none."""
+def read_certificate(request: Request, key: ChipKey, memory: Memory, now: datetime) -> Content:
+    """Decode a TBSCertificate that `key` would sign; ApprovalRefusedError if it is none.
+
+    `now` is the approver's own time, which dates are compared with.
+    """
     facts = _decoded(request, tbs_facts)
     spki = read_tbs_certificate(request.content).spki
     wanted = _ALGORITHMS[(key.scheme.scheme, key.hash_name)]
@@ -82,7 +86,7 @@ def read_certificate(request: Request, key: ChipKey, memory: Memory) -> Content:
     known = memory.certified(sha256(spki).digest())
     own = memory.certified(sha256(key.spki).digest())
     flags = [
-        *warnings.certificate_flags(facts, request, known),
+        *warnings.certificate_flags(facts, request, known, now),
         *warnings.issuer_flags(facts, request, own),
         *warnings.csr_flags(facts, spki, request),
         *_oddity_flags(request.content, facts, unshown),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from tpmhsm.approval.evidence import ChipKey
 from tpmhsm.approval.memory import Certified, Memory
@@ -52,9 +53,10 @@ class Content:
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_content(request: Request, key: ChipKey | None, memory: Memory) -> Content:
+def read_content(request: Request, key: ChipKey | None, memory: Memory, now: datetime) -> Content:
     """Decode a request's content. ApprovalRefusedError when it is not what its kind says, or is
-    something that nobody should sign; `key` is the signing key (None for acts on NV).
+    something that nobody should sign; `key` is the signing key (None for acts on NV), `now` the
+    approver's own time.
     """
     if key is None:
         from tpmhsm.approval.people import read_people
@@ -66,8 +68,9 @@ def read_content(request: Request, key: ChipKey | None, memory: Memory) -> Conte
         return read_plain(request, key, memory)
     from tpmhsm.approval.certificates import read_certificate, read_csr
 
-    read = read_certificate if request.kind == "certificate" else read_csr
-    return read(request, key, memory)
+    if request.kind == "certificate":
+        return read_certificate(request, key, memory, now)
+    return read_csr(request, key, memory)
 
 
 def short_facts(request: Request) -> dict[str, str]:

@@ -94,7 +94,7 @@ def _review(
     key = None if request.key is None else signing_key(request.key.public)
     key_pin, key_flags = (None, []) if key is None else standing.check_key(request, key, memory)
     epochs, epoch_flags = standing.check_epochs(request, memory)
-    content = read_content(request, key, memory)
+    content = read_content(request, key, memory, now)
     group = standing.group_pin(request, ek, pinned)
     votes = _votes(request, approver)
     return Review(

@@ -23,11 +23,13 @@ MAX_ODD = 5
 
 
 def certificate_flags(
-    facts: dict[str, Any], request: Request, known: Sequence[Certified]
+    facts: dict[str, Any], request: Request, known: Sequence[Certified], now: datetime
 ) -> Iterator[Flag]:
-    """Flags of a TBSCertificate itself; `known` are earlier approvals for the same key."""
+    """Flags of a TBSCertificate itself; `known` are earlier approvals for the same key, `now` the
+    approver's own time.
+    """
     yield from name_flags(facts, request, known)
-    yield from _validity_flags(facts, request)
+    yield from _validity_flags(facts, request, now)
     if facts["version"] != 3:
         yield Flag("VERSION", f"X.509 version {facts['version']}, not 3")
     serial = facts["serial"]
@@ -94,7 +96,7 @@ def _odd_names(names: Iterable[str]) -> Iterator[Flag]:
         yield Flag("LOOK-ALIKE", f"and {len(odd) - MAX_ODD} more such names")
 
 
-def _validity_flags(facts: dict[str, Any], request: Request) -> Iterator[Flag]:
+def _validity_flags(facts: dict[str, Any], request: Request, now: datetime) -> Iterator[Flag]:
     days, limit = facts["valid_days"], request.claims.profile_days
     usual = CA_DAYS if facts["ca"] else LEAF_DAYS
     if "serverAuth" in facts["extended_key_usage"] and not facts["ca"]:
@@ -106,9 +108,9 @@ def _validity_flags(facts: dict[str, Any], request: Request) -> Iterator[Flag]:
     start, end = _moment(facts["not_before"]), _moment(facts["not_after"])
     if end < start:
         yield Flag("NEVER VALID", "it ends before it begins")
-    if start < request.created - BACKDATED:
+    if start < now - BACKDATED:
         yield Flag("BACKDATED", f"valid from {facts['not_before'][:10]}")
-    if end < request.created:
+    if end < now:
         yield Flag("EXPIRED", f"it ended {facts['not_after'][:10]}")
     stated = request.claims.texts.get("not_after")
     if stated is not None and stated != facts["not_after"]:
