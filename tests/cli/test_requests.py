@@ -278,3 +278,11 @@ def test_the_list_shows_every_state(governed: Shell) -> None:
         assert {row["state"] for row in rows} == {state}
     text = governed("request", "list").out
     assert all(state in text for state in states)
+
+
+def test_a_request_says_what_its_bytes_ask_for(governed: Shell) -> None:
+    number = governed.ask("csr", "create", "root", "--subject", "CN=x", "--san", "dns:x.example")
+    found = governed.json("request", "show", str(number))
+    assert found["content"]["subject"] == "CN=x"
+    assert found["content"]["names"] == "dns:x.example"
+    assert "x.example" in governed("request", "show", str(number)).out

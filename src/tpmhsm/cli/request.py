@@ -22,6 +22,10 @@ def request() -> None:
     """Approval requests: list, show, export, import, execute, cancel."""
 
 
+# of a content's short facts, those that its title does not say
+_SHOWN = ("names", "issuer", "not_before", "not_after", "officers")
+
+
 def number(text: str) -> int:
     """A request's id. Raises NotFoundError for what is none."""
     if not text.isascii() or not text.isdigit() or len(text) > 18:
@@ -94,7 +98,7 @@ def show(app: App, what: str) -> None:
         show_request_bytes(app, app.read(what), what)
         return
     row = app.desk.look(number(what))
-    found = request_json(app, row)
+    found = {**request_json(app, row), "content": app.desk.content(row)}
 
     def words() -> str:
         people = [f"{a['approver']} ({a['kind']}, {a['at']})" for a in found["approvals"]]
@@ -103,6 +107,11 @@ def show(app: App, what: str) -> None:
             [
                 ("Request", f"{found['id']} · {found['kind']} · {found['state']}"),
                 ("What", found["title"]),
+                *[
+                    (name.replace("_", " ").capitalize(), one_line(text))
+                    for name, text in found["content"].items()
+                    if name in _SHOWN
+                ],
                 ("Reason", one_line(found["reason"])),
                 ("Key", found["key"]),
                 ("Group", found["group"]),

@@ -219,6 +219,12 @@ class Desk(Ledger):
         """What is asked for, in a line."""
         return title_of(row)
 
+    def content(self, row: RequestRow) -> dict[str, str]:
+        """What the bytes to be signed say, in short: subject, names, dates, officers …"""
+        from tpmhsm.approval.content import short_facts
+
+        return short_facts(parse_request(row.document))
+
     def reason(self, row: RequestRow) -> str:
         """Why, in the host's words; empty when it gave none."""
         return reason_of(row)
