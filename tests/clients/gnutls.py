@@ -1,0 +1,25 @@
+"""GnuTLS: `certtool --verify`."""
+
+from __future__ import annotations
+
+from tests.clients.verdict import Question, Verdict, needs, run
+
+_PURPOSES = {"server": "1.3.6.1.5.5.7.3.1", "client": "1.3.6.1.5.5.7.3.2"}
+
+
+class GnuTls:
+    def __init__(self) -> None:
+        needs("certtool")
+
+    def judge(self, question: Question) -> Verdict:
+        assert not question.at  # it has no option for it
+        chain = question.chain
+        purpose = ("--verify-purpose", _PURPOSES[question.purpose])
+        words = ["certtool", "--verify", "--load-ca-certificate", chain.root,
+                 "--infile", chain.chain, *purpose]  # fmt: skip
+        if question.host:
+            words += ["--verify-hostname", question.host]
+        for crl in question.crls:
+            words += ["--load-crl", crl]
+        code, said = run(*words)
+        return Verdict(code == 0, said)
