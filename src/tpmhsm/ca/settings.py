@@ -16,10 +16,13 @@ LINTS = ("tls-br", "pkix")
 
 @dataclass(frozen=True)
 class AuthoritySettings:
-    """`[ca.NAME]`. `base_url` without a trailing slash, empty when there is none."""
+    """`[ca.NAME]`. `base_url` without a trailing slash, empty when there is none; `crl_days` is how
+    long a CRL is good, 0 for the default.
+    """
 
     base_url: str = ""
     lint: str = "pkix"
+    crl_days: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,10 @@ def _authority(path: Path, name: str, table: Any) -> AuthoritySettings:
             f"{where}: base_url is {base_url!r}",
             hint='base_url = "http://pki.example.com": plain http, as RFC 5280 §8 advises',
         )
-    return AuthoritySettings(base_url.rstrip("/"), lint)
+    days = table.get("crl_days", 0)
+    if type(days) is not int or not 0 <= days <= 365:
+        raise UsageError(f"{where}: crl_days is {days!r}", hint="crl_days = 7: a number of days")
+    return AuthoritySettings(base_url.rstrip("/"), lint, days)
 
 
 def _is_http(url: str) -> bool:

@@ -19,6 +19,9 @@ from tpmhsm.cli.words import lines, one_line
 
 if TYPE_CHECKING:
     from tpmhsm.ca.authority import Authorities
+    from tpmhsm.ca.crls import Crls
+    from tpmhsm.ca.revocation import Revocations
+    from tpmhsm.ca.settings import Settings
     from tpmhsm.keys.groups import Groups
     from tpmhsm.keys.keyring import Keyring
     from tpmhsm.requests.desk import Desk
@@ -97,9 +100,29 @@ class App:
     def authorities(self) -> Authorities:
         """Certificate authorities by name."""
         from tpmhsm.ca.authority import Authorities
+
+        return Authorities(self.store, self.desk.signer, self.settings)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """`tpmhsm.toml` of this home. Raises UsageError."""
         from tpmhsm.ca.settings import read_settings
 
-        return Authorities(self.store, self.desk.signer, read_settings(self.home))
+        return read_settings(self.home)
+
+    @cached_property
+    def revocations(self) -> Revocations:
+        """Revoking, holding, releasing."""
+        from tpmhsm.ca.revocation import Revocations
+
+        return Revocations(self.store, self.authorities, self.settings)
+
+    @cached_property
+    def crls(self) -> Crls:
+        """The authorities' CRLs."""
+        from tpmhsm.ca.crls import Crls
+
+        return Crls(self.store, self.desk.signer, self.authorities, self.settings)
 
     def close(self) -> None:
         """Close what was opened, last first."""

@@ -18,6 +18,7 @@ from tpmhsm.cli.issuing import (
     to_stdout,
 )
 from tpmhsm.cli.options import Out
+from tpmhsm.cli.revoking import VERBS
 from tpmhsm.cli.waiting import settled
 from tpmhsm.errors import NotFoundError, RefusedError, UsageError
 
@@ -27,7 +28,11 @@ if TYPE_CHECKING:
 
 @click.group(epilog="Example: tpmhsm ca create root-ca --key root --subject CN=Root,O=Example")
 def ca() -> None:
-    """Authorities: create, install, sign, issue, list, show."""
+    """Authorities: create, install, sign, issue, revoke, hold, release, crl, list, show."""
+
+
+for verb in VERBS:
+    ca.add_command(verb)
 
 
 @ca.command()

@@ -49,7 +49,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "policy": ("policy", "policy", "What a key demands: check, explain, digest"),
     "csr": ("csr", "csr", "PKCS#10 requests: create, show, verify"),
     "cert": ("cert", "cert", "Certificates: import, list, show, chain, verify, export"),
-    "ca": ("ca", "ca", "Authorities: create, install, sign, issue, list, show"),
+    "ca": ("ca", "ca", "Authorities: create, install, sign, issue, revoke, crl, show"),
     "request": ("request", "request", "Approval requests: list, show, export, import, execute"),
 }
 

@@ -93,14 +93,17 @@ def children(content: bytes, *, lenient: bool = False) -> list[Element]:
     return elements
 
 
+def header(tag: int, size: int) -> bytes:
+    """Identifier and length octets of an element with `size` octets of content."""
+    if size < 0x80:
+        return bytes((tag, size))
+    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes((tag, 0x80 | len(length))) + length
+
+
 def encode(tag: int, *parts: bytes) -> bytes:
     """An element of the given identifier octet whose content is `parts` joined."""
-    content = b"".join(parts)
-    size = len(content)
-    if size < 0x80:
-        return bytes((tag, size)) + content
-    octets = size.to_bytes((size.bit_length() + 7) // 8, "big")
-    return bytes((tag, 0x80 | len(octets))) + octets + content
+    return b"".join((header(tag, sum(map(len, parts))), *parts))
 
 
 def encode_integer(value: int) -> bytes:

@@ -131,6 +131,15 @@ class Certificates(Repository[CertificateRow]):
             where.append(certificates.c.spki_sha256 == spki_sha256)
         return self._select(*where)
 
+    def of_serial(self, serial: str) -> list[CertificateRow]:
+        """All certificates of a serial (hexadecimal, whole octets), whoever issued them."""
+        return self._select(certificates.c.serial == serial, _PRESENT)
+
+    def has_leaf(self, authority: str) -> bool:
+        """Whether an authority issued any certificate that is none of a CA."""
+        where = (certificates.c.authority == authority, certificates.c.is_ca.is_(False))
+        return self._first(*where) is not None
+
     def save(self, certificate: CertificateRow) -> CertificateRow:
         """Write a changed row back (`dataclasses.replace`). Raises NotFoundError."""
         return self._save(certificate, f"there is no certificate {certificate.sha256}")

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tpmhsm.store.memory import ApproverMemory
     from tpmhsm.store.people import Approvers, TrustedCards
     from tpmhsm.store.requests import Requests
+    from tpmhsm.store.revocations import Crls, Revocations
     from tpmhsm.store.settings import Settings
 
 TIMEOUT = 10.0
@@ -124,6 +125,20 @@ class Transaction:
         from tpmhsm.store.authorities import Serials
 
         return Serials(self._connection)
+
+    @cached_property
+    def revocations(self) -> Revocations:
+        """Certificates that were revoked or are held."""
+        from tpmhsm.store.revocations import Revocations
+
+        return Revocations(self._connection)
+
+    @cached_property
+    def crls(self) -> Crls:
+        """CRLs and their numbers."""
+        from tpmhsm.store.revocations import Crls
+
+        return Crls(self._connection)
 
     @cached_property
     def audit(self) -> Audit:

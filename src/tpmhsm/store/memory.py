@@ -5,13 +5,13 @@ Pins are made once; a second, different value under the same id is refused, neve
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import BigInteger, Boolean, Column, LargeBinary, Table, Text, delete
 from sqlalchemy.engine import Connection
 
 from tpmhsm.errors import ExistsError, UsageError
-from tpmhsm.store.schema import Repository, metadata
+from tpmhsm.store.schema import Repository, metadata, now
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,20 @@ class CertifiedKeyRow:
     at: str = ""
 
 
+@dataclass(frozen=True)
+class ApprovedCrlRow:
+    """The newest CRL that was approved for a key. `number` is decimal, `digest` hexadecimal,
+    `entries` the DER content of its revokedCertificates.
+    """
+
+    key_name: str
+    number: str
+    this_update: str
+    digest: str
+    entries: bytes
+    at: str = ""
+
+
 pinned_groups = Table(
     "pinned_groups",
     metadata,
@@ -90,6 +104,16 @@ certified_keys = Table(
     Column("ca", Boolean, nullable=False),
     Column("at", Text, nullable=False),
 )
+approved_crls = Table(
+    "approved_crls",
+    metadata,
+    Column("key_name", Text, primary_key=True),
+    Column("number", Text, nullable=False),
+    Column("this_update", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("entries", LargeBinary, nullable=False),
+    Column("at", Text, nullable=False),
+)
 
 
 class _Groups(Repository[PinnedGroupRow]):
@@ -116,8 +140,14 @@ class _Certified(Repository[CertifiedKeyRow]):
     stamp = "at"
 
 
+class _ApprovedCrls(Repository[ApprovedCrlRow]):
+    table = approved_crls
+    row = ApprovedCrlRow
+    stamp = "at"
+
+
 class ApproverMemory:
-    """Pinned groups and keys, epochs, certified keys, over one transaction."""
+    """Pinned groups and keys, epochs, certified keys, CRLs, over one transaction."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -125,6 +155,7 @@ class ApproverMemory:
         self._keys = _Keys(connection)
         self._epochs = _Epochs(connection)
         self._certified = _Certified(connection)
+        self._crls = _ApprovedCrls(connection)
 
     def pinned_group(self, group_id: str) -> PinnedGroupRow | None:
         """The pin of a group, or None before the first approval."""
@@ -212,3 +243,15 @@ class ApproverMemory:
             self._certified._insert(CertifiedKeyRow(spki_sha256, subject, ca))
         elif ca:
             self._certified._change(*same, ca=True)
+
+    def approved_crl(self, key_name: str) -> ApprovedCrlRow | None:
+        """The newest CRL that was approved for a key."""
+        return self._crls._first(approved_crls.c.key_name == key_name)
+
+    def remember_crl(self, crl: ApprovedCrlRow) -> None:
+        """Remember a CRL, unless one with a greater number is remembered."""
+        known = self.approved_crl(crl.key_name)
+        if known is None:
+            self._crls._insert(crl)
+        elif int(crl.number) >= int(known.number):
+            self._crls._save(replace(crl, at=now()), f"no CRL of the key {crl.key_name}")

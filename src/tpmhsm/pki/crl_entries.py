@@ -1,0 +1,116 @@
+"""One entry of a CRL's revokedCertificates, as DER and back (RFC 5280 section 5.1.2.6 and 5.3).
+
+Entries are written once, when a certificate is revoked, and joined when a CRL is made: a million
+of them take about a second, where building them anew takes minutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from tpmhsm.errors import ParseError
+from tpmhsm.pki import der
+from tpmhsm.pki.facts import raw_extensions
+from tpmhsm.pki.reasons import CODES, NAMES, UNSPECIFIED
+from tpmhsm.pki.tbs import read_time
+
+_REASON, _INVALIDITY = "2.5.29.21", "2.5.29.24"
+_ENUMERATED = 0x0A
+
+
+class Entry(NamedTuple):
+    """A revoked certificate. `reason` is empty when none is stated; `odd` says in words what an
+    entry has that this program never writes.
+    """
+
+    serial: int
+    revoked: datetime
+    reason: str = ""
+    invalidity: datetime | None = None
+    odd: tuple[str, ...] = ()
+
+
+def encode_time(moment: datetime) -> bytes:
+    """UTCTime through 2049, GeneralizedTime from 2050 on (RFC 5280, 5.1.2.4)."""
+    moment = moment.astimezone(UTC)
+    if moment.year < 2050:
+        return der.encode(der.UTC_TIME, moment.strftime("%y%m%d%H%M%SZ").encode())
+    return generalized_time(moment)
+
+
+def generalized_time(moment: datetime) -> bytes:
+    """GeneralizedTime, whole seconds, UTC."""
+    text = moment.astimezone(UTC).strftime("%Y%m%d%H%M%SZ")
+    return der.encode(der.GENERALIZED_TIME, text.zfill(15).encode())
+
+
+def encode_entry(entry: Entry) -> bytes:
+    """DER of an entry. An unspecified reason is left out, as RFC 5280 section 5.3.1 wants it."""
+    extensions = []
+    if entry.reason and entry.reason != UNSPECIFIED:
+        code = der.encode(_ENUMERATED, bytes((CODES[entry.reason],)))
+        extensions.append(extension(_REASON, code))
+    if entry.invalidity is not None:
+        extensions.append(extension(_INVALIDITY, generalized_time(entry.invalidity)))
+    return der.encode(
+        der.SEQUENCE,
+        der.encode_integer(entry.serial),
+        encode_time(entry.revoked),
+        der.encode(der.SEQUENCE, *extensions) if extensions else b"",
+    )
+
+
+def extension(oid: str, value: bytes, *, critical: bool = False) -> bytes:
+    """DER of one Extension."""
+    mark = der.encode(der.BOOLEAN, b"\xff") if critical else b""
+    return der.encode(der.SEQUENCE, der.encode_oid(oid), mark, der.encode(der.OCTET_STRING, value))
+
+
+def split_entries(content: bytes) -> Iterator[bytes]:
+    """The entries that fill the content of revokedCertificates, each whole and undecoded."""
+    position, end = 0, len(content)
+    while position < end:
+        size = content[position + 1] if position + 1 < end else 0x80
+        if content[position] == der.SEQUENCE and size < 0x80 and position + 2 + size <= end:
+            yield content[position : position + 2 + size]  # nearly all; the rest goes the long way
+            position += 2 + size
+            continue
+        element, position = der.read(content, position)
+        if element.tag != der.SEQUENCE:
+            raise ParseError("an entry of a CRL that is no SEQUENCE")
+        yield element.raw
+
+
+def read_entry(raw: bytes) -> Entry:
+    """Decode an entry. ParseError when it is none."""
+    parts = der.children(der.read_whole(raw).content)
+    tags = [part.tag for part in parts]
+    if len(parts) not in (2, 3) or tags[0] != der.INTEGER or tags[2:] not in ([], [der.SEQUENCE]):
+        raise ParseError("an entry of a CRL whose fields are of other types")
+    serial = int.from_bytes(parts[0].content, "big", signed=True)
+    entry = Entry(serial, read_time(parts[1]))
+    odd = [] if encode_time(entry.revoked) == parts[1].raw else ["its date is written oddly"]
+    seen = set()
+    for item in raw_extensions(parts[2].content) if len(parts) == 3 else []:
+        if item.oid in seen:
+            odd.append(f"the extension {item.oid} twice")
+        seen.add(item.oid)
+        if item.critical or item.oid not in (_REASON, _INVALIDITY):
+            odd.append(f"the {'critical ' * item.critical}extension {item.oid}")
+        if item.oid == _REASON:
+            entry = entry._replace(reason=_read_reason(item.value, odd))
+        elif item.oid == _INVALIDITY:
+            entry = entry._replace(invalidity=read_time(der.read_whole(item.value)))
+    return entry._replace(odd=tuple(odd))
+
+
+def _read_reason(value: bytes, odd: list[str]) -> str:
+    element = der.read_whole(value)
+    if element.tag != _ENUMERATED or len(element.content) != 1:
+        raise ParseError("a reason that is no ENUMERATED")
+    code = element.content[0]
+    if code not in NAMES or code == CODES[UNSPECIFIED]:
+        odd.append(f"the reason {NAMES.get(code, code)}, written out")
+    return NAMES.get(code, str(code))
