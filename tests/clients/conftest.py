@@ -6,9 +6,11 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.clients.building import build
+from tests.clients.curl import Curl
 from tests.clients.gnutls import GnuTls
 from tests.clients.house import House
 from tests.clients.java import Java
@@ -42,6 +44,11 @@ def openssl() -> OpenSsl:
 
 
 @pytest.fixture(scope="session")
+def curl() -> Curl:
+    return Curl()
+
+
+@pytest.fixture(scope="session")
 def gnutls() -> GnuTls:
     return GnuTls()
 
@@ -56,3 +63,16 @@ def java() -> Iterator[Java]:
     program = Java()
     yield program
     program.close()
+
+
+@pytest.fixture
+def client(request: pytest.FixtureRequest) -> Any:
+    """The program that a test's parameter names."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def named(request: pytest.FixtureRequest) -> str:
+    """The name of the program of this test."""
+    name: str = request.node.callspec.params["client"]
+    return name

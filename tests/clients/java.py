@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.clients.verdict import Question, Verdict, needs
+from tests.clients.verdict import Question, Verdict, Visit, needs
 
 PROGRAM = Path(__file__).with_name("Pkix.java")
 # A virtual machine that lives for seconds: no second compiler, little memory.
@@ -33,6 +33,13 @@ class Java:
         if question.crls:
             words["crls"] = ",".join(map(str, question.crls))
         return self.ask("path", **words)
+
+    def visit(self, visit: Visit) -> Verdict:
+        words = {"root": str(visit.root), "host": visit.host, "port": visit.port}
+        if visit.own:
+            words |= {"chain": str(visit.own.chain), "key": str(visit.own.key)}
+        found = self.ask("connect", **words)
+        return Verdict(found.accepted and visit.answered(found.words), found.words)
 
     def ask(self, act: str, **words: str) -> Verdict:
         """One line to the program, one line from it."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from tests.clients.house import Chain
-from tests.clients.verdict import Question, Verdict, needs, run
+from tests.clients.verdict import GET, Question, Verdict, Visit, needs, run
 
 _USAGES = {"server": ("V", "1"), "client": ("C", "0")}
 
@@ -17,7 +17,7 @@ class Nss:
     """`place` is a folder for databases, one for each question."""
 
     def __init__(self, place: Path) -> None:
-        needs("certutil", "vfychain", "crlutil", "tstclnt")
+        needs("certutil", "vfychain", "crlutil", "tstclnt", "pk12util")
         self._place = place
         self._count = 0
 
@@ -39,21 +39,44 @@ class Nss:
 
     def database(self, chain: Chain, *crls: Path) -> str:
         """A new database with these certificates, named 0 for the leaf and upwards."""
-        self._count += 1
-        path = self._place / f"nss{self._count}"
-        path.mkdir()
-        name = f"sql:{path}"
-        _did(run("certutil", "-N", "-d", name, "--empty-password"))
-        certificates = [chain.root, *_split(chain, path)]
-        for number, file in enumerate(certificates):
-            nickname = str(number - 1) if number else "root"
-            trust = "CT,C," if file == chain.root else ",,"
-            _did(run("certutil", "-A", "-d", name, "-n", nickname, "-t", trust, "-i", file, "-a"))
+        name = self.trusting(chain.root)
+        path = Path(name.removeprefix("sql:"))
+        for number, file in enumerate(_split(chain, path)):
+            _did(run("certutil", "-A", "-d", name, "-n", str(number), "-t", ",,", "-i", file, "-a"))
         for crl in crls:
             der = path / "crl"
             der.write_bytes(x509.load_pem_x509_crl(crl.read_bytes()).public_bytes(Encoding.DER))
             _did(run("crlutil", "-I", "-d", name, "-i", der, "-t", "1"))
         return name
+
+    def trusting(self, root: Path) -> str:
+        """A new database with this root alone."""
+        self._count += 1
+        path = self._place / f"nss{self._count}"
+        path.mkdir()
+        name = f"sql:{path}"
+        _did(run("certutil", "-N", "-d", name, "--empty-password"))
+        trust = ("-n", "root", "-t", "CT,C,", "-i", root, "-a")
+        _did(run("certutil", "-A", "-d", name, *trust))
+        return name
+
+    def visit(self, visit: Visit) -> Verdict:
+        name = self.trusting(visit.root)
+        words = ["tstclnt", "-4", "-h", "127.0.0.1", "-p", visit.port, "-a", visit.host, "-d", name]
+        request = Path(name.removeprefix("sql:")) / "request"
+        request.write_bytes(GET)
+        if visit.own:
+            self._take_key(name, visit.own)
+            words += ["-n", "own"]
+        code, said = run(*words, "-v", "-A", request)
+        return Verdict(code == 0 and visit.answered(said), said)
+
+    def _take_key(self, name: str, own: Chain) -> None:
+        bundle = f"{name.removeprefix('sql:')}/own.p12"
+        assert own.key
+        files = ("-inkey", own.key, "-in", own.chain, "-out", bundle)
+        _did(run("openssl", "pkcs12", "-export", *files, "-passout", "pass:", "-name", "own"))
+        _did(run("pk12util", "-i", bundle, "-d", name, "-W", ""))
 
 
 def _split(chain: Chain, path: Path) -> list[Path]:

@@ -6,7 +6,6 @@ OpenSSL, GnuTLS, NSS and Java; hosts are asked of Java and NSS in `test_handshak
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from cryptography import x509
@@ -60,33 +59,28 @@ STRANGER = {
 }
 
 
-@pytest.fixture(params=CLIENTS)
-def client(request: pytest.FixtureRequest) -> Any:
-    return request.getfixturevalue(request.param)
+everywhere = pytest.mark.parametrize("client", CLIENTS, indirect=True)
 
 
-@pytest.fixture
-def named(request: pytest.FixtureRequest) -> str:
-    """The name of the client of this test."""
-    name: str = request.node.callspec.params["client"]
-    return name
-
-
+@everywhere
 @pytest.mark.parametrize("name", SERVERS)
 def test_servers_are_accepted(house: House, client: Client, name: str) -> None:
     accepts(client, Question(house.chains[name]))
 
 
+@everywhere
 @pytest.mark.parametrize("alg", ALGORITHMS)
 def test_clients_are_accepted(house: House, client: Client, alg: str) -> None:
     accepts(client, Question(house.chains[f"{alg}-client"], "client"))
 
 
+@everywhere
 @pytest.mark.parametrize("name", ["inside", "inside-address"])
 def test_names_within_the_constraints_are_accepted(house: House, client: Client, name: str) -> None:
     accepts(client, Question(house.chains[name]))
 
 
+@everywhere
 @pytest.mark.parametrize(
     ("name", "reasons"),
     [
@@ -106,6 +100,7 @@ def test_each_fault_is_refused_by_its_name(
     refuses(client, Question(house.chains[name]), reasons[named])
 
 
+@everywhere
 def test_a_server_is_no_client(house: House, client: Client, named: str) -> None:
     question = Question(house.chains["p256-server"], "client")
     refuses(client, question, WRONG_PURPOSE[named])

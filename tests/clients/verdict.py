@@ -13,6 +13,8 @@ from typing import Protocol
 import pytest
 from tests.clients.house import Chain
 
+GET = b"GET / HTTP/1.0\r\n\r\n"
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -33,11 +35,32 @@ class Question:
     crls: tuple[Path, ...] = ()
 
 
+@dataclass(frozen=True)
+class Visit:
+    """A server on 127.0.0.1, below `root`, wanted as `host`; `own` is the client's chain."""
+
+    port: str
+    root: Path
+    host: str
+    own: Chain | None = None
+
+    def answered(self, said: str) -> bool:
+        """Whether the server's answer, `tests.clients.listener.ANSWER`, was received."""
+        return "hello" in said
+
+
 class Client(Protocol):
     """A program that validates chains."""
 
     def judge(self, question: Question) -> Verdict:
         """Its verdict; where a program has several ways to validate, all of them agreed."""
+
+
+class Visitor(Protocol):
+    """A program that speaks TLS."""
+
+    def visit(self, visit: Visit) -> Verdict:
+        """Accepted when the handshake was done and the answer came."""
 
 
 def accepts(client: Client, question: Question) -> None:
