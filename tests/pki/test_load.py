@@ -48,7 +48,7 @@ def _bad() -> dict[str, tuple[bytes, str]]:
         "truncated PEM": (text[:-40], "cut off"),
         "PEM of half": (to_pem(raw[: len(raw) // 2]), "truncated"),
         "bad base64": (text.replace(b"M", b"!", 1), "base64"),
-        "followed": (raw + b"\x01\x02\x03", "follow"),
+        "followed": (raw + b"\x30\x09\x02", "truncated"),
         "a CSR": (csr.public_bytes(Encoding.PEM), "CSR"),
         "a CSR in DER": (csr.public_bytes(Encoding.DER), "CSR"),
         "a CSR mislabelled": (to_pem(csr.public_bytes(Encoding.DER)), "CSR"),
@@ -57,7 +57,7 @@ def _bad() -> dict[str, tuple[bytes, str]]:
         "a key": (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "private key"),
         "a TPM key": (to_pem(b"x", "TSS2 PRIVATE KEY"), "TPM key"),
         "a sequence": (b"\x30\x03\x02\x01\x05", "is"),
-        "indefinite": (b"\x30\x80\x02\x01\x05\0\0", "DER"),
+        "indefinite": (b"\x30\x80\x02\x01\x05\0\0", "nothing known"),
         "deep": (b"\x30\x80" * 5000, ""),
         "long length": (b"\x30\x88" + b"\xff" * 8, "truncated"),
     }

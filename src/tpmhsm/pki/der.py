@@ -21,7 +21,7 @@ _MAX_DEPTH = 64
 
 
 class Element(NamedTuple):
-    """One tag-length-value: `tag` is the identifier octet, `raw` the whole encoding."""
+    """One tag-length-value: `tag` is the identifier octet (BER: or octets), `raw` the encoding."""
 
     tag: int
     content: bytes
@@ -39,12 +39,15 @@ def _read(data: bytes, start: int, lenient: bool, depth: int) -> tuple[Element, 
         raise ParseError(f"the data ends inside an ASN.1 element, at byte {start}")
     if depth > _MAX_DEPTH:
         raise ParseError(f"ASN.1 elements are nested too deeply, at byte {start}")
-    tag, first = data[start], data[start + 1]
+    tag, at = data[start], start + 1
+    constructed = bool(tag & 0x20)
     if tag & 0x1F == 0x1F:
-        raise ParseError(f"an ASN.1 tag that X.509 does not use, at byte {start}")
-    if first == 0x80 and lenient and tag & 0x20:
-        return _read_indefinite(data, start, depth)
-    body, length = _read_length(data, start, first, lenient)
+        if not lenient:
+            raise ParseError(f"an ASN.1 tag that X.509 does not use, at byte {start}")
+        tag, at = _read_long_tag(data, start)
+    if constructed and lenient and data[at : at + 1] == b"\x80":
+        return _read_indefinite(data, start, tag, at + 1, depth)
+    body, length = _read_length(data, at, lenient)
     end = body + length
     if end > len(data):
         raise ParseError(
@@ -53,27 +56,36 @@ def _read(data: bytes, start: int, lenient: bool, depth: int) -> tuple[Element, 
     return Element(tag, data[body:end], data[start:end]), end
 
 
-def _read_length(data: bytes, start: int, first: int, lenient: bool) -> tuple[int, int]:
+def _read_long_tag(data: bytes, start: int) -> tuple[int, int]:
+    """A tag of several octets, as one number, and the offset after it (X.690, 8.1.2.4)."""
+    for end in range(start + 2, min(start + 6, len(data))):
+        if not data[end - 1] & 0x80:
+            return int.from_bytes(data[start:end], "big"), end
+    raise ParseError(f"an ASN.1 tag without an end, at byte {start}")
+
+
+def _read_length(data: bytes, at: int, lenient: bool) -> tuple[int, int]:
+    first = data[at]
     if first < 0x80:
-        return start + 2, first
+        return at + 1, first
     count = first & 0x7F
-    octets = data[start + 2 : start + 2 + count]
-    if not 1 <= count <= 8 or len(octets) < count:
-        raise ParseError(f"a length that is not DER, at byte {start + 1}")
+    octets = data[at + 1 : at + 1 + count]
+    if not 1 <= count <= (126 if lenient else 8) or len(octets) < count:
+        raise ParseError(f"a length that is not DER, at byte {at}")
     length = int.from_bytes(octets, "big")
     if not lenient and (octets[0] == 0 or length < 0x80):
-        raise ParseError(
-            f"a length that is not in its shortest form (not DER), at byte {start + 1}"
-        )
-    return start + 2 + count, length
+        raise ParseError(f"a length that is not in its shortest form (not DER), at byte {at}")
+    return at + 1 + count, length
 
 
-def _read_indefinite(data: bytes, start: int, depth: int) -> tuple[Element, int]:
-    position, parts = start + 2, []
+def _read_indefinite(
+    data: bytes, start: int, tag: int, position: int, depth: int
+) -> tuple[Element, int]:
+    parts = []
     while data[position : position + 2] != b"\0\0":
         element, position = _read(data, position, True, depth + 1)
         parts.append(element.raw)
-    return Element(data[start], b"".join(parts), data[start : position + 2]), position + 2
+    return Element(tag, b"".join(parts), data[start : position + 2]), position + 2
 
 
 def read_whole(data: bytes, *, lenient: bool = False) -> Element:
@@ -91,6 +103,18 @@ def children(content: bytes, *, lenient: bool = False) -> list[Element]:
         element, position = read(content, position, lenient=lenient)
         elements.append(element)
     return elements
+
+
+def octets(element: Element, depth: int = 0) -> bytes:
+    """The content of a string, which BER may have cut into pieces (X.690, 8.7). ParseError."""
+    if not element.tag & 0x20:
+        return element.content
+    if depth > _MAX_DEPTH:
+        raise ParseError("a string in pieces that are nested too deeply")
+    pieces = children(element.content, lenient=True)
+    if any(piece.tag & ~0x20 != OCTET_STRING for piece in pieces):
+        raise ParseError("a string in pieces that are no strings")
+    return b"".join(octets(piece, depth + 1) for piece in pieces)
 
 
 def header(tag: int, size: int) -> bytes:

@@ -11,15 +11,19 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tpmhsm.errors import UsageError
-from tpmhsm.pki.keys import check_public_key, load_spki, sha256_hex
+from tpmhsm.pki.facts import extension_facts
+from tpmhsm.pki.keys import describe_spki, sha256_hex
+from tpmhsm.pki.loose import read_loosely
+from tpmhsm.pki.marks import certificate_marks
+from tpmhsm.pki.names import show_dn
 from tpmhsm.pki.signatures import is_signed_by, split_signed
 from tpmhsm.pki.tbs import (
     read_request_info,
-    read_tbs_certificate,
     request_info_facts,
+    rfc3339,
+    serial_hex,
     signature_name,
-    tbs_facts,
+    valid_days,
 )
 
 
@@ -33,19 +37,41 @@ def certificate_der(certificate: x509.Certificate | bytes) -> bytes:
 def describe_certificate(
     certificate: x509.Certificate | bytes, now: datetime | None = None
 ) -> dict[str, Any]:
-    """All facts of one certificate. `now` (default: the clock) counts `days_left`."""
+    """All facts of one certificate. `now` (default: the clock) counts `days_left`.
+
+    `problems` is what cannot be read, `marks` all that is wrong with it (`tpmhsm.pki.marks`). Times
+    that are none are null, and what follows from them. ParseError for what is no certificate.
+    """
     raw = certificate_der(certificate)
-    tbs, algorithm, _ = split_signed(raw)
-    fields = read_tbs_certificate(tbs)
-    now = now or datetime.now(UTC)
-    facts = tbs_facts(tbs)
-    facts["signature_algorithm"] = signature_name(algorithm)
-    facts["sha256"] = sha256_hex(raw)
-    facts["days_left"] = days_left(fields.not_after, now)
-    facts["expired"] = now > fields.not_after
-    facts["not_yet_valid"] = now < fields.not_before
-    facts["self_signed"] = fields.subject == fields.issuer and is_signed_by(raw, fields.spki)
+    fields = read_loosely(raw)
+    facts: dict[str, Any] = {
+        "version": fields.version,
+        "subject": show_dn(fields.subject),
+        "issuer": show_dn(fields.issuer),
+        "self_issued": fields.subject == fields.issuer,
+        "serial": serial_hex(fields.serial_number),
+        **_period(fields.not_before, fields.not_after, now or datetime.now(UTC)),
+        "key": describe_spki(fields.spki),
+        "signature_algorithm": signature_name(fields.outer_algorithm),
+        **extension_facts(fields.extensions),
+        "sha256": sha256_hex(raw),
+        "self_signed": fields.subject == fields.issuer and is_signed_by(raw, fields.spki),
+    }
+    facts["problems"] = [*fields.faults, *facts["problems"]]
+    facts["marks"] = certificate_marks(fields, facts)
     return facts
+
+
+def _period(begin: datetime | None, end: datetime | None, now: datetime) -> dict[str, Any]:
+    both = begin is not None and end is not None
+    return {
+        "not_before": rfc3339(begin) if begin else None,
+        "not_after": rfc3339(end) if end else None,
+        "valid_days": valid_days(begin, end) if both else None,  # type: ignore[arg-type]
+        "days_left": days_left(end, now) if end else None,
+        "expired": now > end if end else None,
+        "not_yet_valid": now < begin if begin else None,
+    }
 
 
 def days_left(not_after: datetime, now: datetime) -> int:
@@ -70,29 +96,38 @@ def describe_csr(csr: x509.CertificateSigningRequest | bytes) -> dict[str, Any]:
 
 
 def _key_problem(spki: bytes) -> list[str]:
-    try:
-        check_public_key(load_spki(spki))
-    except UsageError as error:
-        return [error.message]
-    return []
+    from tpmhsm.pki.key_checks import spki_findings
+
+    return [
+        f"the public key is refused: {one.text}"
+        for one in spki_findings(spki)
+        if one.severity == "refusal"
+    ]
 
 
 def certificate_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """(label, text) pairs of `describe_certificate` in the order people read them."""
-    left = facts["days_left"]
-    state = f"{left} days left" if left >= 0 else f"EXPIRED {-left} days ago"
-    if facts["not_yet_valid"]:
-        state = "NOT YET VALID"
     rows = [
         ("Subject", facts["subject"] or "(empty)"),
         ("Issuer", "itself" if facts["self_signed"] else facts["issuer"] or "(empty)"),
         ("Serial", facts["serial"]),
-        ("Valid", f"{facts['not_before']} → {facts['not_after']} ({state})"),
+        ("Valid", _valid_text(facts)),
         *common_lines(facts),
         ("Signed", facts["signature_algorithm"]),
         ("SHA-256", facts["sha256"]),
     ]
     return [(label, text) for label, text in rows if text]
+
+
+def _valid_text(facts: dict[str, Any]) -> str:
+    left = facts["days_left"]
+    if left is None:
+        state = "no one knows how long"
+    elif facts["not_yet_valid"]:
+        state = "NOT YET VALID"
+    else:
+        state = f"{left} days left" if left >= 0 else f"EXPIRED {-left} days ago"
+    return f"{facts['not_before'] or '?'} → {facts['not_after'] or '?'} ({state})"
 
 
 def csr_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
@@ -124,10 +159,8 @@ def common_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("OCSP", ", ".join(facts["aia"]["ocsp"])),
         ("CA file", ", ".join(facts["aia"]["ca_issuers"])),
         ("Unknown", ", ".join(f"critical {oid}" for oid in facts["unknown_critical"])),
-        (
-            "Problem",
-            _problems(facts),
-        ),
+        ("Marks", "\n".join(facts.get("marks", ()))),
+        ("Problem", "" if "marks" in facts else _problems(facts)),
     ]
 
 

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from tpmhsm.errors import ParseError
 from tpmhsm.pki import der
-from tpmhsm.pki.sans import format_san, printable
+from tpmhsm.pki.sans import format_san, printable, sans_anyway
 
 EKU_NAMES = {
     "1.3.6.1.5.5.7.3.1": "serverAuth",
@@ -78,6 +79,16 @@ _UNDERSTOOD = frozenset(
 ) | {"1.3.6.1.5.5.7.1.1"}
 
 
+_UNDECODABLE = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    UnsupportedAlgorithm,
+)
+
+
 class RawExtension(NamedTuple):
     """One extension undecoded: `value` is the content of its OCTET STRING."""
 
@@ -89,19 +100,23 @@ class RawExtension(NamedTuple):
 
 def raw_extensions(content: bytes) -> list[RawExtension]:
     """The items of an Extensions SEQUENCE (given its content). ParseError when it is none."""
-    return [_raw_extension(item) for item in der.children(content)]
+    return [read_extension(item) for item in der.children(content)]
 
 
-def _raw_extension(item: der.Element) -> RawExtension:
-    parts = der.children(item.content) if item.tag == der.SEQUENCE else []
+def read_extension(item: der.Element, *, lenient: bool = False) -> RawExtension:
+    """One Extension; `lenient` takes BER. ParseError when it is none."""
+    parts = der.children(item.content, lenient=lenient) if item.tag == der.SEQUENCE else []
     tags = [part.tag for part in parts]
+    if lenient and tags[-1:] == [der.OCTET_STRING | 0x20]:
+        tags[-1] = der.OCTET_STRING
     if tags == [der.OID, der.OCTET_STRING]:
         critical = False
     elif tags == [der.OID, der.BOOLEAN, der.OCTET_STRING]:
         critical = parts[1].content != b"\0"
     else:
         raise ParseError("an extension that is no sequence of identifier, criticality and value")
-    return RawExtension(der.decode_oid(parts[0].content), critical, parts[-1].content, item.raw)
+    value = der.octets(parts[-1]) if lenient else parts[-1].content
+    return RawExtension(der.decode_oid(parts[0].content), critical, value, item.raw)
 
 
 def decode_extensions(
@@ -111,7 +126,7 @@ def decode_extensions(
     items = list(items)
     try:
         return _decode(items), []
-    except (ValueError, x509.DuplicateExtension):
+    except _UNDECODABLE:
         pass
     decoded, problems, seen = [], [], set()
     for item in items:
@@ -122,7 +137,7 @@ def decode_extensions(
         seen.add(item.oid)
         try:
             decoded += _decode([item])
-        except ValueError as error:
+        except _UNDECODABLE as error:
             problems.append(f"the extension {label} does not decode: {error}")
     return decoded, problems
 
@@ -142,7 +157,7 @@ def _carrier(items: list[RawExtension]) -> bytes:
     curve = der.encode(
         der.SEQUENCE, der.encode_oid("1.2.840.10045.2.1"), der.encode_oid("1.2.840.10045.3.1.7")
     )
-    extensions = der.encode(der.SEQUENCE, *(item.raw for item in items))
+    extensions = der.encode(der.SEQUENCE, *(_plain(item) for item in items))
     tbs = der.encode(
         der.SEQUENCE,
         der.encode(0xA0, der.encode_integer(2)),
@@ -155,6 +170,13 @@ def _carrier(items: list[RawExtension]) -> bytes:
         der.encode(0xA3, extensions) if items else b"",
     )
     return der.encode(der.SEQUENCE, tbs, algorithm, der.encode(der.BIT_STRING, b"\0"))
+
+
+def _plain(item: RawExtension) -> bytes:
+    """Encoded anew: of what is around the value, real certificates write out even the defaults."""
+    critical = der.encode(der.BOOLEAN, b"\xff") if item.critical else b""
+    value = der.encode(der.OCTET_STRING, item.value)
+    return der.encode(der.SEQUENCE, der.encode_oid(item.oid), critical, value)
 
 
 def extension_facts(items: Iterable[RawExtension]) -> dict[str, Any]:
@@ -181,6 +203,8 @@ def extension_facts(items: Iterable[RawExtension]) -> dict[str, Any]:
             except (ValueError, ParseError) as error:
                 label = EXTENSION_NAMES.get(extension.oid.dotted_string, "?")
                 problems.append(f"the extension {label} cannot be shown: {error}")
+    if not facts["sans"]:
+        facts["sans"] = _sans_anyway(items)
     facts["extensions"] = [
         {"oid": item.oid, "name": EXTENSION_NAMES.get(item.oid), "critical": item.critical}
         for item in items
@@ -215,6 +239,12 @@ def _extended_key_usage(value: Any) -> dict[str, Any]:
 
 def _sans(value: Any) -> dict[str, Any]:
     return {"sans": [format_san(name) for name in value]}
+
+
+def _sans_anyway(items: Iterable[RawExtension]) -> list[str]:
+    """Of names that do not decode as a whole, those that do."""
+    values = [item.value for item in items if item.oid == "2.5.29.17"]
+    return sans_anyway(values[0]) if values else []
 
 
 def _policies(value: Any) -> dict[str, Any]:

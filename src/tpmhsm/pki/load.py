@@ -1,6 +1,8 @@
-"""Certificates from files, whatever their form: PEM with comments, several in one, DER.
+"""Certificates, CSRs and CRLs from files, whatever their form; errors say what is there instead.
 
-Errors say which file, where in it, and what it is instead.
+Files are PEM with anything around the blocks (RFC 7468), DER, one after the other too, base64
+without its markers, PKCS #7 and CMS. Certificates of PKCS #12 come by way of `bundle.read_bundle`,
+which asks for the passphrase.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from cryptography import x509
@@ -17,10 +19,15 @@ from tpmhsm.errors import ParseError
 from tpmhsm.pki import der
 
 MAX_SIZE = 1 << 20
-_BLOCK = re.compile(
-    rb"-----BEGIN ([A-Z0-9 #]+)-----\s*?\n?(.*?)-----END \1-----", re.DOTALL | re.ASCII
-)
-_BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 #]+)-----")
+"""Octets of a CSR, or of a file of a few certificates."""
+
+MAX_BUNDLE = 1 << 27
+"""Octets of a file of many certificates, or of a CRL: some have a million entries."""
+
+_MARKER = re.compile(rb"-----(BEGIN|END) ([A-Za-z0-9 #._+-]{1,64}?)-----")
+_BLANK = b" \t\r\n\0\x1a"
+_BASE64 = re.compile(rb"[A-Za-z0-9+/\s]+=*\s*", re.ASCII)
+CERTIFICATE_LABELS = ("CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE")
 _WORDS = {
     "CERTIFICATE": "a certificate (see it with: tpmhsm cert show)",
     "CERTIFICATE REQUEST": "a CSR (see it with: tpmhsm csr show)",
@@ -45,42 +52,92 @@ class PemBlock(NamedTuple):
     offset: int
 
 
-def check_size(data: bytes, what: str) -> None:
-    """ParseError for more than 1 MiB and for nothing at all."""
+class Broken(NamedTuple):
+    """A PEM block that cannot be read: its label, where it begins, why."""
+
+    label: str
+    offset: int
+    reason: str
+
+
+def check_size(data: bytes, what: str, limit: int = MAX_SIZE) -> None:
+    """ParseError for more than the limit and for nothing at all."""
     if not data.strip():
         raise ParseError(f"{what} is empty")
-    if len(data) > MAX_SIZE:
+    if len(data) > limit:
         raise ParseError(
-            f"{what} is {len(data)} bytes; certificates and requests here are 1 MiB at most",
+            f"{what} is {len(data)} bytes; this may have {limit >> 20} MiB at most",
             code="too-big",
         )
 
 
+def plain_text(data: bytes) -> bytes:
+    """UTF-16, which Windows shells write into files, as ASCII; anything else as it is."""
+    if data[:2] not in (b"\xff\xfe", b"\xfe\xff"):
+        return data
+    return data.decode("utf-16", "replace").encode("ascii", "replace")
+
+
+def is_pem(data: bytes) -> bool:
+    """Whether there is the beginning of any PEM block."""
+    return any(marker[1] == b"BEGIN" for marker in _MARKER.finditer(data))
+
+
+def scan_pem(data: bytes) -> Iterator[PemBlock | Broken]:
+    """The PEM blocks in their order, also those that are broken. Linear in the size."""
+    begin: re.Match[bytes] | None = None
+    for marker in _MARKER.finditer(data):
+        if begin is not None:
+            yield _block(data, begin, marker)
+        begin = marker if marker[1] == b"BEGIN" else None
+    if begin is not None:
+        yield Broken(begin[2].decode(), begin.start(), "it is cut off: its END is missing")
+
+
+def _block(data: bytes, begin: re.Match[bytes], end: re.Match[bytes]) -> PemBlock | Broken:
+    label = begin[2].decode()
+    if end[1] != b"END" or end[2] != begin[2]:
+        return Broken(label, begin.start(), "it is cut off: its END is missing")
+    body = data[begin.end() : end.start()]
+    if b":" in body:  # RFC 1421 headers end at an empty line
+        body = re.split(rb"\r?\n[ \t]*\r?\n", body, maxsplit=1)[-1]
+    try:
+        raw = base64.b64decode(b"".join(body.split()), validate=True)
+    except (binascii.Error, ValueError):
+        return Broken(label, begin.start(), "it is no base64")
+    return PemBlock(label, raw, begin.start())
+
+
 def pem_blocks(data: bytes) -> list[PemBlock]:
     """The PEM blocks whose base64 is sound; none for anything else."""
-    blocks = []
-    for match in _BLOCK.finditer(data):
-        body = match[2]
-        if b":" in body:  # RFC 1421 headers end at an empty line
-            body = re.split(rb"\r?\n\r?\n", body, maxsplit=1)[-1]
-        try:
-            raw = base64.b64decode(b"".join(body.split()), validate=True)
-        except (binascii.Error, ValueError):
-            continue
-        blocks.append(PemBlock(match[1].decode("ascii"), raw, match.start()))
-    return blocks
+    return [block for block in scan_pem(data) if isinstance(block, PemBlock)]
 
 
-def find_der(data: bytes, labels: Iterable[str], wanted: str, what: str) -> list[PemBlock]:
+def bare_base64(data: bytes) -> bytes | None:
+    """What base64 without markers says, when it is DER."""
+    if data[:1] != b"M" or not _BASE64.fullmatch(data):  # M: the first six bits of a SEQUENCE
+        return None
+    try:
+        raw = base64.b64decode(b"".join(data.split()), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return raw if raw[:1] == b"\x30" else None
+
+
+def find_der(
+    data: bytes, labels: Iterable[str], wanted: str, what: str, limit: int = MAX_SIZE
+) -> list[PemBlock]:
     """All blocks of the given PEM labels, or the file itself when it is DER.
 
     `wanted` names the thing ("a certificate"), `what` the file. ParseError says
     what is there instead.
     """
-    check_size(data, what)
+    check_size(data, what, limit)
     labels = tuple(labels)
-    if _BEGIN.search(data):
+    data = plain_text(data)
+    if is_pem(data):
         return _from_pem(data, labels, wanted, what)
+    data = bare_base64(data) or data
     if data[:1] != b"\x30":
         raise ParseError(
             f"{what} is neither PEM nor DER, so no {wanted.split(' ', 1)[-1]}",
@@ -90,7 +147,7 @@ def find_der(data: bytes, labels: Iterable[str], wanted: str, what: str) -> list
         element, end = der.read(data)
     except ParseError as error:
         raise ParseError(f"{what} is not {wanted}: {error.message}") from error
-    if data[end:].strip(b"\r\n\0 "):
+    if data[end:].strip(_BLANK):
         raise ParseError(
             f"{what} is not {wanted}: {len(data) - end} bytes follow it, at byte {end}"
         )
@@ -98,13 +155,14 @@ def find_der(data: bytes, labels: Iterable[str], wanted: str, what: str) -> list
 
 
 def _from_pem(data: bytes, labels: tuple[str, ...], wanted: str, what: str) -> list[PemBlock]:
-    blocks = pem_blocks(data)
-    whole = {block.offset for block in blocks}
-    for begin in _BEGIN.finditer(data):
-        if begin.start() not in whole and begin[1].decode() in labels:
-            line = data.count(b"\n", 0, begin.start()) + 1
+    blocks = []
+    for block in scan_pem(data):
+        if isinstance(block, PemBlock):
+            blocks.append(block)
+        elif block.label in labels:
+            line = line_of(data, block.offset)
             raise ParseError(
-                f"{what}: the PEM block that begins in line {line} is cut off or no base64",
+                f"{what}: the PEM block that begins in line {line} cannot be read: {block.reason}",
                 hint="copy the file again, from -----BEGIN to -----END",
             )
     found = [block for block in blocks if block.label in labels]
@@ -112,40 +170,32 @@ def _from_pem(data: bytes, labels: tuple[str, ...], wanted: str, what: str) -> l
         others = sorted({_WORDS.get(b.label, f"a block {b.label!r}") for b in blocks})
         raise ParseError(
             f"{what} has no {wanted.split(' ', 1)[-1]}; "
-            f"it has {', '.join(others) or 'only broken PEM'}"
+            f"it has {', '.join(others[:10]) or 'only broken PEM'}"
         )
     return found
 
 
-_CERTIFICATE_LABELS = ("CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE")
-
-
-def load_certificates(data: bytes, what: str = "the file") -> list[x509.Certificate]:
-    """All certificates of a file, in its order. ParseError when there is none or one is broken."""
-    blocks = find_der(data, _CERTIFICATE_LABELS, "a certificate", what)
-    return [_certificate(block, what, len(blocks)) for block in blocks]
+def line_of(data: bytes, offset: int) -> int:
+    """The number of the line in which a byte stands."""
+    return data.count(b"\n", 0, offset) + 1
 
 
 def certificate_ders(data: bytes, what: str = "the file") -> list[bytes]:
-    """DER of all certificates of a file, also of those that `cryptography` cannot load.
+    """All certificates of a file, in its order, also those that `cryptography` cannot load.
 
-    For showing, storing and verifying; ParseError when there is none or one is no DER.
+    From PEM, DER, PKCS #7 and mixtures of them; DER as it was found. ParseError when there is none
+    or one is broken. They are never altered; what is wrong with them is in their `marks`.
     """
-    blocks = find_der(data, _CERTIFICATE_LABELS, "a certificate", what)
-    return [_sound_der(block, what) for block in blocks]
+    from tpmhsm.pki.bundle import read_bundle
+
+    found = read_bundle(data, what, limit=MAX_SIZE)
+    found.raise_faults()
+    return found.only("certificate", "a certificate")
 
 
-def _sound_der(block: PemBlock, what: str) -> bytes:
-    from tpmhsm.pki.signatures import split_signed
-    from tpmhsm.pki.tbs import read_tbs_certificate
-
-    raw = der.read(block.der)[0].raw if block.label == "TRUSTED CERTIFICATE" else block.der
-    try:
-        read_tbs_certificate(split_signed(raw)[0])
-    except ParseError as error:
-        reason = what_is(raw) or error.message
-        raise ParseError(f"{what}, at byte {block.offset}, has no certificate: {reason}") from error
-    return raw
+def load_certificates(data: bytes, what: str = "the file") -> list[x509.Certificate]:
+    """All certificates of a file, as objects. ParseError when there is none or one is broken."""
+    return [_load(raw, what) for raw in certificate_ders(data, what)]
 
 
 def load_certificate(data: bytes, what: str = "the file") -> x509.Certificate:
@@ -153,36 +203,31 @@ def load_certificate(data: bytes, what: str = "the file") -> x509.Certificate:
     return load_certificates(data, what)[0]
 
 
-def _certificate(block: PemBlock, what: str, count: int) -> x509.Certificate:
-    where = f"{what}, at byte {block.offset}" if count > 1 else what
-    raw = block.der
-    if block.label == "TRUSTED CERTIFICATE":  # OpenSSL's: a certificate, then trust settings
-        raw = der.read(raw)[0].raw
+def _load(raw: bytes, what: str) -> x509.Certificate:
     try:
         return x509.load_der_x509_certificate(raw)
     except (ValueError, x509.InvalidVersion) as error:
-        instead = what_is(raw)
         raise ParseError(
-            f"{where} is no certificate that can be read: {instead or error}",
-            hint="see its structure with: openssl asn1parse -i" if not instead else "",
+            f"{what} has a certificate that cannot be used: {error}",
+            hint="see what is wrong with it: tpmhsm cert show",
         ) from error
 
 
 def what_is(raw: bytes) -> str:
     """In words what DER bytes are, when they are not what was wanted; empty when unknown."""
-    from tpmhsm.pki.tbs import structure_kind
+    from tpmhsm.pki.recognise import in_words, kind_of_der
 
     try:
         der.read_whole(raw)
     except ParseError as error:
         return error.message
-    kinds = {"csr": "it is a CSR", "crl": "it is a CRL", "ocsp": "it is an OCSP response"}
-    return kinds.get(structure_kind(raw) or "", "")
+    kind = kind_of_der(raw)
+    return f"it is {in_words(kind)}" if kind else ""
 
 
 def load_crls(data: bytes, what: str = "the file") -> list[x509.CertificateRevocationList]:
     """All CRLs of a file, PEM or DER. ParseError when there is none or one is broken."""
-    found = find_der(data, ("X509 CRL",), "a CRL", what)
+    found = find_der(data, ("X509 CRL",), "a CRL", what, MAX_BUNDLE)
     try:
         return [x509.load_der_x509_crl(block.der) for block in found]
     except (ValueError, x509.InvalidVersion) as error:

@@ -18,8 +18,8 @@ from tpmhsm.pki import attributes, der
 
 _SPECIAL = '"+,;<>\\'
 _ESCAPABLE = ' "#+,;<=>\\'
-_PRINTABLE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 '()+,-./:=?")
-_DECODERS = {
+PRINTABLE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 '()+,-./:=?")
+DECODERS = {
     der.UTF8_STRING: "utf-8",
     der.PRINTABLE_STRING: "ascii",
     der.IA5_STRING: "ascii",
@@ -47,6 +47,27 @@ def format_dn_der(encoded: bytes) -> str:
     return ",".join(_format_rdn(rdn) for rdn in reversed(rdns))
 
 
+def show_dn(encoded: bytes) -> str:
+    """The same for a Name in any state: what cannot be read is there as `#` and hexadecimal."""
+    try:
+        return format_dn_der(encoded)
+    except ParseError:
+        pass
+    try:
+        rdns = der.children(der.read_whole(encoded, lenient=True).content, lenient=True)
+    except ParseError:
+        return f"#{encoded.hex()}"
+    return ",".join(_show_rdn(rdn) for rdn in reversed(rdns))
+
+
+def _show_rdn(rdn: der.Element) -> str:
+    try:
+        items = der.children(_expect(rdn, der.SET), lenient=True)
+        return "+".join(_format_attribute(item, lenient=True) for item in items)
+    except ParseError:
+        return f"#{rdn.raw.hex()}"
+
+
 def _expect(element: der.Element, tag: int) -> bytes:
     if element.tag != tag:
         raise ParseError("this is no distinguished name")
@@ -57,13 +78,13 @@ def _format_rdn(rdn: der.Element) -> str:
     return "+".join(_format_attribute(item) for item in der.children(_expect(rdn, der.SET)))
 
 
-def _format_attribute(item: der.Element) -> str:
-    parts = der.children(_expect(item, der.SEQUENCE))
+def _format_attribute(item: der.Element, *, lenient: bool = False) -> str:
+    parts = der.children(_expect(item, der.SEQUENCE), lenient=lenient)
     if len(parts) != 2:
         raise ParseError("an attribute of a distinguished name that is no pair of type and value")
     oid, value = der.decode_oid(_expect(parts[0], der.OID)), parts[1]
     known = attributes.BY_OID.get(oid)
-    encoding = _DECODERS.get(value.tag)
+    encoding = DECODERS.get(value.tag)
     if known is None or encoding is None:
         return f"{known.names[0] if known else oid}=#{value.raw.hex()}"
     try:
@@ -235,7 +256,7 @@ def make_attribute(
 
 def _check_bounds(known: attributes.AttributeType, value: str) -> None:
     label = known.names[0]
-    if known.string == "printable" and not _PRINTABLE.issuperset(value):
+    if known.string == "printable" and not PRINTABLE.issuperset(value):
         raise UsageError(f"{label} takes letters, digits and '()+,-./:=? only, not {value!r}")
     if known.string == "ia5" and not value.isascii():
         raise UsageError(f"{label} takes ASCII only, not {value!r}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from cryptography import x509
@@ -16,7 +17,7 @@ from cryptography import x509
 from tpmhsm.errors import ParseError, UsageError
 from tpmhsm.pki import der
 from tpmhsm.pki.hosts import normalize_host, parse_ip
-from tpmhsm.pki.names import format_dn, parse_dn
+from tpmhsm.pki.names import format_dn, parse_dn, show_dn
 
 UPN_OID = "1.3.6.1.4.1.311.20.2.3"  # Microsoft's userPrincipalName, a UTF8String
 _KINDS = ("dns", "ip", "email", "uri", "dirname", "rid", "upn", "othername")
@@ -191,6 +192,28 @@ def _format_other(name: x509.OtherName) -> str:
     if text is None or printable(text) != text:
         return f"othername:{oid};HEX:{name.value.hex()}"
     return f"upn:{text}" if oid == UPN_OID else f"othername:{oid};UTF8:{text}"
+
+
+_TEXT_NAMES = {0x81: "email", 0x82: "dns", 0x86: "uri"}
+
+
+def sans_anyway(encoded: bytes) -> list[str]:
+    """The names of a GeneralNames that as a whole does not decode; what is no name, as hex."""
+    try:
+        names = der.children(der.read_whole(encoded, lenient=True).content, lenient=True)
+    except ParseError:
+        return []
+    return [_format_anyway(name) for name in names[:1000]]
+
+
+def _format_anyway(name: der.Element) -> str:
+    if kind := _TEXT_NAMES.get(name.tag):
+        return f"{kind}:{printable(name.content.decode('latin-1'))}"
+    if name.tag == 0x87 and len(name.content) in (4, 16):
+        return f"ip:{ip_address(name.content)}"
+    if name.tag == 0xA4:
+        return f"dirname:{show_dn(name.content)}"
+    return f"unknown:#{name.raw.hex()}"
 
 
 def printable(text: str) -> str:
