@@ -8,6 +8,7 @@ to recognise what some other parser might accept, never to sign it.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from tpmhsm.errors import ParseError
@@ -98,8 +99,16 @@ def read_whole(data: bytes, *, lenient: bool = False) -> Element:
 
 def children(content: bytes, *, lenient: bool = False) -> list[Element]:
     """The elements that fill the content of a constructed element."""
-    elements, position = [], 0
-    while position < len(content):
+    elements, position, size = [], 0, len(content)
+    while position < size:
+        body = position + 2
+        if body <= size and content[position] & 0x1F != 0x1F and content[position + 1] < 0x80:
+            end = body + content[position + 1]
+            if end <= size:  # nearly every element; all others below
+                element = Element(content[position], content[body:end], content[position:end])
+                elements.append(element)
+                position = end
+                continue
         element, position = read(content, position, lenient=lenient)
         elements.append(element)
     return elements
@@ -135,6 +144,7 @@ def encode_integer(value: int) -> bytes:
     return encode(INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
 
 
+@lru_cache(1024)
 def decode_oid(content: bytes) -> str:
     """Content octets of an OBJECT IDENTIFIER as dotted text (X.690, 8.19)."""
     if not content or content[-1] & 0x80 or len(content) > 128:
@@ -149,6 +159,7 @@ def decode_oid(content: bytes) -> str:
     return ".".join(map(str, (first, arcs[0] - 40 * first, *arcs[1:])))
 
 
+@lru_cache(1024)
 def encode_oid(dotted: str) -> bytes:
     """OBJECT IDENTIFIER from dotted text. ParseError if it is none."""
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from cryptography import x509
@@ -143,13 +144,27 @@ def decode_extensions(
 
 
 def _decode(items: list[RawExtension]) -> list[x509.Extension[x509.ExtensionType]]:
+    return list(_decoded(tuple(items)))
+
+
+@lru_cache(32)  # an issuance asks for the same ones again
+def _decoded(items: tuple[RawExtension, ...]) -> tuple[x509.Extension[x509.ExtensionType], ...]:
     """By way of a certificate around them: `cryptography` decodes extensions nowhere else."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of values that are wrong but readable
-        return list(x509.load_der_x509_certificate(_carrier(items)).extensions)
+        return tuple(x509.load_der_x509_certificate(_carrier(items)).extensions)
 
 
-def _carrier(items: list[RawExtension]) -> bytes:
+def _carrier(items: Iterable[RawExtension]) -> bytes:
+    before, after = _around()
+    plain = b"".join(map(_plain, items))
+    extensions = der.encode(0xA3, der.encode(der.SEQUENCE, plain)) if plain else b""
+    return der.encode(der.SEQUENCE, der.encode(der.SEQUENCE, before, extensions), after)
+
+
+@cache
+def _around() -> tuple[bytes, bytes]:
+    """What stands before and after the extensions of a certificate that says nothing else."""
     algorithm = der.encode(der.SEQUENCE, der.encode_oid("1.2.840.10045.4.3.2"))
     name = der.encode(der.SEQUENCE)
     date = der.encode(der.UTC_TIME, b"260101000000Z")
@@ -157,9 +172,7 @@ def _carrier(items: list[RawExtension]) -> bytes:
     curve = der.encode(
         der.SEQUENCE, der.encode_oid("1.2.840.10045.2.1"), der.encode_oid("1.2.840.10045.3.1.7")
     )
-    extensions = der.encode(der.SEQUENCE, *(_plain(item) for item in items))
-    tbs = der.encode(
-        der.SEQUENCE,
+    before = (
         der.encode(0xA0, der.encode_integer(2)),
         der.encode_integer(1),
         algorithm,
@@ -167,9 +180,8 @@ def _carrier(items: list[RawExtension]) -> bytes:
         der.encode(der.SEQUENCE, date, date),
         name,
         der.encode(der.SEQUENCE, curve, point),
-        der.encode(0xA3, extensions) if items else b"",
     )
-    return der.encode(der.SEQUENCE, tbs, algorithm, der.encode(der.BIT_STRING, b"\0"))
+    return b"".join(before), algorithm + der.encode(der.BIT_STRING, b"\0")
 
 
 def _plain(item: RawExtension) -> bytes:

@@ -8,6 +8,7 @@ verifier might take for one of these structures, so that it is never signed as p
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from tpmhsm.errors import ParseError
@@ -62,6 +63,7 @@ class RequestInfo(NamedTuple):
     attributes: list[str]
 
 
+@lru_cache(32)  # an issuance asks for the same fields again and again
 def read_tbs_certificate(data: bytes) -> TbsCertificate:
     """The fields of TBSCertificate bytes. ParseError when they are anything else."""
     parts = der.children(_sequence(der.read_whole(data), "a TBSCertificate"))
