@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tpmhsm.errors import ParseError, UsageError, VerificationError
 from tpmhsm.pki.deferred import Unsigned, deferred
 from tpmhsm.pki.facts import EKU_OIDS, KEY_USAGES
-from tpmhsm.pki.keys import check_public_key, hash_for, load_spki
+from tpmhsm.pki.key_checks import check_spki
+from tpmhsm.pki.keys import hash_for, load_spki
 from tpmhsm.pki.load import find_der
 from tpmhsm.pki.sans import unique
 from tpmhsm.pki.signatures import is_signed_by, split_signed
@@ -139,8 +140,8 @@ def verify_csr(csr: x509.CertificateSigningRequest) -> PublicKeyTypes:
     """
     raw = csr.public_bytes(Encoding.DER)
     spki = read_request_info(csr.tbs_certrequest_bytes).spki
+    check_spki(spki)
     key = load_spki(spki)
-    check_public_key(key)
     name = signature_name(split_signed(raw, "a CSR")[1])
     if name in WEAK_SIGNATURES:
         raise VerificationError(

@@ -1,13 +1,12 @@
 """Public keys: what is shown of them, which are strong enough, how they sign.
 
 NIST SP 800-56A and 800-89; CA/Browser Forum TLS Baseline Requirements section 6.1.1.3 and 6.1.6;
-RFC 5480, RFC 8017. The ROCA test (CVE-2017-15361) matters here: the keys came out of TPM chips.
+RFC 5480, RFC 8017.
 """
 
 from __future__ import annotations
 
-import math
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -53,6 +52,7 @@ def spki_der(key: PublicKeyTypes) -> bytes:
     )
 
 
+@lru_cache(64)  # an issuance loads the same two keys again and again
 def load_spki(spki: bytes) -> PublicKeyTypes:
     """The key in a DER SubjectPublicKeyInfo. ParseError when it cannot be used here."""
     try:
@@ -100,14 +100,19 @@ def _algorithm_of(spki: bytes) -> str:
 
 
 def check_public_key(key: PublicKeyTypes) -> None:
-    """UsageError when a key is too weak, or of a kind that is not certified here."""
+    """UsageError when a key is too weak, or of a kind that is not certified here.
+
+    What takes milliseconds is left to `tpmhsm.pki.key_checks`, which judges requesters' keys.
+    """
     match key:
         case ec.EllipticCurvePublicKey():
             if key.curve.name not in _CURVES:
                 raise _weak(f"the curve {key.curve.name} is not P-256, P-384 or P-521")
         case rsa.RSAPublicKey():
+            from tpmhsm.pki.weak_rsa import quick_fault
+
             numbers = key.public_numbers()
-            if reason := _rsa_fault(numbers.n, numbers.e):
+            if reason := quick_fault(numbers.n, numbers.e):
                 raise _weak(reason)
         case ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey():
             return
@@ -121,56 +126,6 @@ def _weak(reason: str) -> UsageError:
         hint="make a new key: P-256, P-384 or RSA of 2048 bits and more",
         code="weak-key",
     )
-
-
-def _rsa_fault(modulus: int, exponent: int) -> str:  # noqa: PLR0911 (one line a rule)
-    bits = modulus.bit_length()
-    if bits < 2048:
-        return f"RSA of {bits} bits is too short (2048 is the least)"
-    if bits > 16384:
-        return f"RSA of {bits} bits is longer than anything verifies (16384)"
-    if bits % 8:
-        return f"an RSA modulus of {bits} bits is not a whole number of bytes"
-    if exponent < 65537 or exponent % 2 == 0 or exponent.bit_length() > 256:
-        return "the RSA exponent must be odd, 65537 or more, and below 2^256"
-    if math.gcd(modulus, math.prod(_primes_below(752))) != 1:
-        return "the RSA modulus has a small factor"
-    if _is_roca(modulus):
-        return (
-            "the RSA key has the ROCA weakness (CVE-2017-15361): its private half can be computed"
-        )
-    if _has_close_primes(modulus):
-        return "the RSA primes are so close together that the modulus can be factored (Fermat)"
-    return ""
-
-
-@cache
-def _primes_below(limit: int) -> list[int]:
-    return [n for n in range(2, limit) if all(n % d for d in range(2, math.isqrt(n) + 1))]
-
-
-def _is_roca(modulus: int) -> bool:
-    """Infineon's generator made N a power of 65537 modulo each small prime (Nemec et al., 2017)."""
-    return all(modulus % prime in _powers_of_65537(prime) for prime in _primes_below(168)[1:])
-
-
-def _powers_of_65537(prime: int) -> set[int]:
-    powers, value = set(), 1
-    while value not in powers:
-        powers.add(value)
-        value = value * 65537 % prime
-    return powers
-
-
-def _has_close_primes(modulus: int, rounds: int = 100) -> bool:
-    """Fermat's factorisation, the 100 rounds that the Baseline Requirements ask for."""
-    a = math.isqrt(modulus - 1) + 1
-    for _ in range(rounds):
-        rest = a * a - modulus
-        if math.isqrt(rest) ** 2 == rest:
-            return True
-        a += 1
-    return False
 
 
 def hash_for(key: PublicKeyTypes, name: str | None = None) -> hashes.HashAlgorithm | None:
