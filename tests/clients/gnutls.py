@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tempfile import NamedTemporaryFile
+
 from tests.clients.verdict import GET, Question, Verdict, Visit, needs, run
 
 _PURPOSES = {"server": "1.3.6.1.5.5.7.3.1", "client": "1.3.6.1.5.5.7.3.2"}
@@ -19,9 +21,12 @@ class GnuTls:
                  "--infile", chain.chain, *purpose]  # fmt: skip
         if question.host:
             words += ["--verify-hostname", question.host]
-        for crl in question.crls:
-            words += ["--load-crl", crl]
-        code, said = run(*words)
+        with NamedTemporaryFile() as crls:  # it takes one file
+            crls.write(b"".join(crl.read_bytes() for crl in question.crls))
+            crls.flush()
+            if question.crls:
+                words += ["--load-crl", crls.name]
+            code, said = run(*words)
         return Verdict(code == 0, said)
 
     def visit(self, visit: Visit) -> Verdict:
