@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tpmhsm.approval.request import Claims
 from tpmhsm.ca.authority import Authorities
 from tpmhsm.ca.settings import read_settings
-from tpmhsm.errors import NotFoundError, WaitingError
+from tpmhsm.errors import NotFoundError, TpmHsmError, WaitingError
 from tpmhsm.store import Store, Transaction
 from tpmhsm.store.keys import KeyRow
 from tpmhsm.store.requests import RequestRow
@@ -57,6 +57,9 @@ class SoftSigner:
         self.after()
         return signature
 
+    def turns(self) -> SoftTurns:
+        return SoftTurns(self)
+
     def draft(self, label: str, kind: str, data: bytes, claims: Claims) -> Any:
         return SimpleNamespace(label=label, kind=kind, data=data, claims=claims)
 
@@ -66,6 +69,25 @@ class SoftSigner:
 
     def waiting(self, request: int) -> WaitingError:
         return WaitingError(f"waiting: request {request}", request=request)
+
+
+@dataclass
+class SoftTurns:
+    """`tpmhsm.ca.signer.SigningTurns`, in the thread that asks."""
+
+    signer: SoftSigner
+    commands: int = 0
+
+    def put(self, label: str, data: bytes, then: Callable[[bytes | None, Any], None]) -> None:
+        try:
+            signature = self.signer.sign(label, data)
+        except TpmHsmError as error:
+            then(None, error)
+        else:
+            then(signature, None)
+
+    def close(self) -> None:
+        pass
 
 
 @dataclass

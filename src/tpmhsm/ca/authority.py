@@ -36,7 +36,9 @@ from tpmhsm.pki.profiles import get_profile
 from tpmhsm.policy.documents import check_label
 
 if TYPE_CHECKING:
+    from tpmhsm.ca.pipeline import Issuer, Standing
     from tpmhsm.ca.signer import Signer
+    from tpmhsm.pki.profiles import Profile
     from tpmhsm.store import Store, Transaction
     from tpmhsm.store.authorities import AuthorityRow
 
@@ -233,6 +235,24 @@ class Authorities:
         """Certify a public key under names that the host vouches for."""
         return self._certify(name, applicant, profile, options, reason, csr=csr)
 
+    def issuer(self, workers: int = 1) -> Issuer:
+        """Begin to certify many at a time; close it when done. See `tpmhsm.ca.pipeline`."""
+        from tpmhsm.ca.pipeline import Issuer
+
+        return Issuer(self._store, self._signer, self._standing, workers)
+
+    def _standing(self, name: str, profile: str, options: IssueOptions | None) -> Standing:
+        from tpmhsm.ca.pipeline import Standing
+
+        row, parent = self.get(name), self.certificate(name)
+        _no_root(get_profile(profile))
+        return Standing(
+            name,
+            row.key_label,
+            parent.public_bytes(Encoding.DER),
+            self._options(name, row.key_label, options),
+        )
+
     def _certify(
         self,
         name: str,
@@ -245,11 +265,15 @@ class Authorities:
     ) -> Issued:
         row, parent = self.get(name), self.certificate(name)
         rules = get_profile(profile)
-        if rules.self_signed:
-            raise UsageError("a root signs itself", hint="tpmhsm ca create NAME --profile root")
+        _no_root(rules)
         token = prepare(rules, applicant, parent, self._options(name, row.key_label, options))
         claims = _claims(token, reason, issuer=parent, csr=csr)
         return issue(self._store, self._signer, Order(name, row.key_label, token, claims))
+
+
+def _no_root(rules: Profile) -> None:
+    if rules.self_signed:
+        raise UsageError("a root signs itself", hint="tpmhsm ca create NAME --profile root")
 
 
 def _authority_row(name: str, key: str, token: Prepared, issuer: str | None) -> AuthorityRow:

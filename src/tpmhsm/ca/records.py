@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tpmhsm.pki.describe import describe_certificate
+from tpmhsm.pki.describe import certificate_der, describe_certificate
 
 if TYPE_CHECKING:
+    from tpmhsm.pki.issue import Prepared
     from tpmhsm.store.certificates import CertificateRow
 
 
 def certificate_row(
-    certificate: x509.Certificate, *, source: str, authority: str | None = None, name: str = ""
+    certificate: x509.Certificate | bytes,
+    *,
+    source: str,
+    authority: str | None = None,
+    name: str = "",
 ) -> CertificateRow:
-    """A row from a certificate; tied to keys by the hash of its public key."""
+    """A row from a certificate, or its DER; tied to keys by the hash of its public key.
+
+    Times that cannot be read are empty.
+    """
     from tpmhsm.store.certificates import CertificateRow
 
     facts = describe_certificate(certificate)
@@ -24,7 +33,30 @@ def certificate_row(
         name = facts["sans"][0].partition(":")[2]
     return CertificateRow(
         sha256=facts["sha256"],
-        der=certificate.public_bytes(Encoding.DER),
+        der=certificate_der(certificate),
+        subject=facts["subject"],
+        issuer=facts["issuer"],
+        serial=facts["serial"],
+        not_before=facts["not_before"] or "",
+        not_after=facts["not_after"] or "",
+        spki_sha256=facts["key"]["sha256"],
+        ski=facts["ski"] or "",
+        aki=facts["aki"] or "",
+        is_ca=bool(facts["ca"]),
+        authority=authority,
+        source=source,
+        name=name,
+    )
+
+
+def issued_row(token: Prepared, certificate: x509.Certificate, authority: str) -> CertificateRow:
+    """The row of a certificate just assembled, by the facts that its token was checked by."""
+    from tpmhsm.store.certificates import CertificateRow
+
+    facts, der = token.facts, certificate.public_bytes(Encoding.DER)
+    return CertificateRow(
+        sha256=sha256(der).hexdigest(),
+        der=der,
         subject=facts["subject"],
         issuer=facts["issuer"],
         serial=facts["serial"],
@@ -35,6 +67,6 @@ def certificate_row(
         aki=facts["aki"] or "",
         is_ca=bool(facts["ca"]),
         authority=authority,
-        source=source,
-        name=name,
+        source="issued",
+        name=facts["sans"][0].partition(":")[2] if facts["sans"] else "",
     )

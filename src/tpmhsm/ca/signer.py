@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -9,6 +10,26 @@ if TYPE_CHECKING:
 
     from tpmhsm.approval.request import Claims, Request
     from tpmhsm.store import Transaction
+
+
+class SigningTurns(Protocol):
+    """Many signatures, by a thread that has the chip for a tenth of a second at a time."""
+
+    commands: int
+    """How many commands the chip was sent."""
+
+    def put(
+        self,
+        label: str,
+        data: bytes,
+        then: Callable[[bytes | None, BaseException | None], None],
+    ) -> None:
+        """Have `data` signed. `then` is told the signature, not verified yet, or the error."""
+        ...
+
+    def close(self) -> None:
+        """Sign what still waits, then end."""
+        ...
 
 
 class Signer(Protocol):
@@ -28,6 +49,10 @@ class Signer(Protocol):
 
     def sign(self, label: str, data: bytes) -> bytes:
         """Sign now. Raises RefusedError for a key that needs people."""
+        ...
+
+    def turns(self) -> SigningTurns:
+        """Begin to sign many. Close it when done."""
         ...
 
     def draft(self, label: str, kind: str, data: bytes, claims: Claims) -> Request:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
     from tpmhsm.keys.private import ChipEllipticCurveKey, ChipRsaKey
+    from tpmhsm.keys.turns import Turns
     from tpmhsm.policy.plan import Approvals
     from tpmhsm.store import Store, Transaction
     from tpmhsm.store.certificates import CertificateRow
@@ -150,6 +151,12 @@ class Keyring:
                 )
         _check(row, digest, signature)
         return signature
+
+    def turns(self) -> Turns:
+        """Begin to sign many, by a thread of its own. Close it when done."""
+        from tpmhsm.keys.turns import Turns
+
+        return Turns(self._store, self._device)
 
     def private_key(self, label: str) -> ChipEllipticCurveKey | ChipRsaKey:
         """The key as `cryptography` knows private keys. Raises RefusedError if it needs people."""

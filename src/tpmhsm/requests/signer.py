@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from base64 import b64encode
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tpmhsm.errors import RefusedError, WaitingError
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from tpmhsm.store import Store, Transaction
     from tpmhsm.store.keys import KeyRow
     from tpmhsm.store.requests import RequestRow
+
+
+_KNOWN = 1.0
+"""Seconds that a key's row is used without looking again."""
 
 
 class DeskSigner:
@@ -43,6 +49,10 @@ class DeskSigner:
         """Sign now. Raises RefusedError for a key that needs people."""
         row = self._keyring.get(label)
         return self._keyring.sign_digest(row, hashlib.new(row.hash, data).digest())
+
+    def turns(self) -> DeskTurns:
+        """Begin to sign many. Close it when done."""
+        return DeskTurns(self._keyring)
 
     def draft(self, label: str, kind: str, data: bytes, claims: Claims) -> Request:
         """An approval request that is not kept yet."""
@@ -78,16 +88,58 @@ class DeskSigner:
     def complete(
         self, tx: Transaction, row: RequestRow, key: KeyRow, content: bytes, signature: bytes
     ) -> dict[str, Any]:
-        """What becomes of a signature that people approved: certificate, CSR, or plain."""
+        """What becomes of a signature that people approved: certificate, CRL, CSR, or plain."""
         if row.kind == "certificate":
             from tpmhsm.ca.issuance import complete_certificate
 
             return complete_certificate(tx, row.id, content, signature)
+        if row.kind == "crl":
+            from tpmhsm.ca.crls import complete_request
+
+            return complete_request(tx, row.id, content, signature)
         result = {"signature": b64encode(signature).decode()}
         if row.kind == "csr":
             der = resume_csr(self._keyring.public_key(key), key.hash, content).complete(signature)
             result["pem"] = csr_pem(der)
         return result
+
+
+class DeskTurns:
+    """`tpmhsm.ca.signer.SigningTurns` over the keyring: for keys that need nobody."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+        self._turns = keyring.turns()
+        self._known: dict[str, tuple[float, KeyRow]] = {}
+
+    @property
+    def commands(self) -> int:
+        """How many commands the chip was sent."""
+        return self._turns.commands
+
+    def put(
+        self,
+        label: str,
+        data: bytes,
+        then: Callable[[bytes | None, BaseException | None], None],
+    ) -> None:
+        """Have `data` signed. Raises NotFoundError, RefusedError for a key that needs people."""
+        row = self._row(label)
+        self._turns.put(row, hashlib.new(row.hash, data).digest(), then)
+
+    def close(self) -> None:
+        """Sign what still waits, then end."""
+        self._turns.close()
+
+    def _row(self, label: str) -> KeyRow:
+        """The key, not asked of the database more than once a second."""
+        at, row = self._known.get(label, (0.0, None))
+        if row is None or time.monotonic() - at > _KNOWN:
+            row = self._keyring.get(label)
+            if self._keyring.people(row) is not None:
+                raise RefusedError(f"key {label!r} signs only with approvals", code="needs-people")
+            self._known[label] = (time.monotonic(), row)
+        return row
 
 
 def resume_csr(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
@@ -84,14 +84,25 @@ class Audit:
         self, act: str, facts: Mapping[str, Any] | None = None, *, actor: str | None = None
     ) -> AuditRow:
         """Add an entry; `facts` must be JSON-ready, `actor` is the OS user when not given."""
-        head = self.head()
-        text = canonical(dict(facts or {}))
-        # hash what will be read back, not tuples or integer keys that JSON would change
-        kept = json.loads(text)
-        row = AuditRow(head.seq + 1, now(), actor or os_user(), act, kept, head.hash, "")
-        row = replace(row, hash=entry_hash(row))
-        self._connection.execute(insert(audit).values({**vars(row), "facts": text}))
-        return row
+        return self.append_all([(act, facts or {})], actor=actor)[0]
+
+    def append_all(
+        self, entries: Sequence[tuple[str, Mapping[str, Any]]], *, actor: str | None = None
+    ) -> list[AuditRow]:
+        """Add several entries, (act, facts) each, in their order; as `append`."""
+        head, at, who = self.head(), now(), actor or os_user()
+        rows, values = [], []
+        for act, facts in entries:
+            text = canonical(dict(facts))
+            # hash what will be read back, not tuples or integer keys that JSON would change
+            row = AuditRow(head.seq + 1, at, who, act, json.loads(text), head.hash, "")
+            row = replace(row, hash=entry_hash(row))
+            head = AuditHead(row.seq, row.hash)
+            rows.append(row)
+            values.append({**vars(row), "facts": text})
+        if values:
+            self._connection.execute(insert(audit), values)
+        return rows
 
     def head(self) -> AuditHead:
         """The end of the chain as written, unverified."""

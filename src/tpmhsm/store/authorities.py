@@ -6,11 +6,22 @@ the database knows every certificate that may exist.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, ForeignKey, LargeBinary, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+    bindparam,
+    select,
+)
 
 from tpmhsm.errors import ExistsError, UsageError
 from tpmhsm.store.schema import (
@@ -164,6 +175,31 @@ class Serials(Repository[SerialRow]):
             raise ExistsError(f"serial {serial} of {authority!r} has been used")
         digest = sha256(tbs).hexdigest()
         return self._insert(SerialRow(authority, serial, tbs, digest, request_id, prepared))
+
+    def reserve_all(self, rows: Sequence[SerialRow]) -> None:
+        """Write many ahead in one statement. Raises ExistsError when one of them is used."""
+        self._insert_all([replace(row, tbs_sha256=sha256(row.tbs).hexdigest()) for row in rows])
+
+    def issue_all(self, pairs: Sequence[tuple[str, str]]) -> int:
+        """The certificates of (authority, serial) are kept; how many of them were reserved."""
+        statement = (
+            serials.update()
+            .where(serials.c.authority == bindparam("whose"))
+            .where(serials.c.serial == bindparam("number"))
+            .where(serials.c.state == "reserved")
+            .values(state="issued")
+        )
+        values = [{"whose": authority, "number": serial} for authority, serial in pairs]
+        return self._connection.execute(statement, values).rowcount
+
+    def stale(self, authority: str, before: str) -> list[str]:
+        """Serials that no request stands for, reserved before a moment (RFC 3339)."""
+        found = self._connection.execute(
+            select(serials.c.serial)
+            .where(serials.c.state == "reserved", serials.c.authority == authority)
+            .where(serials.c.request_id.is_(None), serials.c.reserved_at < before)
+        )
+        return [row.serial for row in found]
 
     def find(self, authority: str, serial: str) -> SerialRow | None:
         """The record of a serial."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Boolean, Column, LargeBinary, Table, Text
@@ -80,6 +81,10 @@ class Certificates(Repository[CertificateRow]):
         if not known.deleted:
             return known
         return self._save(replace(known, deleted="", added=now()), "the certificate vanished")
+
+    def add_all(self, rows: Sequence[CertificateRow]) -> None:
+        """Keep certificates that were never kept before. Raises ExistsError if one was."""
+        self._insert_all(rows)
 
     def find(self, sha256: str) -> CertificateRow | None:
         """The certificate whose DER hashes to this."""

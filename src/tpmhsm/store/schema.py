@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Generic, TypeVar
@@ -123,13 +123,22 @@ class Repository(Generic[R]):
     def _from(self, mapping: Mapping[Any, Any]) -> R:
         return self.row(**{f.name: mapping[f.name] for f in fields(self.row)})  # type: ignore[arg-type]
 
-    def _insert(self, row: R) -> R:
-        changes: dict[str, Any] = {}
-        if self.stamp and not getattr(row, self.stamp):
-            changes[self.stamp] = now()
-        values = {f.name: getattr(row, f.name) for f in fields(row)} | changes  # type: ignore[arg-type]
+    def _insert_all(self, rows: Sequence[R]) -> None:
+        """Many rows in one statement; the ids that they get are not told."""
+        present = now()
+        self._connection.execute(insert(self.table), [self._values(row, present) for row in rows])
+
+    def _values(self, row: R, present: str) -> dict[str, Any]:
+        values = dict(vars(row))
+        if self.stamp:
+            values[self.stamp] = values[self.stamp] or present
         if "id" in values and isinstance(self.table.c.id.type, BigInteger):
             del values["id"]
+        return values
+
+    def _insert(self, row: R) -> R:
+        values = self._values(row, now())
+        changes = {self.stamp: values[self.stamp]} if self.stamp else {}
         result = self._connection.execute(insert(self.table).values(values))
         if "id" in self.table.c and "id" not in values:
             key = result.inserted_primary_key

@@ -15,6 +15,7 @@ import os
 import select
 import socket
 import stat
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ MAX_SIZE = 4096  # bytes; MAX_COMMAND_SIZE and MAX_RESPONSE_SIZE of the PC Clien
 HEADER_SIZE = 10  # tag u16, size u32, code u32 (Part 1, section 18)
 TIMEOUT = 300.0  # seconds; the Linux driver gives the creation of a key this long
 # seconds; to sleep and be woken takes longer than most answers of a software TPM, and another core
-# is at work on them: a socket is first asked again and again
+# is at work on them: a socket is first asked again and again, where no other thread has work to do
 SPIN = 0.001 if (os.cpu_count() or 1) > 1 else 0.0
 
 
@@ -123,7 +124,7 @@ class SocketDoor(_BaseDoor):
 
     def _spin(self) -> bytes | None:
         receive, now = self._socket.recv, time.perf_counter
-        give_up = now() + SPIN
+        give_up = now() + (SPIN if threading.active_count() == 1 else 0.0)
         while now() < give_up:
             try:
                 return receive(MAX_SIZE)

@@ -1,0 +1,276 @@
+"""Many certificates at a time: preparation, chip and storage at work side by side.
+
+    with authorities.issuer(workers=1) as issuer:
+        futures = [issuer.sign("issuing", csr, profile="tls-server") for csr in csrs]
+        certificates = [future.result().der for future in futures]
+
+Each certificate goes the one way of `tpmhsm.ca.issuance`: checked and prepared, written ahead,
+signed, verified, kept. What overlaps is different certificates; and what many of them write goes
+to the disk in one transaction. A future is done only after the commit that holds its certificate.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from cryptography import x509
+
+from tpmhsm.ca.issuance import (
+    Issued,
+    abandon_all,
+    abandon_stale,
+    certificate_facts,
+    keep_all,
+    reserve_all,
+)
+from tpmhsm.ca.records import issued_row
+from tpmhsm.ca.workshop import Inline, Process, Worker
+from tpmhsm.errors import RefusedError, StoreError, TpmHsmError
+from tpmhsm.pki.applicant import applicant_from_csr
+from tpmhsm.pki.csr import load_csr
+from tpmhsm.pki.issue import Prepared, assemble, prepare
+from tpmhsm.pki.profiles import get_profile
+from tpmhsm.pki.tbs import serial_hex
+from tpmhsm.store.authorities import SerialRow
+from tpmhsm.store.commits import Commits
+
+if TYPE_CHECKING:
+    from tpmhsm.ca.signer import Signer
+    from tpmhsm.pki.options import IssueOptions
+    from tpmhsm.store import Store
+    from tpmhsm.store.certificates import CertificateRow
+
+IN_FLIGHT = 64
+"""So many certificates are under way at most; who asks for one more waits."""
+
+_FRESH = 1.0
+"""Seconds that an authority's facts are used without asking the database again."""
+
+_SWEEP = 60.0
+"""Seconds between two looks for serials of processes that died."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """An authority as it certifies: its key, its certificate (DER), its options."""
+
+    authority: str
+    key: str
+    issuer: bytes
+    options: IssueOptions
+
+
+@dataclass(frozen=True)
+class Certified:
+    """A certificate that is kept, DER."""
+
+    der: bytes
+    sha256: str
+    serial: str
+    notes: tuple[str, ...]
+
+    def issued(self) -> Issued:
+        """The same with all facts of the certificate."""
+        certificate = x509.load_der_x509_certificate(self.der)
+        return Issued(certificate_facts(certificate), self.notes)
+
+
+# ── what workers do ──────────────────────────────────────────────────────────
+
+_tokens: dict[str, Prepared] = {}
+"""Checked certificates by serial, in the process that checked them, until they are signed."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a worker tells of a token."""
+
+    serial: str
+    tbs: bytes
+    document: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+def draft(standing: Standing, csr: bytes, what: str, profile: str) -> Draft:
+    """Check a CSR and prepare its certificate; the token stays here."""
+    applicant = applicant_from_csr(load_csr(csr, what))
+    issuer = _certificate(standing.issuer)
+    token = prepare(get_profile(profile), applicant, issuer, standing.options)
+    serial = serial_hex(token.serial)
+    _tokens[serial] = token
+    return Draft(serial, token.tbs, token.to_document(), token.notes)
+
+
+def finish(serial: str, signature: bytes, authority: str) -> CertificateRow:
+    """Verify the signature and put the certificate together."""
+    token = _tokens.pop(serial)
+    return issued_row(token, assemble(token, signature), authority)
+
+
+def forget(serial: str) -> None:
+    """It will not be signed."""
+    _tokens.pop(serial, None)
+
+
+@lru_cache(8)
+def _certificate(der: bytes) -> x509.Certificate:
+    return x509.load_der_x509_certificate(der)
+
+
+# ── the line ─────────────────────────────────────────────────────────────────
+
+
+class Issuer:
+    """Issues with keys that need nobody. Threads may share it; close it (or use `with`) when done.
+
+    `workers` is how many processes prepare; 0: whoever asks prepares himself.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        signer: Signer,
+        standing: Callable[[str, str, IssueOptions | None], Standing],
+        workers: int = 1,
+    ) -> None:
+        self._look = standing
+        self._signer = signer
+        self._room = threading.BoundedSemaphore(IN_FLIGHT)
+        self._known: dict[tuple[str, str, IssueOptions | None], tuple[float, Standing]] = {}
+        self._swept: dict[str, float] = {}
+        kinds: list[Callable[[], Worker]] = [Process] * workers or [Inline]
+        self._workers = [kind() for kind in kinds]
+        self._commits = Commits(store)
+        self._turns = signer.turns()
+
+    @property
+    def commands(self) -> int:
+        """How many commands the chip was sent."""
+        return self._turns.commands
+
+    def sign(
+        self,
+        name: str,
+        csr: bytes,
+        *,
+        profile: str,
+        what: str = "the CSR",
+        options: IssueOptions | None = None,
+    ) -> Future[Certified]:
+        """Certify a CSR. The future raises what `Authorities.sign` does.
+
+        Raises RefusedError when the authority's key asks people: each of its certificates is a
+        request of its own (`Authorities.sign`).
+        """
+        standing = self._standing(name, profile, options)
+        self._room.acquire()  # given back when the future is done
+        worker = min(self._workers, key=lambda one: one.load)
+        flight = _Flight(self, standing, worker)
+        flight.begin(csr, what, profile)
+        return flight.future
+
+    def close(self) -> None:
+        """Finish what is under way, then end."""
+        for _ in range(IN_FLIGHT):
+            self._room.acquire()
+        self._turns.close()
+        self._commits.close()
+        for worker in self._workers:
+            worker.close()
+
+    def __enter__(self) -> Issuer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _standing(self, name: str, profile: str, options: IssueOptions | None) -> Standing:
+        at, known = self._known.get((name, profile, options), (0.0, None))
+        now = time.monotonic()
+        if known is None or now - at > _FRESH:
+            known = self._look(name, profile, options)
+            if self._signer.needs_people(known.key):
+                raise RefusedError(
+                    f"the key of {name!r} signs only with approvals", code="needs-people"
+                )
+            self._known[name, profile, options] = (now, known)
+            if now - self._swept.get(name, -_SWEEP) >= _SWEEP:
+                self._swept[name] = now
+                self._commits.put(abandon_stale, name, lambda *_: None)
+        return known
+
+
+class _Flight:
+    """One certificate on its way: each method is told what the step before it came to."""
+
+    def __init__(self, issuer: Issuer, standing: Standing, worker: Worker) -> None:
+        self.future: Future[Certified] = Future()
+        self._issuer = issuer
+        self._standing = standing
+        self._worker = worker
+        self._draft: Draft
+
+    def begin(self, csr: bytes, what: str, profile: str) -> None:
+        self._worker.put(draft, (self._standing, csr, what, profile), self._drafted)
+
+    def _drafted(self, found: Draft, error: BaseException | None) -> None:
+        if error:
+            self._end(error)
+            return
+        self._draft = found
+        row = SerialRow(
+            self._standing.authority, found.serial, found.tbs, "", prepared=found.document
+        )
+        self._issuer._commits.put(reserve_all, row, self._reserved)
+
+    def _reserved(self, _: object, error: BaseException | None) -> None:
+        if error:
+            self._forget(error)
+            return
+        try:
+            self._issuer._turns.put(self._standing.key, self._draft.tbs, self._signed)
+        except TpmHsmError as refused:
+            self._abandon(refused)
+
+    def _signed(self, signature: bytes | None, error: BaseException | None) -> None:
+        if error:
+            self._abandon(error)
+            return
+        arguments = (self._draft.serial, signature, self._standing.authority)
+        self._worker.put(finish, arguments, self._finished)
+
+    def _finished(self, row: CertificateRow, error: BaseException | None) -> None:
+        if error:
+            self._abandon(error)
+            return
+        self._issuer._commits.put(keep_all, row, self._kept)
+
+    def _kept(self, row: CertificateRow, error: BaseException | None) -> None:
+        if error:
+            self._end(error)
+            return
+        self._issuer._room.release()
+        self.future.set_result(Certified(row.der, row.sha256, row.serial, self._draft.notes))
+
+    # ── when something fails ─────────────────────────────────────────────────
+
+    def _abandon(self, error: BaseException) -> None:
+        """Give the serial up, unless a chip that vanished may have signed."""
+        if isinstance(error, StoreError) or getattr(error, "code", "") == "device-vanished":
+            self._forget(error)
+            return
+        pair = (self._standing.authority, self._draft.serial)
+        self._issuer._commits.put(abandon_all, pair, lambda *_: self._forget(error))
+
+    def _forget(self, error: BaseException) -> None:
+        self._worker.put(forget, (self._draft.serial,), lambda *_: self._end(error))
+
+    def _end(self, error: BaseException) -> None:
+        self._issuer._room.release()
+        self.future.set_exception(error)

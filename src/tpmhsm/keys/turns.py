@@ -1,0 +1,161 @@
+"""Turns at the chip: many signatures in one transaction, and the chip given back in between.
+
+To begin a transaction costs about as much as a few signatures: the lock, the connection, the key
+to be loaded. So whoever has many to make keeps the chip while more of them wait, but never longer
+than a tenth of a second: other processes then have their turn.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
+
+from tpmhsm.errors import DeviceError
+from tpmhsm.keys.host import load_host
+
+if TYPE_CHECKING:
+    from tpmhsm.policy.plan import Plan
+    from tpmhsm.store import Store
+    from tpmhsm.store.keys import KeyRow
+    from tpmhsm.tpm.chip import Chip
+    from tpmhsm.tpm.device import Device
+    from tpmhsm.tpm.objects import Loaded
+
+TURN = 0.1
+"""Seconds after which a turn ends though more signatures wait."""
+
+LINGER = 0.003
+"""Seconds that a turn waits for one more signature."""
+
+Then = Callable[[bytes | None, BaseException | None], None]
+"""Told the signature, or the error, in the chip's thread: it must not raise, nor take long."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One signature: by which key, over which digest; `plan` for a key that asks people."""
+
+    row: KeyRow
+    digest: bytes
+    then: Then
+    plan: Plan | None = None
+
+
+class Turns:
+    """A thread that has one chip sign. Close it (or use `with`) when done.
+
+    `commands` counts what was sent to the chip.
+    """
+
+    def __init__(self, store: Store, device: Device) -> None:
+        self.commands = 0
+        self._device = device
+        self._parent = load_host(store).parent_name
+        self._queue: SimpleQueue[Job | None] = SimpleQueue()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="chip", daemon=True)
+        self._thread.start()
+
+    def put(self, row: KeyRow, digest: bytes, then: Then, plan: Plan | None = None) -> None:
+        """Have a digest by the key's own hash signed: DER ECDSA or PKCS#1 v1.5.
+
+        The signature is not verified here: that is for `then`'s side, while the chip goes on.
+        Errors as of `Keyring.sign_digest`. Raises DeviceError after `close`.
+        """
+        if self._closed:
+            raise DeviceError("these turns at the chip are over", code="closed")
+        self._queue.put(Job(row, digest, then, plan))
+
+    def close(self) -> None:
+        """Sign what still waits, then end. May be called twice."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+            self._thread.join()
+
+    def __enter__(self) -> Turns:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        job = self._queue.get()
+        while job is not None:
+            job = self._turn(job)
+
+    def _turn(self, job: Job) -> Job | None:
+        """One transaction, beginning with `job`; returns what the next one begins with."""
+        waits: Job | None = job
+        over = False
+        try:
+            with self._device.transaction() as chip:
+                hand, end = _Hand(chip, self._parent), time.monotonic() + TURN
+                try:
+                    while waits is not None:
+                        job, waits = waits, None  # from here on the hand tells what becomes of it
+                        if hand.sign(job) and time.monotonic() < end:
+                            waits = self._queue.get(timeout=LINGER)
+                            over = waits is None
+                except Empty:
+                    pass
+                finally:
+                    self.commands += chip.commands
+        except Exception as error:  # noqa: BLE001 - told to whoever waits, never lost
+            if waits is not None:
+                waits.then(None, error)
+        return None if over else self._queue.get()
+
+
+class _Hand:
+    """What is loaded in a turn: one key at a time, for the chip has room for three objects."""
+
+    def __init__(self, chip: Chip, parent_name: bytes) -> None:
+        self._chip = chip
+        self._parent_name = parent_name
+        self._parent: Loaded | None = None
+        self._key: tuple[str, Loaded] | None = None
+
+    def sign(self, job: Job) -> bool:
+        """Sign and tell; returns whether the chip can be used on."""
+        try:
+            signature = self._signature(job)
+        except DeviceError as error:
+            job.then(None, error)
+            return False
+        except Exception as error:  # noqa: BLE001 - told to whoever waits, never lost
+            job.then(None, error)
+            return True
+        job.then(signature, None)
+        return True
+
+    def _signature(self, job: Job) -> bytes:
+        from tpmhsm.tpm import objects, policies
+
+        key = self._loaded(job.row)
+        if job.plan is None:
+            return objects.sign_digest(self._chip, key, job.digest)
+        command = objects.sign_command(key, job.digest)
+        answer = policies.execute(self._chip, job.plan, command)
+        return objects.plain_signature(answer.signature)
+
+    def _loaded(self, row: KeyRow) -> Loaded:
+        from tpmhsm.tpm import objects
+
+        if self._key is not None and self._key[0] == row.name:
+            return self._key[1]
+        if self._key is not None:
+            self._chip.flush(self._key[1].handle)
+            self._key = None
+        if self._parent is None:
+            self._parent = objects.storage_parent(self._chip, self._parent_name)
+        key = objects.load_key(self._chip, self._parent, row.public, row.private)
+        self._key = (row.name, key)
+        return key
+
+
+__all__ = ["LINGER", "TURN", "Job", "Turns"]
