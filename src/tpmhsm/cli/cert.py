@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tpmhsm.cli.app import App, facts, pass_app, table
+from tpmhsm.cli.exporting import FORMATS
 from tpmhsm.cli.files import STDIO
 from tpmhsm.cli.options import Out, out_options
+from tpmhsm.cli.secrets import Secret, passphrase_options
 from tpmhsm.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
-    from cryptography import x509
-
     from tpmhsm.store.certificates import CertificateRow
 
 PURPOSES = ("server", "client", "email", "code", "timestamp", "ocsp", "any")
@@ -46,61 +46,32 @@ def find(app: App, reference: str) -> CertificateRow:
         return tx.certificates.get(reference)
 
 
-def loaded(rows: list[CertificateRow]) -> list[x509.Certificate]:
-    """The rows as objects."""
-    from cryptography import x509
-
-    return [x509.load_der_x509_certificate(row.der) for row in rows]
-
-
-def bundle_ders(app: App, sha256: str, form: str) -> list[bytes]:
-    """DER of a stored certificate with the chain that `form` wants (leaf, chain, fullchain)."""
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    from tpmhsm.pki.chains import build_chain, export_bundle
-
-    with app.store.reading() as tx:
-        pool = loaded(tx.certificates.all())
-        wanted = tx.certificates.find(sha256)
-    if wanted is None:
-        raise NotFoundError(f"there is no certificate {sha256}")
-    chain = build_chain(loaded([wanted])[0], pool)
-    return [c.public_bytes(Encoding.DER) for c in export_bundle(chain, form)]
-
-
-def bundle_data(bundle: list[bytes], *, der: bool) -> bytes:
-    """As PEM, or as DER when it is one certificate."""
-    from tpmhsm.pki.load import to_pem
-
-    if der and len(bundle) != 1:
-        raise UsageError(
-            f"DER holds one certificate; there are {len(bundle)}", hint="leave --der out: PEM"
-        )
-    return bundle[0] if der else b"".join(to_pem(one) for one in bundle)
-
-
-@cert.command("import", epilog="Example: tpmhsm cert import root.pem")
+@cert.command("import")
 @click.argument("files", nargs=-1, required=True, metavar="F…")
 @click.option("--name", default="", help="What to call it, for a single certificate.")
+@click.option("--skip-bad", is_flag=True, help="Store the others when some cannot be read.")
+@passphrase_options
 @pass_app
-def import_(app: App, files: tuple[str, ...], name: str) -> None:
-    """Store certificates, PEM or DER; all of them or none."""
-    from tpmhsm.ca.records import certificate_row
-    from tpmhsm.pki.load import load_certificates
+def import_(app: App, files: tuple[str, ...], name: str, skip_bad: bool, secret: Secret) -> None:
+    """Store certificates: PEM, DER, PKCS#7, PKCS#12, in any mixture. All of them, or none.
 
-    certificates = [c for f in files for c in load_certificates(app.read(f), f)]
-    if name and len(certificates) != 1:
-        raise UsageError(f"--name is for one certificate; there are {len(certificates)}")
-    with app.store.transaction() as tx:
-        rows = [
-            tx.certificates.add(certificate_row(c, source="imported", name=name))
-            for c in certificates
-        ]
-        tx.audit.append("cert-import", {"sha256": [row.sha256 for row in rows]})
+    Certificates that break rules are stored and marked. Private keys are never stored.
+
+    \b
+    Example:
+      tpmhsm cert import root.pem intermediates.p7b
+    """
+    from tpmhsm.cli import importing
+
+    found = importing.gather(files, secret.source())
+    importing.refuse_bad(found, skip=skip_bad)
+    importing.check_name(name, found)
+    kept = importing.keep(app, list(found.certificates), name)
     keys = _keys(app)
-    items = [row_json(row, keys) for row in rows]
+    items = [{**row_json(row, keys), "new": new} for row, new in kept]
     app.emit(
-        {"items": items}, "\n".join(f"stored {i['subject']} {i['sha256'][:16]}" for i in items)
+        {"items": items, "skipped": found.skipped, "repeated": found.repeated},
+        lambda: importing.words(items, found),
     )
 
 
@@ -187,12 +158,14 @@ def _looks_like_file(what: str) -> bool:
 @pass_app
 def chain(app: App, name: str | None) -> None:
     """All chains as a tree, or one certificate's chain up to its root."""
+    from tpmhsm.cli.exporting import is_linkable, linkable
     from tpmhsm.pki.chains import build_chain, chain_tree, tree_lines
 
     with app.store.reading() as tx:
-        pool = loaded(tx.certificates.all())
+        pool = linkable([row.der for row in tx.certificates.all()])
     if name is not None:
-        pool = build_chain(loaded([find(app, name)])[0], pool)
+        wanted = find(app, name).der
+        pool = build_chain(wanted, pool) if is_linkable(wanted) else [wanted]
     tree = chain_tree(pool)
     app.emit({"items": tree}, lambda: "\n".join(tree_lines(tree)) or "no certificates")
 
@@ -271,16 +244,24 @@ def _stored(app: App) -> tuple[list[bytes], list[bytes]]:
 @click.option("--form", type=click.Choice(["leaf", "chain", "fullchain"]), default="leaf",
               show_default=True)  # fmt: skip
 @click.option("--chain", "form", flag_value="chain", help="The same as --form chain.")
-@click.option("--fullchain", "form", flag_value="fullchain", help="The same as --form fullchain.")
+@click.option("--fullchain", "--full-chain", "form", flag_value="fullchain",
+              help="The same as --form fullchain.")  # fmt: skip
+@click.option("--format", "format_", type=click.Choice(FORMATS), default="pem", show_default=True)
 @out_options(der=True)
+@passphrase_options
 @pass_app
-def export(app: App, name: str, form: str, out: Out) -> None:
-    """Write a certificate, its chain, or both.
+def export(app: App, name: str, form: str, format_: str, out: Out, secret: Secret) -> None:
+    """Write a certificate, its chain, or both; never a key.
+
+    A PKCS#12 file is encrypted only when a passphrase is given: certificates are public.
 
     \b
     Example:
       tpmhsm cert export www.example.com --fullchain --out web.pem
+      tpmhsm cert export root-ca --format pkcs12 --out trust.p12
     """
+    from tpmhsm.cli.exporting import bundle_ders, encoded, passphrase_of
+
     target = out.claim()
     row = find(app, name)
     bundle = bundle_ders(app, row.sha256, form)
@@ -289,14 +270,25 @@ def export(app: App, name: str, form: str, out: Out) -> None:
             f"nothing stands between {name} and its root: there is no chain to write",
             hint="--fullchain writes the certificate and what is above it, without the root",
         )
-    data = bundle_data(bundle, der=out.der)
-    if app.as_json and target == STDIO:
-        pem = bundle_data(bundle, der=False).decode()
-        app.emit({"name": name, "form": form, "pem": pem})
+    passphrase = passphrase_of(format_, secret.source(confirm=True), given=secret.given)
+    to_json = app.as_json and target == STDIO
+    der = out.der and not (to_json and format_ == "pem")
+    data = encoded(bundle, format_, der=der, name=row.name, passphrase=passphrase)
+    what = {"name": name, "form": form, "format": format_}
+    if to_json:
+        app.emit({**what, **_as_text(data)})
         return
     out.write(data)
     if target != STDIO:
-        app.emit({"name": name, "form": form, "file": target}, f"wrote {target}")
+        app.emit({**what, "file": target}, f"wrote {target}")
+
+
+def _as_text(data: bytes) -> dict[str, str]:
+    if data.startswith(b"-----BEGIN "):
+        return {"pem": data.decode()}
+    from base64 import b64encode
+
+    return {"base64": b64encode(data).decode()}
 
 
 @cert.command(epilog="Example: tpmhsm cert delete 3f1c9b07")

@@ -25,12 +25,29 @@ def read_input(path: str, *, limit: int = MAX_INPUT) -> bytes:
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {path!r}: {_reason(error)}") from error
     if len(data) > limit:
-        raise UsageError(
-            f"{path} is larger than {limit:,} bytes",
-            code="too-large",
-            hint="is this the file that you meant?",
-        )
+        raise _too_large(path, limit)
     return data
+
+
+def read_bundle_input(path: str) -> bytes:
+    """The same for files of many certificates and for CRLs, which may be far larger.
+
+    What is larger than other files may be must at least look like one.
+    """
+    from tpmhsm.pki.load import MAX_BUNDLE, looks_whole
+
+    data = read_input(path, limit=MAX_BUNDLE)
+    if len(data) > MAX_INPUT and not looks_whole(data):
+        raise _too_large(path, MAX_INPUT)
+    return data
+
+
+def _too_large(path: str, limit: int) -> UsageError:
+    return UsageError(
+        f"{path} is larger than {limit:,} bytes",
+        code="too-large",
+        hint="is this the file that you meant?",
+    )
 
 
 def _read(path: str, size: int) -> bytes:

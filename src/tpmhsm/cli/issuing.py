@@ -131,7 +131,7 @@ def issued_by(row: RequestRow) -> Issued:
 
 def show_issued(app: App, name: str, issued: Issued, out: Out, *, chain: bool = False) -> None:
     """Write the certificate where asked, say what was issued."""
-    from tpmhsm.cli.cert import bundle_data, bundle_ders
+    from tpmhsm.cli.exporting import bundle_data, bundle_ders
     from tpmhsm.pki.describe import certificate_lines
 
     found = issued.facts

@@ -27,6 +27,11 @@ class Secret:
     passphrase_file: str | None = None
     passphrase_fd: int | None = None
 
+    @property
+    def given(self) -> bool:
+        """Whether a file or descriptor was named: nobody need be asked."""
+        return self.passphrase_file is not None or self.passphrase_fd is not None
+
     def source(self, *, confirm: bool = False) -> Ask:
         """A function from the prompt's words to the passphrase; asked once for each prompt.
 

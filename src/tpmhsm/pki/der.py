@@ -57,6 +57,21 @@ def _read(data: bytes, start: int, lenient: bool, depth: int) -> tuple[Element, 
     return Element(tag, data[body:end], data[start:end]), end
 
 
+def span(data: bytes, start: int = 0) -> tuple[int, int, int]:
+    """Tag, begin of the content and end of a (BER) element, without a copy of it.
+
+    ParseError for an indefinite length, and where there is no header. The end may lie beyond the
+    data.
+    """
+    if start + 2 > len(data):
+        raise ParseError(f"the data ends inside an ASN.1 element, at byte {start}")
+    tag, at = data[start], start + 1
+    if tag & 0x1F == 0x1F:
+        tag, at = _read_long_tag(data, start)
+    body, length = _read_length(data, at, True)
+    return tag, body, body + length
+
+
 def _read_long_tag(data: bytes, start: int) -> tuple[int, int]:
     """A tag of several octets, as one number, and the offset after it (X.690, 8.1.2.4)."""
     for end in range(start + 2, min(start + 6, len(data))):
@@ -66,7 +81,7 @@ def _read_long_tag(data: bytes, start: int) -> tuple[int, int]:
 
 
 def _read_length(data: bytes, at: int, lenient: bool) -> tuple[int, int]:
-    first = data[at]
+    first = data[at] if at < len(data) else 0x80
     if first < 0x80:
         return at + 1, first
     count = first & 0x7F

@@ -83,6 +83,18 @@ def is_pem(data: bytes) -> bool:
     return any(marker[1] == b"BEGIN" for marker in _MARKER.finditer(data))
 
 
+def looks_whole(data: bytes) -> bool:
+    """Whether a large file may be PEM or DER that is all there."""
+    if data[:1] != b"\x30":
+        return b"-----BEGIN " in data and b"-----END " in data
+    if data[1:2] == b"\x80":
+        return True
+    try:
+        return der.span(data)[2] <= len(data)
+    except ParseError:
+        return False
+
+
 def scan_pem(data: bytes) -> Iterator[PemBlock | Broken]:
     """The PEM blocks in their order, also those that are broken. Linear in the size."""
     begin: re.Match[bytes] | None = None
