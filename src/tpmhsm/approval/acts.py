@@ -94,7 +94,7 @@ def acts_of(request: Request) -> tuple[Act, ...]:
     """Return the acts that a request asks for. ParseError for a content that is not of its kind.
 
     group: first increment, further increments, first roster write. roster: one increment and one
-    write. certificate, csr, data: one signature. Each once for every ladder of the rule.
+    write. certificate, crl, csr, data: one signature. Each once for every ladder of the rule.
     """
     try:
         if request.kind == "group":

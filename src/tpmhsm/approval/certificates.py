@@ -56,6 +56,11 @@ def certificate_facts(kind: str, data: bytes) -> dict[str, str]:
     return short
 
 
+def algorithm_of(key: ChipKey) -> str:
+    """The name of the signature algorithm that a key signs with."""
+    return _ALGORITHMS[(key.scheme.scheme, key.hash_name)]
+
+
 def read_certificate(request: Request, key: ChipKey, memory: Memory, now: datetime) -> Content:
     """Decode a TBSCertificate that `key` would sign; ApprovalRefusedError if it is none.
 
@@ -63,7 +68,7 @@ def read_certificate(request: Request, key: ChipKey, memory: Memory, now: dateti
     """
     facts = _decoded(request, tbs_facts)
     spki = read_tbs_certificate(request.content).spki
-    wanted = _ALGORITHMS[(key.scheme.scheme, key.hash_name)]
+    wanted = algorithm_of(key)
     if facts["signature_algorithm"] != wanted:
         raise _refused(
             f"the certificate says it is signed with {facts['signature_algorithm']},"

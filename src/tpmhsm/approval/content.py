@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from tpmhsm.approval.evidence import ChipKey
-from tpmhsm.approval.memory import Certified, Memory
+from tpmhsm.approval.memory import ApprovedCrl, Certified, Memory
 from tpmhsm.approval.request import Request
 
 
@@ -43,7 +43,9 @@ class Listing:
 
 @dataclass(frozen=True)
 class Content:
-    """What the bytes say. `certified` is what a memory should keep of them after an approval."""
+    """What the bytes say. `certified` and `crl` are what a memory should keep of them after an
+    approval.
+    """
 
     title: str
     rows: tuple[Row, ...]
@@ -51,6 +53,7 @@ class Content:
     listings: tuple[Listing, ...] = ()
     certified: tuple[Certified, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
+    crl: ApprovedCrl | None = None
 
 
 def read_content(request: Request, key: ChipKey | None, memory: Memory, now: datetime) -> Content:
@@ -68,6 +71,10 @@ def read_content(request: Request, key: ChipKey | None, memory: Memory, now: dat
         return read_plain(request, key, memory)
     from tpmhsm.approval.certificates import read_certificate, read_csr
 
+    if request.kind == "crl":
+        from tpmhsm.approval.crls import read_crl
+
+        return read_crl(request, key, memory, now)
     if request.kind == "certificate":
         return read_certificate(request, key, memory, now)
     return read_csr(request, key, memory)
@@ -84,6 +91,10 @@ def short_facts(request: Request) -> dict[str, str]:
             return people_facts(request)
         if request.kind == "data":
             return {"size": str(len(request.content))}
+        if request.kind == "crl":
+            from tpmhsm.approval.crls import crl_facts
+
+            return crl_facts(request.content)
         from tpmhsm.approval.certificates import certificate_facts
 
         return certificate_facts(request.kind, request.content)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from tpmhsm.approval.cards import Card, DeviceCard
@@ -53,6 +54,19 @@ class Certified:
 
 
 @dataclass(frozen=True)
+class ApprovedCrl:
+    """The newest CRL that was approved for a key (its Name): number, date, SHA-256 of the
+    TBSCertList, and `entries`, the DER content of its revokedCertificates.
+    """
+
+    key_name: bytes
+    number: int
+    this_update: datetime
+    digest: bytes
+    entries: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Entries:
     """New memories, to be kept after an approval was made. All are safe to keep twice."""
 
@@ -60,6 +74,7 @@ class Entries:
     key: PinnedKey | None = None
     epochs: tuple[Epoch, ...] = ()
     certified: tuple[Certified, ...] = ()
+    crl: ApprovedCrl | None = None
 
 
 class Memory(Protocol):
@@ -97,6 +112,10 @@ class Memory(Protocol):
         """Under which subjects a public key was approved before."""
         ...
 
+    def approved_crl(self, key_name: bytes) -> ApprovedCrl | None:
+        """The CRL with the greatest number that was approved for the key with this Name."""
+        ...
+
 
 @dataclass
 class InMemory:
@@ -109,6 +128,7 @@ class InMemory:
     keys: dict[bytes, PinnedKey] = field(default_factory=dict)
     rosters: dict[bytes, dict[int, bytes]] = field(default_factory=dict)
     known: list[Certified] = field(default_factory=list)
+    crls: dict[bytes, ApprovedCrl] = field(default_factory=dict)
 
     def trusted_cards(self) -> Sequence[Card]:
         """Cards from outside, and own ones."""
@@ -142,6 +162,10 @@ class InMemory:
         """Earlier subjects of a key."""
         return [one for one in self.known if one.spki_sha256 == spki_sha256]
 
+    def approved_crl(self, key_name: bytes) -> ApprovedCrl | None:
+        """The newest CRL of a key."""
+        return self.crls.get(key_name)
+
     def keep(self, entries: Entries) -> None:
         """Remember; nothing that is already known is changed."""
         if entries.group is not None:
@@ -151,3 +175,7 @@ class InMemory:
         for epoch in entries.epochs:
             self.rosters.setdefault(epoch.group_id, {}).setdefault(epoch.epoch, epoch.roster_digest)
         self.known += [one for one in entries.certified if one not in self.known]
+        if (crl := entries.crl) is not None:
+            known = self.crls.get(crl.key_name)
+            if known is None or crl.number >= known.number:
+                self.crls[crl.key_name] = crl

@@ -1,13 +1,14 @@
 """Approval requests: what travels from the host to an approver, as one file.
 
-The content is the exact bytes that are asked for: a TBSCertificate, a CertificationRequestInfo, a
-file, or a roster document. Everything else is there so that the approver's tool can check what
-those bytes would do: the group's documents, the key's evidence, the chip's certified state. The
-`claims` alone are the host's word, and are shown as such.
+The content is the exact bytes that are asked for: a TBSCertificate, a TBSCertList, a
+CertificationRequestInfo, a file, or a roster document. Everything else is there so that the
+approver's tool can check what those bytes would do: the group's documents, the key's evidence, the
+chip's certified state. The `claims` alone are the host's word, and are shown as such.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from dataclasses import fields as dataclass_fields
@@ -36,7 +37,14 @@ REQUEST_FORMAT = "tpmhsm/request/1"
 
 MAX_REQUEST = 1 << 20
 
-SIGN_KINDS = ("certificate", "csr", "data")
+MAX_CRL_REQUEST = 64 << 20
+"""A CRL alone may be longer: a million entries have 47 MB in a request. The rest of the file is
+held to `MAX_REQUEST` all the same, so that nobody has to read 64 MB of anything but base64.
+"""
+
+SIGN_KINDS = ("certificate", "crl", "csr", "data")
+
+_CONTENT = re.compile(rb'"content":"([A-Za-z0-9+/=]*)"')
 
 
 @dataclass(frozen=True)
@@ -115,12 +123,16 @@ class Request:
 
     @property
     def data(self) -> bytes:
-        """The file. UsageError beyond 1 MiB."""
+        """The file. UsageError beyond 1 MiB, for CRLs 64 MiB."""
         data = canonical(self._document()) + b"\n"
-        if len(data) > MAX_REQUEST:
+        crl = self.kind == "crl"
+        limit = MAX_CRL_REQUEST if crl else MAX_REQUEST
+        if len(data) > limit:
             raise UsageError(
-                f"the request would have {len(data):,} bytes; at most {MAX_REQUEST:,}",
-                hint="sign a digest list or a manifest of large files instead",
+                f"the request would have {len(data):,} bytes; at most {limit:,}",
+                hint="a CRL this long needs a key that signs without people"
+                if crl
+                else "sign a digest list or a manifest of large files instead",
             )
         return data
 
@@ -164,7 +176,7 @@ def parse_request(data: bytes) -> Request:
     """Read a request's file. ParseError saying what is wrong and where; VerificationError for a
     card or denial inside whose signature does not hold. Approvals are checked by `review`.
     """
-    document = read_json(data, "request", MAX_REQUEST)
+    document = _read(data)
     fields = Fields(document, "request")
     fields.expect("format", REQUEST_FORMAT)
     parts = {
@@ -184,12 +196,29 @@ def parse_request(data: bytes) -> Request:
         "denials": tuple(read_denial(_dict(item)) for item in fields.list("denials")),
     }
     fields.done()
+    if len(data) > MAX_REQUEST and parts["kind"] != "crl":
+        raise _too_large(MAX_REQUEST)
     try:
         return Request(**parts)
     except ParseError:
         raise
     except UsageError as e:
         raise ParseError(f"request: {e.message}") from None
+
+
+def _read(data: bytes) -> dict[str, Any]:
+    """The JSON object, after its size was looked at: only the content may be large."""
+    if len(data) > MAX_CRL_REQUEST:
+        raise _too_large(MAX_CRL_REQUEST)
+    if len(data) > MAX_REQUEST:
+        found = _CONTENT.search(data)
+        if found is None or len(data) - len(found[1]) > MAX_REQUEST:
+            raise _too_large(MAX_REQUEST)
+    return read_json(data, "request", MAX_CRL_REQUEST)
+
+
+def _too_large(limit: int) -> ParseError:
+    return ParseError(f"request: larger than {limit} bytes")
 
 
 def _canonical(value: Any) -> bytes:
@@ -260,6 +289,6 @@ def _read_claims(value: dict[str, Any]) -> Claims:
 def is_request(data: bytes) -> bool:
     """Whether a file says that it is an approval request."""
     try:
-        return read_json(data, "file", MAX_REQUEST).get("format") == REQUEST_FORMAT
+        return _read(data).get("format") == REQUEST_FORMAT
     except TpmHsmError:
         return False

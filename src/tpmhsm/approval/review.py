@@ -104,7 +104,7 @@ def _review(
         now=now,
         content=content,
         acts=tuple(act for act in acts_of(request) if act.concerns(approver.key)),
-        entries=Entries(group, key_pin, epochs, content.certified),
+        entries=Entries(group, key_pin, epochs, content.certified, content.crl),
         group=group,
         first_use=pinned is None,
         key_words=_key_words(request, key, first=key_pin is not None),

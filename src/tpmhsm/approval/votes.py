@@ -30,7 +30,7 @@ DENIAL_FORMAT = DENIAL
 MAX_VOTE = 1 << 18
 MAX_REASON = 1000
 
-KINDS = ("group", "roster", "certificate", "csr", "data")
+KINDS = ("group", "roster", "certificate", "crl", "csr", "data")
 
 
 @dataclass(frozen=True)

@@ -41,11 +41,11 @@ _LARGEST_FOUND = (1 << 63) - 2
 
 @dataclass(frozen=True)
 class Draft:
-    """A CRL that waits to be signed: its row, and the exact bytes."""
+    """A CRL that waits to be signed: its row, the exact bytes, and the CRL before it."""
 
     row: CrlRow
     tbs: bytes
-    added: int
+    last: CrlRow | None
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,6 @@ class Crls:
                     yield piece
 
             tbs = assemble_tbs(head, pieces())
-            added = tx.revocations.changes(name, last.upto if last else 0)
         row = CrlRow(
             authority=name,
             number=number,
@@ -133,7 +132,7 @@ class Crls:
             entries=count,
             tbs_sha256=sha256(tbs).hexdigest(),
         )
-        return Draft(row, tbs, added)
+        return Draft(row, tbs, last)
 
     def _ask(self, key: str, certificate: x509.Certificate, draft: Draft, reason: str) -> Made:
         from dataclasses import replace
@@ -145,7 +144,7 @@ class Crls:
             texts={
                 "number": str(row.number),
                 "entries": str(row.entries),
-                "changes": f"{draft.added} since the CRL before",
+                **self._changes(draft),
                 "digest": row.tbs_sha256,
             },
         )
@@ -156,6 +155,14 @@ class Crls:
             tx.crls.reserve(replace(row, request_id=number))
             tx.audit.append("crl-reserve", {"ca": row.authority, "number": row.number})
         raise self._signer.waiting(number)
+
+    def _changes(self, draft: Draft) -> dict[str, str]:
+        row, last = draft.row, draft.last
+        if last is None:
+            return {"changes": "the first CRL"}
+        with self._store.reading() as tx:
+            changed = tx.revocations.changes(row.authority, last.upto)
+        return {"changes": f"{changed} since number {last.number} ({last.entries} entries)"}
 
     def _sign(self, key: str, draft: Draft) -> Made:
         with self._store.transaction() as tx:

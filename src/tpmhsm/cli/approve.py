@@ -13,6 +13,7 @@ from tpmhsm.cli.app import App, pass_app
 from tpmhsm.cli.files import STDIO, naming
 from tpmhsm.cli.options import Out, out_options, packed
 from tpmhsm.cli.prompts import ask, at_terminal
+from tpmhsm.cli.revoking import publish_executed
 from tpmhsm.cli.secrets import Secret, passphrase_options
 from tpmhsm.cli.words import one_line
 from tpmhsm.errors import ApprovalRefusedError, RefusedError, TpmHsmError, UsageError
@@ -111,6 +112,7 @@ def _approve(
     if item.in_place:
         row = app.desk.add_approval(approval)
         app.note(f"approved; request {row.id} is {row.state}")
+        publish_executed(app, row)
         return {**result, "state": row.state}
     return {**result, "file": hand_over(app, item, who, out, "approval", approval.data)}
 
@@ -186,7 +188,7 @@ def load(app: App, what: str) -> Item:
     """A request by its id in this home, or from a file. Raises UsageError, ParseError."""
     from pathlib import Path
 
-    from tpmhsm.approval.request import MAX_REQUEST, parse_request
+    from tpmhsm.approval.request import MAX_CRL_REQUEST, parse_request
 
     if what.isascii() and what.isdigit() and not Path(what).exists():
         return Item(app.desk.request(int(what[:19])), in_place=True)
@@ -197,7 +199,7 @@ def load(app: App, what: str) -> Item:
             code="not-in-this-version",
         )
     with naming(what):
-        return Item(parse_request(app.read(what, limit=MAX_REQUEST)), in_place=False)
+        return Item(parse_request(app.read(what, limit=MAX_CRL_REQUEST)), in_place=False)
 
 
 def open_person(who: Who, secret: Secret) -> Identity:

@@ -9,6 +9,7 @@ import click
 from tpmhsm.cli.app import App, facts, pass_app, table
 from tpmhsm.cli.files import STDIO, naming
 from tpmhsm.cli.options import Out, out_options, wait_option
+from tpmhsm.cli.revoking import publish_executed
 from tpmhsm.cli.waiting import settled
 from tpmhsm.cli.words import one_line
 from tpmhsm.errors import DeviceError, NotFoundError, StoreError, TpmHsmError
@@ -93,9 +94,10 @@ def list_(app: App, state: str | None) -> None:
 def show(app: App, what: str) -> None:
     """What a request asks for, and who has approved."""
     if not (what.isascii() and what.isdigit()):
+        from tpmhsm.approval.request import MAX_CRL_REQUEST
         from tpmhsm.cli.show import show_request_bytes
 
-        show_request_bytes(app, app.read(what), what)
+        show_request_bytes(app, app.read(what, limit=MAX_CRL_REQUEST), what)
         return
     row = app.desk.look(number(what))
     found = {**request_json(app, row), "content": app.desk.content(row)}
@@ -170,6 +172,7 @@ def import_(app: App, files: tuple[str, ...]) -> None:
         else:
             outcomes.append({"file": file, "request": row.id, "state": row.state})
             app.note(f"{file}: request {row.id} is {describe(app, row)}")
+            publish_executed(app, row)
     if failure is not None:
         failure.details["items"] = outcomes
         raise failure
@@ -210,6 +213,7 @@ def execute(app: App, identifier: str, wait: bool) -> None:
     """Have the chip do what was approved (again, after a failure)."""
     wanted = number(identifier)
     row = settled(app, wait, lambda: app.desk.execute(wanted))
+    publish_executed(app, row)
     app.emit(request_json(app, row), f"request {row.id} is {row.state}")
 
 

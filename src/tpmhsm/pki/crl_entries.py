@@ -83,6 +83,16 @@ def split_entries(content: bytes) -> Iterator[bytes]:
         yield element.raw
 
 
+def serial_of(raw: bytes) -> bytes:
+    """The DER of an entry's serial, without looking at the rest. ParseError when it has none."""
+    if raw[1:2] < b"\x80" and raw[2:3] == b"\x02" and len(raw) > 4 + raw[3]:
+        return raw[2 : 4 + raw[3]]
+    parts = der.children(der.read_whole(raw).content)
+    if not parts or parts[0].tag != der.INTEGER:
+        raise ParseError("an entry of a CRL without a serial")
+    return parts[0].raw
+
+
 def read_entry(raw: bytes) -> Entry:
     """Decode an entry. ParseError when it is none."""
     parts = der.children(der.read_whole(raw).content)

@@ -179,6 +179,10 @@ def end(tx: Transaction, row: RequestRow, state: str, why: str) -> None:
         for serial in tx.serials.all(state="reserved"):
             if serial.request_id == row.id:
                 tx.serials.abandoned(serial.authority, serial.serial)
+    if row.kind == "crl":
+        from tpmhsm.ca.crls import abandon_request
+
+        abandon_request(tx, row.id)
     for authority in tx.authorities.all():
         if authority.state == "pending" and (authority.settings or {}).get("request") == row.id:
             tx.authorities.remove_pending(authority.name)
@@ -203,6 +207,12 @@ def _title_of(row: RequestRow) -> str:
     if row.kind == "data":
         name = document["claims"]["texts"].get("file", "")
         return f"sign {len(content)} bytes {name}".rstrip()
+    if row.kind == "crl":
+        from tpmhsm.pki.crl import read_tbs_crl
+        from tpmhsm.pki.names import format_dn_der
+
+        tbs = read_tbs_crl(content)
+        return f"CRL {tbs.number} of {format_dn_der(tbs.issuer)}"
     from tpmhsm.pki.tbs import request_info_facts, tbs_facts
 
     facts = tbs_facts(content) if row.kind == "certificate" else request_info_facts(content)

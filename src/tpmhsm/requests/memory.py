@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from tpmhsm.approval.cards import Card, DeviceCard, parse_card, parse_device_card
-from tpmhsm.approval.memory import Certified, Entries, PinnedGroup, PinnedKey
+from tpmhsm.approval.memory import ApprovedCrl, Certified, Entries, PinnedGroup, PinnedKey
 
 if TYPE_CHECKING:
     from tpmhsm.store import Transaction
@@ -67,6 +68,19 @@ class StoredMemory:
         rows = self._tx.memory.certified(spki_sha256.hex())
         return [Certified(spki_sha256, row.subject, row.ca) for row in rows]
 
+    def approved_crl(self, key_name: bytes) -> ApprovedCrl | None:
+        """The newest CRL that was approved for a key."""
+        row = self._tx.memory.approved_crl(key_name.hex())
+        if row is None:
+            return None
+        return ApprovedCrl(
+            key_name,
+            int(row.number),
+            datetime.fromisoformat(row.this_update),
+            bytes.fromhex(row.digest),
+            row.entries,
+        )
+
     def keep(self, entries: Entries) -> None:
         """Remember, after an approval was made."""
         memory = self._tx.memory
@@ -80,3 +94,19 @@ class StoredMemory:
             memory.remember_epoch(epoch.group_id.hex(), epoch.epoch, epoch.roster_digest.hex())
         for one in entries.certified:
             memory.remember_certified(one.spki_sha256.hex(), one.subject, one.ca)
+        if entries.crl is not None:
+            self._keep_crl(entries.crl)
+
+    def _keep_crl(self, crl: ApprovedCrl) -> None:
+        from tpmhsm.approval.moments import stamp
+        from tpmhsm.store.memory import ApprovedCrlRow
+
+        self._tx.memory.remember_crl(
+            ApprovedCrlRow(
+                crl.key_name.hex(),
+                str(crl.number),
+                stamp(crl.this_update),
+                crl.digest.hex(),
+                crl.entries,
+            )
+        )

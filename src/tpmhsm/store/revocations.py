@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -118,13 +119,22 @@ class Revocations(Repository[RevocationRow]):
         `last` is the CRL before. What had expired when that one was made has been on a CRL beyond
         its validity, or was left out before, and is left out (RFC 5280, 3.3).
         """
-        where: list[ColumnElement[bool]] = [_R.authority == authority, _R.state.in_(LISTED)]
+        due: list[ColumnElement[bool]] = []
         if last is not None:
-            where.append(or_(_R.not_after >= last.this_update, _R.changed > last.upto))
-        query = select(_R.entry).where(*where).order_by(_R.id)
-        rows = self._connection.execution_options(yield_per=_CHUNK).execute(query)
-        for part in rows.scalars().partitions(_CHUNK):
-            yield len(part), b"".join(part)
+            due.append(or_(_R.not_after >= last.this_update, _R.changed > last.upto))
+        for state in LISTED:  # one state at a time: the index has its rows in order, unsorted
+            where = (_R.authority == authority, _R.state == state, *due)
+            query = select(_R.entry).where(*where).order_by(_R.id)
+            rows = self._stream(query)
+            while part := rows.fetchmany(_CHUNK):
+                yield len(part), b"".join([row[0] for row in part])
+
+    def _stream(self, query: Any) -> Any:
+        """Something with `fetchmany` that does not hold all rows at once."""
+        if self._connection.dialect.name != "sqlite":
+            return self._connection.execution_options(yield_per=_CHUNK).execute(query)
+        # SQLite's own rows: as objects of SQLAlchemy a million take half a second more
+        return self._connection.execute(query).cursor
 
 
 @dataclass(frozen=True)
