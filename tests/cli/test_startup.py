@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.support.shell import Shell
 
-HEAVY = ("sqlalchemy", "alembic", "asn1crypto", "pyhanko_certvalidator", "rich", "psycopg",
+HEAVY = ("sqlalchemy", "alembic", "asn1crypto", "publicsuffixlist", "rich", "psycopg",
          "tpm2_pytss")  # fmt: skip
 SCRIPT = """
 import sys

@@ -197,7 +197,11 @@ def test_chains_that_no_profile_makes():
     top, middle, leaf = chain()
     outside = _forged(middle, "outside", names=("evil.example",))
     cases = [
-        (refused(outside, [top], [middle]), "name-constraint", "outside what its CA"),
+        (
+            refused(outside, [top], [middle]),
+            "name-constraint",
+            "outside what the issuer may certify",
+        ),
         (refused(_forged(leaf, "below a leaf"), [top], [middle, leaf]), None, "CN=www.example.com"),
         (
             refused(

@@ -15,7 +15,10 @@ from tpmhsm.cli.secrets import Secret, passphrase_options
 from tpmhsm.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tpmhsm.store.certificates import CertificateRow
+    from tpmhsm.store.revocations import RevocationRow
 
 PURPOSES = ("server", "client", "email", "code", "timestamp", "ocsp", "any")
 
@@ -67,8 +70,8 @@ def import_(app: App, files: tuple[str, ...], name: str, skip_bad: bool, secret:
     importing.refuse_bad(found, skip=skip_bad)
     importing.check_name(name, found)
     kept = importing.keep(app, list(found.certificates), name)
-    keys = _keys(app)
-    items = [{**row_json(row, keys), "new": new} for row, new in kept]
+    found_rows = rows_json(app, [row for row, _ in kept])
+    items = [{**item, "new": new} for item, (_, new) in zip(found_rows, kept, strict=True)]
     app.emit(
         {"items": items, "skipped": found.skipped, "repeated": found.repeated},
         lambda: importing.words(items, found),
@@ -80,8 +83,18 @@ def _keys(app: App) -> dict[str, str]:
     return {row.spki_sha256: row.label for row in app.keyring.all()}
 
 
-def row_json(row: CertificateRow, keys: dict[str, str]) -> dict[str, Any]:
-    """One stored certificate's facts."""
+def rows_json(app: App, rows: Sequence[CertificateRow]) -> list[dict[str, Any]]:
+    """Stored certificates' facts."""
+    keys = _keys(app)
+    with app.store.reading() as tx:
+        revoked = tx.revocations.of((row.authority, row.serial) for row in rows if row.authority)
+    return [row_json(row, keys, revoked.get((row.authority or "", row.serial))) for row in rows]
+
+
+def row_json(
+    row: CertificateRow, keys: dict[str, str], revocation: RevocationRow | None = None
+) -> dict[str, Any]:
+    """One stored certificate's facts; `revocation` is null unless it is revoked or held."""
     from tpmhsm.pki.describe import describe_certificate
 
     found = describe_certificate(row.der)
@@ -92,6 +105,13 @@ def row_json(row: CertificateRow, keys: dict[str, str]) -> dict[str, Any]:
         "key_label": keys.get(row.spki_sha256),
         "authority": row.authority,
         "source": row.source,
+        "revocation": revocation
+        and {
+            "state": revocation.state,
+            "reason": revocation.reason,
+            "revoked": revocation.revoked_at,
+            "invalidity_date": revocation.invalidity or None,
+        },
     }
 
 
@@ -101,20 +121,24 @@ def list_(app: App) -> None:
     """All stored certificates."""
     with app.store.reading() as tx:
         rows = tx.certificates.all()
-    keys = _keys(app)
-    items = [row_json(row, keys) for row in rows]
+    items = rows_json(app, rows)
     app.emit(
         {"items": items},
         lambda: table(
             ("ID", "SUBJECT", "ISSUER", "KEY", "DAYS LEFT", "SHA-256"),
             [
                 (str(i["id"]), _subject(i), i["issuer"], i["key_label"] or "",
-                 str(i["days_left"]), i["sha256"][:16])
+                 _left(i), i["sha256"][:16])
                 for i in items
             ],
             empty="no certificates; tpmhsm cert import FILE…",
         ),
     )  # fmt: skip
+
+
+def _left(item: dict[str, Any]) -> str:
+    state = item["revocation"] and item["revocation"]["state"]
+    return f"{item['days_left']}{f', {state}' if state else ''}"
 
 
 def _subject(item: dict[str, Any]) -> str:
@@ -130,8 +154,13 @@ def show(app: App, what: str) -> None:
 
     if what != STDIO and not _is_file(what) and not _looks_like_file(what):
         row = find(app, what)
-        found = row_json(row, _keys(app))
-        more = [("Name", row.name), ("Key", found["key_label"] or ""), ("Source", row.source)]
+        (found,) = rows_json(app, [row])
+        more = [
+            ("Revoked", _revoked(found)),
+            ("Name", row.name),
+            ("Key", found["key_label"] or ""),
+            ("Source", row.source),
+        ]
     else:
         from tpmhsm.pki.load import certificate_ders
 
@@ -140,6 +169,16 @@ def show(app: App, what: str) -> None:
         found["certificates"] = len(ders)
         more = [("Also here", f"{len(ders) - 1} more certificates" if len(ders) > 1 else "")]
     app.emit(found, lambda: facts([*certificate_lines(found), *more]))
+
+
+def _revoked(item: dict[str, Any]) -> str:
+    """`2026-07-01T12:00:00Z, keyCompromise`; empty for a certificate that is good."""
+    found = item["revocation"]
+    if not found:
+        return ""
+    since = f", invalid since {found['invalidity_date']}" if found["invalidity_date"] else ""
+    words = "on hold" if found["state"] == "held" else found["reason"]
+    return f"{found['revoked']}, {words}{since}"
 
 
 def _is_file(what: str) -> bool:
@@ -177,8 +216,15 @@ def chain(app: App, name: str | None) -> None:
 @click.option("--untrusted", multiple=True, metavar="F", help="Intermediates.")
 @click.option("--crl", "crls", multiple=True, metavar="F", help="CRLs; then all are checked.")
 @click.option("--purpose", type=click.Choice(PURPOSES), default="any", show_default=True)
-@click.option("--host", metavar="H", help="The name or address it must be for.")
+@click.option("--host", metavar="H", help="The host, address or mailbox it must be for.")
 @click.option("--at", metavar="TIME", help="At this time instead of now, RFC 3339.")
+@click.option("--max-depth", type=click.IntRange(0), metavar="N",
+              help="At most so many intermediate CAs.")  # fmt: skip
+@click.option("--policy", "policies", multiple=True, metavar="OID",
+              help="A certificate policy that is acceptable; any by default.")  # fmt: skip
+@click.option("--explicit-policy", is_flag=True, help="A policy must hold along the whole path.")
+@click.option("--inhibit-mapping", is_flag=True, help="CAs may not map policies.")
+@click.option("--inhibit-any", is_flag=True, help="anyPolicy stands for no policy.")
 @pass_app
 def verify(
     app: App,
@@ -189,19 +235,24 @@ def verify(
     purpose: str,
     host: str | None,
     at: str | None,
+    max_depth: int | None,
+    policies: tuple[str, ...],
+    explicit_policy: bool,
+    inhibit_mapping: bool,
+    inhibit_any: bool,
 ) -> None:
     """Check a certificate's chain up to a trusted root, and say in words why it fails.
 
-    Certificates after the first in F are taken as intermediates.
+    Certificates after the first in F are taken as intermediates. The purposes server and email
+    also apply the Baseline Requirements; any is RFC 5280 alone.
 
     \b
     Example:
       tpmhsm cert verify web.pem --trust root.pem --purpose server --host www.example.com
     """
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     from tpmhsm.cli.times import parse_time
-    from tpmhsm.pki.load import certificate_ders, load_crls
+    from tpmhsm.pki.crl_file import crl_ders
+    from tpmhsm.pki.load import certificate_ders
     from tpmhsm.pki.verify import VerifyOptions, verify_certificate
 
     leaf, *others = certificate_ders(app.read(file), file)
@@ -214,10 +265,13 @@ def verify(
         purpose=purpose,
         host=host or "",
         at=parse_time(at) if at else None,
-        crls=tuple(
-            one.public_bytes(Encoding.DER) for f in crls for one in load_crls(app.read(f), f)
-        ),
+        crls=tuple(one for f in crls for one in crl_ders(app.read(f), f)),
         require_crl=bool(crls),
+        max_depth=max_depth,
+        policies=policies,
+        explicit_policy=explicit_policy,
+        inhibit_mapping=inhibit_mapping,
+        inhibit_any=inhibit_any,
     )
     found = verify_certificate(leaf, roots, others, options).facts
     app.emit(found, lambda: _verified(found))

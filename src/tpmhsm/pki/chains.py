@@ -13,7 +13,6 @@ from cryptography import x509
 
 from tpmhsm.errors import NotFoundError
 from tpmhsm.pki.describe import certificate_der, describe_certificate
-from tpmhsm.pki.names import format_dn_der
 from tpmhsm.pki.signatures import is_signed_by, split_signed
 from tpmhsm.pki.tbs import TbsCertificate, read_tbs_certificate
 
@@ -67,28 +66,6 @@ def build_chain(certificate: C, pool: Iterable[C]) -> list[C]:
     while (issuer := _find(chain[-1], index)) is not None and issuer not in chain:
         chain.append(issuer)
     return chain
-
-
-def above(raw: bytes, *pools: Sequence[bytes]) -> tuple[list[bytes], ...]:
-    """From each pool the certificates whose names can stand above this one, however far.
-
-    Names are compared as RFC 5280 section 7.1 lets verifiers compare them: without case and spaces.
-    """
-    named: dict[str, list[bytes]] = {}
-    for item in (raw, *(item for pool in pools for item in pool)):
-        named.setdefault(_folded(fields_of(item).subject), []).append(item)
-    wanted, seen = [_folded(fields_of(raw).issuer), _folded(fields_of(raw).subject)], set()
-    while wanted:
-        name = wanted.pop()
-        if name not in seen:
-            seen.add(name)
-            wanted += [_folded(fields_of(item).issuer) for item in named.get(name, ())]
-    kept = {item for name in seen for item in named.get(name, ())}
-    return tuple([item for item in pool if item in kept] for pool in pools)
-
-
-def _folded(name: bytes) -> str:
-    return "".join(format_dn_der(name).casefold().split())
 
 
 def export_bundle(chain: Sequence[C], form: str) -> list[C]:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from urllib.parse import urlsplit
 
 from cryptography import x509
-from cryptography.x509.oid import NameOID
 
-from tpmhsm.errors import ParseError, UsageError
-from tpmhsm.pki.facts import decode_extensions
+from tpmhsm.errors import UsageError
+from tpmhsm.pki import der
+from tpmhsm.pki.general_names import GeneralName, read_general_names, subject_names
 from tpmhsm.pki.hosts import normalize_host
-from tpmhsm.pki.names import parse_dn, read_name
-from tpmhsm.pki.sans import format_san
-from tpmhsm.pki.signatures import split_signed
-from tpmhsm.pki.tbs import read_tbs_certificate
+from tpmhsm.pki.names import parse_dn
+from tpmhsm.pki.subtrees import read_subtrees
 
 
 def parse_constraint(text: str) -> x509.GeneralName:
@@ -66,96 +63,18 @@ def build_constraints(
     return x509.NameConstraints(allow or None, deny or None) if allow or deny else None
 
 
-def constraints_of(raw: bytes) -> x509.NameConstraints | None:
-    """The name constraints in a certificate (DER), None when it has none that decode."""
-    found = [item.value for item in _extensions(raw)]
-    return next((value for value in found if isinstance(value, x509.NameConstraints)), None)
-
-
-def names_of(raw: bytes) -> tuple[x509.Name, list[x509.GeneralName]]:
-    """Subject and alternative names of a certificate (DER); an undecodable subject is empty."""
-    values = [item.value for item in _extensions(raw)]
-    sans = [n for value in values if isinstance(value, x509.SubjectAlternativeName) for n in value]
-    try:
-        return read_name(read_tbs_certificate(split_signed(raw)[0]).subject), sans
-    except ParseError:
-        return x509.Name([]), sans
-
-
-def _extensions(raw: bytes) -> list[x509.Extension[x509.ExtensionType]]:
-    return decode_extensions(read_tbs_certificate(split_signed(raw)[0]).extensions)[0]
-
-
 def constraint_violation(
     constraints: x509.NameConstraints, subject: x509.Name, sans: Iterable[x509.GeneralName]
 ) -> str:
     """In words which name breaks the constraints, or an empty string."""
-    names = [*sans, *([x509.DirectoryName(subject)] if subject.rdns else [])]
-    if not any(isinstance(name, x509.RFC822Name) for name in names):
-        mails = subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS)
-        names += [x509.RFC822Name(str(mail.value)) for mail in mails if str(mail.value).isascii()]
-    permitted = constraints.permitted_subtrees or []
-    excluded = constraints.excluded_subtrees or []
-    for name in names:
-        same = [base for base in permitted if type(base) is type(name)]
-        if same and not any(_within(name, base) for base in same):
-            allowed = ", ".join(format_san(base) for base in same)
-            return f"{format_san(name)} is outside what the issuer may certify ({allowed})"
-        for base in excluded:
-            if type(base) is type(name) and _within(name, base, touch=True):
-                return f"{format_san(name)} is excluded by the issuer ({format_san(base)})"
-    return ""
+    subtrees = read_subtrees(constraints.public_bytes())
+    encoded = subject.public_bytes()
+    names = subject_names(encoded, _general_names(list(sans)))
+    return next((words for name in names if (words := subtrees.violation(name))), "")
 
 
-def _within(name: x509.GeneralName, base: x509.GeneralName, *, touch: bool = False) -> bool:
-    """Whether `name` lies in the subtree; with `touch` also a wildcard that reaches into it."""
-    match name, base:
-        case x509.DNSName(), x509.DNSName():
-            return _dns_within(name.value, base.value, touch)
-        case x509.IPAddress(), x509.IPAddress():
-            return _ip_within(name.value, base.value)
-        case x509.RFC822Name(), x509.RFC822Name():
-            return _mail_within(name.value, base.value)
-        case x509.UniformResourceIdentifier(), x509.UniformResourceIdentifier():
-            return _host_within(urlsplit(name.value).hostname or "", base.value)
-        case x509.DirectoryName(), x509.DirectoryName():
-            return _dn_within(name.value, base.value)
-    return False
-
-
-def _dns_within(host: str, base: str, touch: bool) -> bool:
-    host, base = host.lower(), base.lower()
-    if touch and host.startswith("*.") and base.partition(".")[2] == host[2:]:
-        return True
-    bare = host.removeprefix("*.") if not base.startswith(".") else host
-    return not base or bare == base or bare.endswith(base if base[0] == "." else f".{base}")
-
-
-def _ip_within(value: object, base: object) -> bool:
-    network = ipaddress.ip_network(str(base), strict=False)
-    address = ipaddress.ip_network(str(value), strict=False)
-    return address.version == network.version and address.subnet_of(network)  # type: ignore[arg-type]
-
-
-def _mail_within(mail: str, base: str) -> bool:
-    if "@" in base:
-        local, _, domain = base.rpartition("@")
-        theirs, _, host = mail.rpartition("@")
-        return local == theirs and domain.lower() == host.lower()
-    return _host_within(mail.rpartition("@")[2], base)
-
-
-def _host_within(host: str, base: str) -> bool:
-    host, base = host.lower(), base.lower()
-    return not base or (host.endswith(base) if base.startswith(".") else host == base)
-
-
-def _dn_within(name: x509.Name, base: x509.Name) -> bool:
-    return [_folded(rdn) for rdn in name.rdns[: len(base.rdns)]] == [_folded(r) for r in base.rdns]
-
-
-def _folded(rdn: x509.RelativeDistinguishedName) -> frozenset[tuple[str, str]]:
-    """Compared without case and without repeated spaces (RFC 5280 section 7.1, RFC 4518)."""
-    return frozenset(
-        (item.oid.dotted_string, " ".join(str(item.value).casefold().split())) for item in rdn
-    )
+def _general_names(sans: list[x509.GeneralName]) -> tuple[GeneralName, ...]:
+    if not sans:
+        return ()
+    encoded = x509.SubjectAlternativeName(sans).public_bytes()
+    return read_general_names(der.read_whole(encoded).content)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 from tpmhsm.errors import UsageError
+from tpmhsm.pki.facts import EKU_NAMES, EKU_OIDS, KEY_USAGES
+from tpmhsm.pki.general_names import format_general_name
 from tpmhsm.pki.hosts import match_host, normalize_host, parse_ip
+from tpmhsm.pki.path_certificate import ANY_USAGE, Fault, PathCertificate
 
 
 @dataclass(frozen=True)
@@ -57,48 +59,64 @@ def get_purpose(name: str) -> Purpose | None:
     return PURPOSES[name]
 
 
-def purpose_fault(purpose: Purpose, chain: list[dict[str, Any]]) -> str:
-    """In words why the chain (facts, leaf first) does not serve the purpose; empty when it does."""
-    leaf = chain[0]
-    usages = leaf["extended_key_usage"]
-    accepted = {purpose.usage} | (set() if purpose.explicit else {"anyExtendedKeyUsage"})
+def _named(oids: Iterable[str]) -> str:
+    return ", ".join(EKU_NAMES.get(oid, oid) for oid in oids)
+
+
+def purpose_fault(purpose: Purpose, leaf: PathCertificate) -> str:
+    """In words why the certificate does not serve the purpose; empty when it does."""
+    usages = leaf.usages or ()
+    accepted = {EKU_OIDS[purpose.usage]} | (set() if purpose.explicit else {ANY_USAGE})
     if (usages or purpose.explicit) and not accepted & set(usages):
-        has = f"it is for {', '.join(usages)}" if usages else "it says nothing of extended usages"
+        has = f"it is for {_named(usages)}" if usages else "it says nothing of extended usages"
         return f"the certificate is not for the purpose {purpose.name} ({purpose.usage}): {has}"
-    if leaf["key_usage"] and not set(purpose.key_usages) & set(leaf["key_usage"]):
+    if leaf.key_usage is not None and not set(purpose.key_usages) & leaf.key_usage:
+        allowed = ", ".join(name for name in KEY_USAGES if name in leaf.key_usage)
         return (
-            f"the certificate's key may do {', '.join(leaf['key_usage'])} only, "
+            f"the certificate's key may do {allowed} only, "
             f"which does not serve the purpose {purpose.name}"
         )
     if purpose.name == "timestamp" and not _is_timestamp_only(leaf):
         return "a timestamp certificate must have timeStamping alone, marked critical (RFC 3161)"
-    if purpose.name == "ocsp":  # issued by the CA itself; the usages of CAs do not speak of it
-        return ""
-    for authority in chain[1:]:
-        limits = set(authority["extended_key_usage"])
-        if limits and not limits & {purpose.usage, "anyExtendedKeyUsage"}:
-            return (
-                f"the CA {authority['subject']} may certify for {', '.join(sorted(limits))} only, "
-                f"not for the purpose {purpose.name}"
-            )
     return ""
 
 
-def _is_timestamp_only(leaf: dict[str, Any]) -> bool:
-    critical = {item["name"] for item in leaf["extensions"] if item["critical"]}
-    return leaf["extended_key_usage"] == ["timeStamping"] and "extKeyUsage" in critical
+def authority_fault(purpose: Purpose, issuer: PathCertificate) -> Iterator[Fault]:
+    """Extended usages of a CA limit what it may certify for."""
+    if purpose.name == "ocsp":  # issued by the CA itself; the usages of CAs do not speak of it
+        return
+    limits = set(issuer.usages or ())
+    if limits and not limits & {EKU_OIDS[purpose.usage], ANY_USAGE}:
+        words = f"may certify for {_named(sorted(limits))} only, not for the purpose {purpose.name}"
+        yield Fault("wrong-purpose", words)
 
 
-def host_fault(host: str, leaf: dict[str, Any]) -> str:
-    """In words why the certificate is not this host's; empty when it is. CN is not looked at."""
-    names = [tuple(san.split(":", 1)) for san in leaf["sans"]]
-    address = parse_ip(host)
-    if address is not None:
-        found = any(kind == "ip" and parse_ip(value) == address for kind, value in names)
-    else:
-        wanted = normalize_host(host.rstrip("."), wildcard=False)
-        found = any(kind == "dns" and match_host(value, wanted) for kind, value in names)
-    if found:
+def _is_timestamp_only(leaf: PathCertificate) -> bool:
+    return leaf.usages == (EKU_OIDS["timeStamping"],) and leaf.is_critical("2.5.29.37")
+
+
+def host_fault(host: str, leaf: PathCertificate) -> str:
+    """In words why the certificate is not this host's, or this mailbox's; empty when it is.
+
+    The common name is not looked at (RFC 9525, 2).
+    """
+    wanted_kinds = ("email",) if "@" in host else ("dns", "ip")
+    names = [name for name in leaf.sans or () if name.kind in wanted_kinds]
+    if any(_matches(host, name.kind, name.value) for name in names):
         return ""
-    listed = ", ".join(value for kind, value in names if kind in ("dns", "ip"))
-    return f"the certificate is not for {host}: it names {listed or 'no host at all'}"
+    listed = ", ".join(format_general_name(name).partition(":")[2] for name in names)
+    what = "mailbox" if "@" in host else "host"
+    return f"the certificate is not for {host}: it names {listed or f'no {what} at all'}"
+
+
+def _matches(host: str, kind: str, value: str | bytes) -> bool:
+    if isinstance(value, bytes):
+        address = parse_ip(host)
+        return address is not None and address.packed == value
+    if kind == "email":
+        local, _, domain = host.rpartition("@")
+        theirs, _, their_domain = value.rpartition("@")
+        return local == theirs and domain.lower() == their_domain.lower()
+    if parse_ip(host) is not None:
+        return False
+    return match_host(value, normalize_host(host.rstrip("."), wildcard=False))

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, padding, rsa
 
 from tpmhsm.errors import ParseError
 from tpmhsm.pki import der
@@ -30,6 +29,25 @@ _RSA: dict[str, hashes.HashAlgorithm] = {
     "1.2.840.113549.1.1.11": hashes.SHA256(),
     "1.2.840.113549.1.1.12": hashes.SHA384(),
     "1.2.840.113549.1.1.13": hashes.SHA512(),
+}
+_DSA: dict[str, hashes.HashAlgorithm] = {
+    "1.2.840.10040.4.3": hashes.SHA1(),  # noqa: S303
+    "2.16.840.1.101.3.4.3.1": hashes.SHA224(),
+    "2.16.840.1.101.3.4.3.2": hashes.SHA256(),
+    "2.16.840.1.101.3.4.3.3": hashes.SHA384(),
+    "2.16.840.1.101.3.4.3.4": hashes.SHA512(),
+}
+_ML_DSA = {  # RFC 9881; the classes of older releases of cryptography are not there to import
+    "2.16.840.1.101.3.4.3.17": "MLDSA44",
+    "2.16.840.1.101.3.4.3.18": "MLDSA65",
+    "2.16.840.1.101.3.4.3.19": "MLDSA87",
+}
+_HASHES: dict[str, hashes.HashAlgorithm] = {
+    "1.3.14.3.2.26": hashes.SHA1(),  # noqa: S303
+    "2.16.840.1.101.3.4.2.4": hashes.SHA224(),
+    "2.16.840.1.101.3.4.2.1": hashes.SHA256(),
+    "2.16.840.1.101.3.4.2.2": hashes.SHA384(),
+    "2.16.840.1.101.3.4.2.3": hashes.SHA512(),
 }
 
 
@@ -55,31 +73,73 @@ def is_signed_by(raw: bytes, spki: bytes) -> bool:
     """Whether a signed structure (DER) carries a signature by the key (SubjectPublicKeyInfo)."""
     try:
         tbs, algorithm, signature = split_signed(raw)
-        return _verify(load_spki(spki), algorithm_oid(algorithm), signature, tbs, raw)
+        return verify_signed(load_spki(spki), algorithm, signature, tbs)
+    except ParseError:
+        return False
+
+
+def verify_signed(key: Any, algorithm: bytes, signature: bytes, tbs: bytes) -> bool:
+    """Whether the key made the signature; `algorithm` is a DER AlgorithmIdentifier.
+
+    False also for algorithms unknown here and for those that do not fit the key.
+    """
+    try:
+        return _verify(key, algorithm_oid(algorithm), signature, tbs, algorithm)
     except (ParseError, InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
         return False
 
 
-def _verify(key: Any, oid: str, signature: bytes, tbs: bytes, raw: bytes) -> bool:
+def _verify(key: Any, oid: str, signature: bytes, tbs: bytes, algorithm: bytes) -> bool:
     match key:
         case ec.EllipticCurvePublicKey() if oid in _ECDSA:
             key.verify(signature, tbs, ec.ECDSA(_ECDSA[oid]))
         case rsa.RSAPublicKey() if oid in _RSA:
             key.verify(signature, tbs, padding.PKCS1v15(), _RSA[oid])
         case rsa.RSAPublicKey() if oid == _PSS:
-            _verify_pss(key, signature, tbs, raw)
-        case ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey():
+            scheme, digest = _pss(algorithm)
+            key.verify(signature, tbs, scheme, digest)
+        case ed25519.Ed25519PublicKey() if oid == "1.3.101.112":
+            key.verify(signature, tbs)
+        case ed448.Ed448PublicKey() if oid == "1.3.101.113":
+            key.verify(signature, tbs)
+        case dsa.DSAPublicKey() if oid in _DSA:
+            key.verify(signature, tbs, _DSA[oid])
+        case _ if oid in _ML_DSA and type(key).__name__.startswith(_ML_DSA[oid]):
             key.verify(signature, tbs)
         case _:
             return False
     return True
 
 
-def _verify_pss(key: rsa.RSAPublicKey, signature: bytes, tbs: bytes, raw: bytes) -> None:
-    signed: Any  # cryptography decodes the parameters
+def _pss(algorithm: bytes) -> tuple[padding.PSS, hashes.HashAlgorithm]:
+    """The parameters of RSASSA-PSS (RFC 4055, 3.1). ParseError for hashes unknown here."""
+    parts = der.children(der.read_whole(algorithm).content)
+    fields = {p.tag: p.content for p in der.children(parts[1].content)} if len(parts) > 1 else {}
+    digest = _hash(fields.get(0xA0))
+    mask = digest if 0xA1 not in fields else _mask_hash(fields[0xA1])
+    salt = der.read_whole(fields[0xA2]).content if 0xA2 in fields else b"\x14"
+    if 0xA1 not in fields:
+        mask = hashes.SHA1()  # noqa: S303 (the default of RFC 4055; refused above where it matters)
+    return padding.PSS(padding.MGF1(mask), int.from_bytes(salt, "big")), digest
+
+
+def _hash(field: bytes | None) -> hashes.HashAlgorithm:
+    oid = algorithm_oid(field) if field else "1.3.14.3.2.26"
+    if oid not in _HASHES:
+        raise ParseError(f"a hash unknown here ({oid})")
+    return _HASHES[oid]
+
+
+def _mask_hash(field: bytes) -> hashes.HashAlgorithm:
+    parts = der.children(der.read_whole(field).content)
+    if len(parts) != 2 or der.decode_oid(parts[0].content) != "1.2.840.113549.1.1.8":
+        raise ParseError("a mask generation that is not MGF1")
+    return _hash(parts[1].raw)
+
+
+def pss_hash(algorithm: bytes) -> str:
+    """The name of the hash of an RSASSA-PSS AlgorithmIdentifier; empty for other algorithms."""
     try:
-        signed = x509.load_der_x509_certificate(raw)
-    except ValueError:
-        signed = x509.load_der_x509_csr(raw)
-    parameters, algorithm = signed.signature_algorithm_parameters, signed.signature_hash_algorithm
-    key.verify(signature, tbs, parameters, algorithm)
+        return _pss(algorithm)[1].name if algorithm_oid(algorithm) == _PSS else ""
+    except ParseError:
+        return "unknown"

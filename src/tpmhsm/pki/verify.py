@@ -1,35 +1,40 @@
 """Verifying a certificate: path, dates, revocation, purpose and host, with reasons in words.
 
-The path is validated by a library (`path_engine`); what RFC 5280 leaves to the application is
-checked here: the anchor's own dates, the leaf's critical extensions, purpose and host.
+`path_engine` finds a path or the fault that tells most; here faults become sentences, and what
+belongs to the certificate alone is judged: its key, purpose, host and profile.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-from tpmhsm.errors import UsageError, VerificationError
-from tpmhsm.pki.chains import AnyCertificate, above, build_chain, fields_of, is_issued_by
-from tpmhsm.pki.constraints import constraint_violation, constraints_of, names_of
+from tpmhsm.errors import ParseError, UsageError, VerificationError
+from tpmhsm.pki import der
+from tpmhsm.pki.chains import AnyCertificate
+from tpmhsm.pki.crl_file import read_path_crl
 from tpmhsm.pki.describe import certificate_der, describe_certificate
-from tpmhsm.pki.keys import check_public_key, load_spki
-from tpmhsm.pki.purposes import get_purpose, host_fault, purpose_fault
+from tpmhsm.pki.path_certificate import Fault, PathCertificate, read_path_certificate
+from tpmhsm.pki.path_engine import TOO_COMPLEX, Answer, Question, find_path
+from tpmhsm.pki.path_keys import Budget, TooComplexError
+from tpmhsm.pki.path_rules import Rules
+from tpmhsm.pki.path_search import Finding, Forest, Path, Search
+from tpmhsm.pki.policy_graph import PolicyInput
+from tpmhsm.pki.purposes import Purpose, get_purpose, host_fault, purpose_fault
 from tpmhsm.pki.tbs import rfc3339
-
-if TYPE_CHECKING:
-    from tpmhsm.pki.path_engine import PathFailure, PathResult
+from tpmhsm.pki.web_profile import key_faults, leaf_profile_faults
 
 
 @dataclass(frozen=True)
 class VerifyOptions:
-    """`purpose` as in `purposes` or `any`; `host` a name or address; `at` (default now) the moment.
+    """`purpose` as in `purposes` or `any`; `host` a name, address or mailbox; `at` the moment.
 
     `crls` is DER. When there are any, one must cover the leaf, and CAs are checked as far as they
-    are covered; `require_crl` demands one for each certificate below the anchor.
+    are covered; `require_crl` demands one for each certificate below the anchor. `max_depth` is
+    the most intermediate CAs allowed. `policies` (dotted OIDs; none: any), `explicit_policy`,
+    `inhibit_mapping` and `inhibit_any` are the inputs of RFC 5280 section 6.1.1.
     """
 
     purpose: str = "any"
@@ -37,6 +42,11 @@ class VerifyOptions:
     at: datetime | None = None
     crls: tuple[bytes, ...] = ()
     require_crl: bool = False
+    max_depth: int | None = None
+    policies: tuple[str, ...] = ()
+    explicit_policy: bool = False
+    inhibit_mapping: bool = False
+    inhibit_any: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,46 +69,65 @@ def verify_certificate(
     `chain` (subjects, leaf first, as far as it was found).
     """
     options = options or VerifyOptions()
+    question = _question(leaf, trust, untrusted, options)
+    at = question.rules.at
+    answer = find_path(question)
+    if not answer.path:
+        _explain_missing(question, answer)
+    chain = [describe_certificate(item.raw, at) for item in answer.path]
+    if answer.findings:
+        _explain(answer, chain, at)
+    _check_leaf(answer.path[0], chain, question.rules.purpose, options)
+    return Verified(tuple(item.raw for item in answer.path), _success(answer, chain, at, options))
+
+
+def _question(
+    leaf: AnyCertificate,
+    trust: Iterable[AnyCertificate],
+    untrusted: Iterable[AnyCertificate],
+    options: VerifyOptions,
+) -> Question:
     purpose = get_purpose(options.purpose)
     at = options.at or datetime.now(UTC)
     if at.tzinfo is None:
         raise UsageError("the moment needs a time zone (RFC 3339: 2027-01-01T00:00:00Z)")
-    raw, anchors = certificate_der(leaf), [certificate_der(item) for item in trust]
+    anchors = [certificate_der(item) for item in trust]
     if not anchors:
         raise UsageError("nothing is trusted", hint="name the root: cert verify F --trust ROOT")
-    pool = [certificate_der(item) for item in untrusted]
-    if not options.crls:  # whose issuers may have any name
-        pool, anchors = above(raw, pool, anchors)
-    result = _run_engine(raw, anchors, pool, at, options)
-    if not result.chain:
-        _explain(raw, anchors, pool, at, result.failures)
-    chain = [describe_certificate(item, at) for item in result.chain]
-    _check_dates(chain, at)
-    _check_leaf(chain)
-    _check_constraints(result.chain, chain)
-    if purpose is not None:
-        _check_keys(result.chain, chain)
-    if purpose is not None and (fault := purpose_fault(purpose, chain)):
-        _fail("wrong-purpose", fault, chain[0]["subject"], chain)
-    if options.host and (fault := host_fault(options.host, chain[0])):
-        _fail("wrong-host", fault, chain[0]["subject"], chain)
-    return Verified(result.chain, _success(chain, result, at, options))
+    for policy in options.policies:
+        der.encode_oid(policy)
+    pool = (certificate_der(item) for item in untrusted)
+    return Question(
+        read_path_certificate(certificate_der(leaf)),
+        Forest(_readable(anchors), _readable(pool)),
+        # Dates in certificates are whole seconds, and the last one is inside.
+        Rules(at.astimezone(UTC).replace(microsecond=0), purpose, options.max_depth),
+        PolicyInput(
+            frozenset(options.policies),
+            options.explicit_policy,
+            options.inhibit_mapping,
+            options.inhibit_any,
+        ),
+        [read_path_crl(raw) for raw in options.crls],
+        options.require_crl,
+        options.purpose == "server",
+    )
 
 
-def _run_engine(
-    raw: bytes, anchors: list[bytes], pool: list[bytes], at: datetime, options: VerifyOptions
-) -> PathResult:
-    from tpmhsm.pki.path_engine import PathInput, find_path
-
-    given = PathInput(raw, anchors, pool, options.crls, at, options.require_crl)
-    return find_path(given)
+def _readable(ders: Iterable[bytes]) -> Iterator[PathCertificate]:
+    """Those that are certificates at all; what is none can stand in no path."""
+    for raw in ders:
+        try:
+            yield read_path_certificate(raw)
+        except ParseError:
+            continue
 
 
 def _success(
-    chain: list[dict[str, Any]], result: PathResult, at: datetime, options: VerifyOptions
+    answer: Answer, chain: list[dict[str, Any]], at: datetime, options: VerifyOptions
 ) -> dict[str, Any]:
     notes = []
-    unchecked = [c["subject"] for i, c in enumerate(chain[:-1]) if i not in result.crl_checked]
+    unchecked = [c["subject"] for i, c in enumerate(chain[:-1]) if i not in answer.crl_checked]
     if unchecked and options.crls:
         notes.append(f"no CRL given covers {'; '.join(name or '(empty)' for name in unchecked)}")
     elif unchecked:
@@ -115,8 +144,8 @@ def _success(
             }
             for item in chain
         ],
-        "policies": list(result.policies),
-        "crl_checked": [chain[i]["sha256"] for i in result.crl_checked],
+        "policies": sorted(answer.policies),
+        "crl_checked": [chain[i]["sha256"] for i in answer.crl_checked],
         "notes": notes,
     }
 
@@ -135,6 +164,33 @@ def _fail(
     )
 
 
+_HINTS = {
+    "crl-stale": "get the CA's current CRL and give it with --crl",
+    "crl-missing": "get the CA's current CRL and give it with --crl",
+    "profile": "without the rules for this purpose it can be verified with --purpose any",
+    "too-complex": "leave certificates out that do not belong to the chain",
+}
+
+
+def _fail_fault(fault: Fault, item: dict[str, Any], chain: Sequence[dict[str, Any]]) -> NoReturn:
+    """`{}` in a fault's words stands for the certificate; otherwise it is where they begin."""
+    before, here, after = fault.words.partition("{}")
+    message = f"{before}{_name(item)}{after}" if here else f"{_name(item)} {fault.words}"
+    _fail(fault.reason, message, item["subject"], chain, _HINTS.get(fault.reason, ""))
+
+
+def _explain(answer: Answer, chain: list[dict[str, Any]], at: datetime) -> NoReturn:
+    """Of several faults the dates first: they are the commonest, and are told all at once."""
+    _check_dates(chain, at)
+    position, fault = _worst(answer.findings)
+    _fail_fault(fault, chain[position], chain)
+
+
+def _worst(findings: tuple[Finding, ...]) -> Finding:
+    """What RFC 5280 says outweighs what the profile of a purpose says."""
+    return min(findings, key=lambda item: item.fault.reason == "profile")
+
+
 def _check_dates(chain: list[dict[str, Any]], at: datetime) -> None:
     """Of all certificates, the anchor too: OpenSSL and browsers refuse an expired root."""
     faults, first, reason = [], "", ""
@@ -149,11 +205,8 @@ def _check_dates(chain: list[dict[str, Any]], at: datetime) -> None:
         first = first or item["subject"]
         reason = reason or ("expired" if item["expired"] else "not-yet-valid")
     if faults:
-        _fail(reason, "; ".join(faults), first, chain, _date_hint(at))
-
-
-def _date_hint(at: datetime) -> str:
-    return f"judged at {rfc3339(at)}; another moment is chosen with --at"
+        hint = f"judged at {rfc3339(at)}; another moment is chosen with --at"
+        _fail(reason, "; ".join(faults), first, chain, hint)
 
 
 def _role(position: int, length: int) -> str:
@@ -166,64 +219,35 @@ def _name(facts: dict[str, Any]) -> str:
     return facts["subject"] or ", ".join(facts["sans"]) or f"serial {facts['serial']}"
 
 
-def _check_leaf(chain: list[dict[str, Any]]) -> None:
-    leaf = chain[0]
-    if unknown := leaf["unknown_critical"]:
-        message = f"the certificate has critical extensions unknown here: {', '.join(unknown)}"
-        _fail("unknown-critical", message, leaf["subject"], chain)
-    if leaf["problems"]:
-        _fail("broken", f"the certificate: {'; '.join(leaf['problems'])}", leaf["subject"], chain)
+def _check_leaf(
+    leaf: PathCertificate,
+    chain: list[dict[str, Any]],
+    purpose: Purpose | None,
+    options: VerifyOptions,
+) -> None:
+    facts = chain[0]
+    if facts["problems"]:
+        message = f"the certificate: {'; '.join(facts['problems'])}"
+        _fail("broken", message, facts["subject"], chain)
+    if purpose is not None:
+        for fault in key_faults(leaf):
+            _fail_fault(fault, facts, chain)
+        if words := purpose_fault(purpose, leaf):
+            _fail("wrong-purpose", words, facts["subject"], chain)
+    if options.host and (words := host_fault(options.host, leaf)):
+        _fail("wrong-host", words, facts["subject"], chain)
+    if purpose is not None:
+        for fault in leaf_profile_faults(purpose.name, leaf):
+            _fail_fault(fault, facts, chain)
 
 
-def _check_keys(ders: Sequence[bytes], chain: list[dict[str, Any]]) -> None:
-    for raw, item in zip(ders, chain, strict=True):
-        try:
-            check_public_key(load_spki(fields_of(raw).spki))
-        except UsageError as error:
-            _fail("weak-key", f"{_name(item)}: {error.message}", item["subject"], chain)
-
-
-def _check_constraints(ders: Sequence[bytes], chain: list[dict[str, Any]]) -> None:
-    """Name constraints once more: library versions before 0.33 compare hosts with their case."""
-    for position, raw in reversed(list(enumerate(ders))):
-        constraints = constraints_of(raw) if position else None
-        if constraints is None:
-            continue
-        for below in range(position):
-            if below and chain[below]["self_issued"]:
-                continue  # RFC 5280, 6.1.3 (b)
-            if violation := constraint_violation(constraints, *names_of(ders[below])):
-                message = f"{_name(chain[below])} breaks the name constraints above it: {violation}"
-                _fail("name-constraint", message, chain[below]["subject"], chain)
-
-
-def _explain(
-    raw: bytes,
-    anchors: list[bytes],
-    pool: list[bytes],
-    at: datetime,
-    failures: tuple[PathFailure, ...],
-) -> NoReturn:
-    """The failure that tells most: of several paths, one that broke after all signatures held."""
-    if not failures:
-        _explain_missing(raw, anchors, pool, at)
-    from tpmhsm.pki.path_engine import kind_of
-
-    best = min(failures, key=lambda item: (kind_of(item.error) == "broken", _is_signature(item)))
-    chain = [describe_certificate(item, at) for item in best.chain]
-    _check_dates(chain, at)
-    _explain_failure(best, chain)
-
-
-def _is_signature(failure: PathFailure) -> bool:
-    return "signature" in str(failure.error)
-
-
-def _explain_missing(raw: bytes, anchors: list[bytes], pool: list[bytes], at: datetime) -> NoReturn:
+def _explain_missing(question: Question, answer: Answer) -> NoReturn:
     """No path reached an anchor: say how far it went and what is missing there."""
-    found = build_chain(raw, [*pool, *anchors])
-    chain = [describe_certificate(item, at) for item in found]
+    path, namesake = _climb(question)
+    chain = [describe_certificate(item.raw, question.rules.at) for item in path]
     last = chain[-1]
+    if answer.spent:
+        _fail_fault(TOO_COMPLEX, chain[0], chain)
     if last["self_signed"]:
         what = "the certificate signs itself and" if len(chain) == 1 else f"the root {_name(last)}"
         _fail(
@@ -233,7 +257,7 @@ def _explain_missing(raw: bytes, anchors: list[bytes], pool: list[bytes], at: da
             chain,
             "if you trust it, give its file with --trust",
         )
-    if _has_namesake(found[-1], [*pool, *anchors]):
+    if namesake:
         _fail(
             "bad-signature",
             f"the signature of {_name(last)} was not made by any key of {last['issuer']} given",
@@ -249,87 +273,9 @@ def _explain_missing(raw: bytes, anchors: list[bytes], pool: list[bytes], at: da
     )
 
 
-def _has_namesake(raw: bytes, pool: list[bytes]) -> bool:
-    issuer = fields_of(raw).issuer
-    return any(fields_of(item).subject == issuer and not is_issued_by(raw, item) for item in pool)
-
-
-_WORDS: tuple[tuple[str, str, str], ...] = (
-    # (pattern in the library's message, stable word, in words; {} is the certificate at fault)
-    (r"permitted namespace", "name-constraint", "{} has a name outside what its CA may certify"),
-    (r"are excluded", "name-constraint", "{} has a name that its CA may not certify"),
-    (r"signature of .* could not be", "bad-signature", "the signature of {} does not hold"),
-    (r"signature parameters", "bad-signature", "the signature of {} has wrong parameters"),
-    (
-        r"maximum path length",
-        "path-length",
-        "{} is one CA more than the path length above it allows",
-    ),
-    (r"is not a CA", "not-a-ca", "{} is no CA, but issued a certificate"),
-    (r"not allowed to sign", "not-a-ca", "the key of {} may not sign certificates (keyCertSign)"),
-    (r"unsupported critical", "unknown-critical", "{} has critical extensions unknown here"),
-    (r"valid set of policies", "policy", "no certificate policy holds from the root down to {}"),
-    (r"policy mapping", "policy", "{} maps certificate policies in a way that is forbidden"),
-    (r"issuer name", "broken-chain", "{} names another issuer than the CA above it"),
-)
-
-
-def _explain_failure(failure: PathFailure, chain: list[dict[str, Any]]) -> NoReturn:
-    from tpmhsm.pki.path_engine import is_about_another_path, kind_of, revocation_of
-
-    error, kind = failure.error, kind_of(failure.error)
-    chain = chain[failure.position :]
-    item = chain[0] if is_about_another_path(error) else _at_fault(str(error), chain)
-    name = _name(item)
-    if revoked := revocation_of(error):
-        when, why = revoked
-        message = f"{name} was revoked on {rfc3339(when)}: {why}"
-        _fail("revoked", message, item["subject"], chain)
-    if kind in ("crl-stale", "crl-missing"):
-        _fail(kind, _crl_words(kind, name, str(error)), item["subject"], chain, _CRL_HINT)
-    if kind == "weak-algorithm":
-        message = f"{name} is signed with a weak algorithm ({item['signature_algorithm']})"
-        _fail(kind, f"{message}{_reason_suffix(str(error))}", item["subject"], chain)
-    for pattern, reason, words in _WORDS:
-        if re.search(pattern, str(error)):
-            _fail(reason, words.format(name) + _extra(str(error), reason), item["subject"], chain)
-    _fail("broken", f"{name} cannot be validated: {_detail(str(error))}", item["subject"], chain)
-
-
-def _crl_words(kind: str, name: str, message: str) -> str:
-    if kind == "crl-stale":
-        return f"the CRL for {name} is too old: {_detail(message)}"
-    if "could not be found" in message:
-        return f"no CRL given covers {name}"
-    return f"the CRL for {name} does not settle it: {_detail(message)}"
-
-
-_CRL_HINT = "get the CA's current CRL and give it with --crl"
-
-
-def _at_fault(message: str, chain: list[dict[str, Any]]) -> dict[str, Any]:
-    """The library counts intermediates from the root; "exceeds the path length" names none."""
-    if found := re.search(r"intermediate certificate (\d+)", message):
-        position = len(chain) - 1 - int(found[1])
-        return chain[position] if 0 <= position < len(chain) else chain[0]
-    if "maximum path length" in message:
-        return chain[min(1, len(chain) - 1)]
-    return chain[0]
-
-
-def _detail(message: str) -> str:
-    return re.sub(r"^The path could not be validated because ", "", message).rstrip(".")
-
-
-def _reason_suffix(message: str) -> str:
-    found = re.search(r"Reason: (.*?)\.?$", message)
-    return f": {found[1]}" if found else ""
-
-
-def _extra(message: str, reason: str) -> str:
-    """What the library adds about the very name or extension."""
-    if reason == "name-constraint":
-        found = re.search(r"issuing authority\. (.+)$", message)
-    else:
-        found = re.search(r"critical extensions?: (.+)$", message)
-    return f": {found[1].rstrip('.')}" if found else ""
+def _climb(question: Question) -> tuple[Path, bool]:
+    try:
+        search = Search(question.forest, question.rules, Budget(300, 3000))
+        return search.climb(question.leaf)
+    except TooComplexError:
+        return (question.leaf,), False
