@@ -16,6 +16,7 @@ class KeyRow:
     """A key. `public` is a TPMT_PUBLIC, `private` a TPM2B_PRIVATE's content, `name` hexadecimal.
 
     The creation fields are what TPM2_Create gave at birth, kept for CertifyCreation.
+    `policy_document` is the policy as it is published, when `policy` alone does not say it all.
     """
 
     label: str
@@ -34,6 +35,7 @@ class KeyRow:
     creation_attest: bytes = b""
     creation_signature: bytes = b""
     spki_sha256: str = ""
+    policy_document: str = ""
     state: str = "present"
     created: str = ""
     deleted: str = ""
@@ -49,6 +51,7 @@ keys = Table(
     Column("hash", Text, nullable=False),
     Column("use", Text, nullable=False),
     Column("policy", Text, nullable=False),
+    Column("policy_document", Text, nullable=False, server_default=""),
     Column("group_id", Text, ForeignKey("groups.id")),
     Column("public", LargeBinary, nullable=False),
     Column("private", LargeBinary, nullable=False),
