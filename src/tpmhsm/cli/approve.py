@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tpmhsm.cli.app import App, pass_app
+from tpmhsm.cli.crl_files import publish_executed
 from tpmhsm.cli.files import STDIO, naming
 from tpmhsm.cli.options import Out, out_options, packed
 from tpmhsm.cli.prompts import ask, at_terminal
-from tpmhsm.cli.revoking import publish_executed
 from tpmhsm.cli.secrets import Secret, passphrase_options
 from tpmhsm.cli.words import one_line
 from tpmhsm.errors import ApprovalRefusedError, RefusedError, TpmHsmError, UsageError

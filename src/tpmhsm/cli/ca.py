@@ -18,6 +18,7 @@ from tpmhsm.cli.issuing import (
     to_stdout,
 )
 from tpmhsm.cli.options import Out
+from tpmhsm.cli.revoked import revocation_json, revocation_lines
 from tpmhsm.cli.revoking import VERBS
 from tpmhsm.cli.waiting import settled
 from tpmhsm.errors import NotFoundError, RefusedError, UsageError
@@ -239,6 +240,7 @@ def ca_json(app: App, row: AuthorityRow) -> dict[str, Any]:
         "request": settings.get("request"),
         "created": row.created,
         "certificate": None,
+        "revocation": revocation_json(app, row.name),
     }
     if row.certificate:
         from tpmhsm.ca.issuance import certificate_facts
@@ -285,6 +287,6 @@ def show(app: App, name: str) -> None:
         found,
         lambda: facts(
             [("CA", f"{name} ({found['state']})"), ("Key", found["key"]),
-             ("Issuer CA", found["issuer"]), *lines]
+             ("Issuer CA", found["issuer"]), *lines, *revocation_lines(found["revocation"])]
         ),
     )  # fmt: skip

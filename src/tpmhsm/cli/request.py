@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tpmhsm.cli.app import App, facts, pass_app, table
+from tpmhsm.cli.crl_files import publish_executed
 from tpmhsm.cli.files import STDIO, naming
 from tpmhsm.cli.options import Out, out_options, wait_option
-from tpmhsm.cli.revoking import publish_executed
 from tpmhsm.cli.waiting import settled
 from tpmhsm.cli.words import one_line
 from tpmhsm.errors import DeviceError, NotFoundError, StoreError, TpmHsmError

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tpmhsm.cli.app import App, facts, pass_app
-from tpmhsm.cli.files import STDIO, read_input, write_output
+from tpmhsm.cli.crl_files import publish, published_crl
+from tpmhsm.cli.files import STDIO
 from tpmhsm.cli.options import Out, out_options, wait_option
 from tpmhsm.cli.waiting import settled
 from tpmhsm.errors import NotFoundError, UsageError, WaitingError
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from tpmhsm.ca.crls import Made
     from tpmhsm.ca.revocation import Outcome, Which
     from tpmhsm.store.requests import RequestRow
-
-MAX_CRL = 128 << 20
-"""A published CRL larger than this many bytes is not looked at: two million entries have 80 MB."""
 
 MAX_PEM = 1 << 20
 """CRLs up to this size stand in --json as PEM."""
@@ -152,7 +150,7 @@ def crl(
 
 
 def _make(app: App, name: str, days: int | None, reason: str, wait: bool, out: Out) -> Made:
-    published = _published(app, name)
+    published = published_crl(app, name)
 
     def act() -> Made:
         return app.crls.make(name, days=days, reason=reason, published=published)
@@ -188,50 +186,6 @@ def _pem(der: bytes) -> bytes:
     from tpmhsm.pki.load import to_pem
 
     return to_pem(der, "X509 CRL")
-
-
-# ── the file that verifiers will find ────────────────────────────────────────
-
-
-def crl_file(app: App, name: str) -> Path:
-    """Where an authority's CRL is published: the path below base_url, in the home's `public`."""
-    return app.home / "public" / "crl" / f"{name}.crl"
-
-
-def _published(app: App, name: str) -> bytes:
-    """The published CRL; nothing when the database knows it, or it cannot be read."""
-    from hashlib import sha256
-
-    file = crl_file(app, name)
-    try:
-        if file.stat().st_size > MAX_CRL:
-            return b""
-        data = read_input(str(file), limit=MAX_CRL)
-    except (OSError, UsageError):
-        return b""
-    known = app.crls.latest(name)
-    same = known is not None and known.sha256 == sha256(data).hexdigest()
-    return b"" if same else data
-
-
-def publish(app: App, name: str, made: Made) -> Path:
-    """Write a CRL (DER) to its file, whole or not at all. Raises UsageError."""
-    file = crl_file(app, name)
-    try:
-        file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot make {file.parent}: {error.strerror}") from error
-    write_output(str(file), made.der, force=True)
-    return file
-
-
-def publish_executed(app: App, row: RequestRow) -> None:
-    """After a request was executed: if it was for a CRL, write the authority's newest one."""
-    if row.kind != "crl" or row.state != "executed":
-        return
-    name = row.result["ca_name"]
-    file = publish(app, name, app.crls.latest_made(name))
-    app.note(f"CRL {row.result['number']} of {name} is signed: {file}")
 
 
 VERBS: tuple[click.Command, ...] = (revoke, hold, release, crl)

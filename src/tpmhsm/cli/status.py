@@ -89,18 +89,24 @@ def _groups(app: App) -> list[dict[str, Any]]:
 
 def _authorities(app: App, todo: Todo) -> list[dict[str, Any]]:
     from tpmhsm.cli.ca import ca_json
+    from tpmhsm.cli.revoked import todo_of
 
     found = []
     labels = {row.label for row in app.keyring.all()}
     for row in app.authorities.all():
         facts = ca_json(app, row)
         left = facts["certificate"]["days_left"] if facts["certificate"] else None
-        found.append({"name": row.name, "state": row.state, "days_left": left})
+        revoking = facts["revocation"]
+        found.append(
+            {"name": row.name, "state": row.state, "days_left": left, "revocation": revoking}
+        )
         if row.key_label not in labels:
             todo.append({"what": f"{row.name} signs nothing more: its key is deleted", "next": ""})
         if left is not None and left < SOON:
             words = f"ends in {left} days" if left >= 0 else "has ended"
             todo.append({"what": f"the certificate of {row.name} {words}", "next": ""})
+        if row.state == "active" and (left is None or left >= 0) and row.key_label in labels:
+            todo += todo_of(app, row.name, revoking)
         if row.state == "pending" and facts["external"]:
             todo.append(
                 {

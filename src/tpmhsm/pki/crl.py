@@ -13,16 +13,14 @@ from typing import Any, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from tpmhsm.errors import ParseError, UsageError, VerificationError
+from tpmhsm.errors import ParseError, UsageError
 from tpmhsm.pki import der
-from tpmhsm.pki.crl_entries import Entry, encode_time, extension, read_entry, split_entries
+from tpmhsm.pki.crl_entries import encode_time, extension
 from tpmhsm.pki.facts import RawExtension, raw_extensions
 from tpmhsm.pki.keys import hash_for, verify_signature
-from tpmhsm.pki.signatures import algorithm_oid
 from tpmhsm.pki.tbs import read_time
 
 AKI, CRL_NUMBER = "2.5.29.35", "2.5.29.20"
-DELTA, IDP = "2.5.29.27", "2.5.29.28"
 
 MAX_NUMBER = 1 << 159
 """CRL numbers are below this: at most 20 octets (RFC 5280, 5.2.3)."""
@@ -162,16 +160,3 @@ def read_tbs_crl(data: bytes) -> TbsCrl:
         entries,
         extensions,
     )
-
-
-def read_entries(tbs: TbsCrl) -> list[Entry]:
-    """All entries, decoded. ParseError when one is none."""
-    return [read_entry(raw) for raw in split_entries(tbs.entries)]
-
-
-def check_algorithm(tbs: TbsCrl, algorithm: bytes) -> None:
-    """VerificationError unless a CRL says it is signed with this algorithm."""
-    if tbs.algorithm != algorithm:
-        raise VerificationError(
-            f"the CRL says it is signed with {algorithm_oid(tbs.algorithm)}, its key with another"
-        )

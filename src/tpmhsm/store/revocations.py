@@ -5,7 +5,7 @@ A row keeps the DER of its entry in a CRL, so that making one joins bytes and de
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
@@ -32,6 +32,7 @@ REVOKED, HELD, RELEASED = "revoked", "held", "released"
 LISTED = (REVOKED, HELD)
 
 _CHUNK = 10_000
+_QUERY = 500
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,17 @@ class Revocations(Repository[RevocationRow]):
             return self._insert(row)
         return self._save(replace(row, id=known.id), f"serial {row.serial} vanished")
 
-    def of(self, serials: list[tuple[str, str]]) -> dict[tuple[str, str], RevocationRow]:
+    def of(self, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], RevocationRow]:
         """Those of these (authority, serial) that are revoked or held."""
-        found = {}
-        for authority, serial in serials:
-            row = self.find(authority, serial)
-            if row is not None and row.state in LISTED:
-                found[authority, serial] = row
+        wanted: dict[str, list[str]] = {}
+        for authority, serial in pairs:
+            wanted.setdefault(authority, []).append(serial)
+        found: dict[tuple[str, str], RevocationRow] = {}
+        for authority, serials in wanted.items():
+            for start in range(0, len(serials), _QUERY):
+                some = _R.serial.in_(serials[start : start + _QUERY])
+                rows = self._select(_R.authority == authority, some, _R.state.in_(LISTED))
+                found |= {(authority, row.serial): row for row in rows}
         return found
 
     def count(self, authority: str) -> dict[str, int]:
