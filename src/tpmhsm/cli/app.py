@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tpmhsm.cli.files import MAX_INPUT, read_input
-from tpmhsm.cli.words import lines, one_line
+from tpmhsm.cli.words import json_text, lines, one_line, screened
 
 if TYPE_CHECKING:
     from tpmhsm.ca.authority import Authorities
@@ -139,11 +138,11 @@ class App:
     def emit(self, data: Mapping[str, Any], text: str | Callable[[], str] = "") -> None:
         """Print `data` as the one JSON document, or `text` for people."""
         if self.as_json:
-            say(json.dumps(data, indent=2, ensure_ascii=False))
+            say(json_text(data))
             return
         shown = text() if callable(text) else text
         if shown and self.verbosity >= 0:
-            say(shown)
+            say(screened(shown))
 
     def note(self, text: str) -> None:
         """A remark for people, on stderr; silent with --json and -q."""
@@ -151,15 +150,18 @@ class App:
             click.echo(lines(text), err=True)
 
     @contextmanager
-    def progress(self, text: str) -> Iterator[None]:
-        """A spinner for work that takes over a second; on a terminal only."""
+    def progress(self, text: str) -> Iterator[Callable[[str], None]]:
+        """A spinner for work that takes over a second; on a terminal only.
+
+        What it yields changes the words beside the spinner.
+        """
         if not self.talks or not sys.stderr.isatty():
-            yield
+            yield lambda _: None
             return
         from rich.console import Console
 
-        with Console(stderr=True).status(text):
-            yield
+        with Console(stderr=True).status(text) as status:
+            yield status.update
 
     # ── files ────────────────────────────────────────────────────────────────
 

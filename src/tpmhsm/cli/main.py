@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from importlib import import_module
@@ -14,7 +13,7 @@ from tpmhsm import __version__
 from tpmhsm.cli.app import App
 from tpmhsm.cli.globals import default_home, global_options, spread
 from tpmhsm.cli.prompts import stopped
-from tpmhsm.cli.words import lines
+from tpmhsm.cli.words import json_text, lines
 from tpmhsm.errors import (
     DeviceError,
     RefusedError,
@@ -50,6 +49,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "csr": ("csr", "csr", "PKCS#10 requests: create, show, verify"),
     "cert": ("cert", "cert", "Certificates: import, list, show, chain, verify, export"),
     "ca": ("ca", "ca", "Authorities: create, install, sign, issue, revoke, crl, show"),
+    "doctor": ("doctor", "doctor", "Prove the database against itself and the chip"),
     "request": ("request", "request", "Approval requests: list, show, export, import, execute"),
 }
 
@@ -122,7 +122,7 @@ def report(error: TpmHsmError, *, as_json: bool) -> None:
         document: dict[str, Any] = {"error": body}
         if isinstance(error, WaitingError):  # no failure: the request stands for the result
             document |= {"id": error.request, "state": "waiting", **error.details}
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        click.echo(json_text(document))
         return
     if isinstance(error, WaitingError):
         said = [lines(error.message)]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tpmhsm.errors import RefusedError, UsageError
+from tpmhsm.errors import RefusedError, StoreError, UsageError
 from tpmhsm.keys import founding
 from tpmhsm.keys.host import load_host, must_be
 from tpmhsm.policy.approver import key_identity
@@ -73,6 +73,8 @@ class Groups:
         with self._store.reading() as tx:
             row = tx.groups.get(name)
             rosters = tx.rosters.all(row.id)
+        if not rosters:
+            raise StoreError(f"the rosters of group {name!r} are gone", code="corrupt")
         current = next((r for r in rosters if r.state == "in-force"), None)
         roster = parse_roster((current or rosters[0]).document)
         return GroupState(row, parse_group(row.document), roster, current is not None)

@@ -25,6 +25,9 @@ GENESIS = "0" * 64
 """The previous hash of the first entry."""
 
 
+_STREAM = {"yield_per": 1000}  # rows in memory at a time
+
+
 @dataclass(frozen=True)
 class AuditRow:
     """One entry. `facts` is JSON-ready; `prev` and `hash` are SHA-256, hexadecimal."""
@@ -119,6 +122,13 @@ class Audit:
         rows = self._connection.execute(statement)
         return [AuditRow(**{**row._mapping, "facts": json.loads(row.facts)}) for row in rows]
 
+    def each(self, act: str) -> Iterator[AuditRow]:
+        """Entries of one act, oldest first; few of them in memory at a time."""
+        statement = select(audit).where(audit.c.act == act).order_by(audit.c.seq)
+        with self._connection.execute(statement, execution_options=_STREAM) as rows:
+            for row in rows:
+                yield AuditRow(**{**row._mapping, "facts": json.loads(row.facts)})
+
     def verify_chain(self, expected: AuditHead | None = None) -> AuditHead:
         """Recompute every hash. Returns the head.
 
@@ -127,10 +137,12 @@ class Audit:
         """
         head = AuditHead(0, GENESIS)
         met = expected is None or expected == head
-        for row in self._connection.execute(select(audit).order_by(audit.c.seq)):
-            _verify_entry(row, head)
-            head = AuditHead(row.seq, row.hash)
-            met = met or head == expected
+        statement = select(audit).order_by(audit.c.seq)
+        with self._connection.execute(statement, execution_options=_STREAM) as rows:
+            for row in rows:
+                _verify_entry(row, head)
+                head = AuditHead(row.seq, row.hash)
+                met = met or head == expected
         if not met and expected is not None:
             raise VerificationError(
                 f"the audit log does not contain the remembered entry {expected.seq}: "

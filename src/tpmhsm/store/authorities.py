@@ -20,6 +20,8 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     bindparam,
+    exists,
+    func,
     select,
 )
 
@@ -191,6 +193,25 @@ class Serials(Repository[SerialRow]):
         )
         values = [{"whose": authority, "number": serial} for authority, serial in pairs]
         return self._connection.execute(statement, values).rowcount
+
+    def lost(self) -> list[tuple[str, str]]:
+        """(authority, serial) of certificates that were issued and have no record."""
+        from tpmhsm.store.certificates import certificates
+
+        same = (
+            certificates.c.serial == serials.c.serial,
+            certificates.c.authority == serials.c.authority,
+        )
+        found = self._connection.execute(
+            select(serials.c.authority, serials.c.serial)
+            .where(serials.c.state == "issued", ~exists().where(*same))
+            .order_by(serials.c.id)
+        )
+        return [(row.authority, row.serial) for row in found]
+
+    def count(self) -> int:
+        """How many serials were ever reserved."""
+        return self._connection.execute(select(func.count()).select_from(serials)).scalar_one()
 
     def stale(self, authority: str, before: str) -> list[str]:
         """Serials that no request stands for, reserved before a moment (RFC 3339)."""

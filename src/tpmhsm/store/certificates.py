@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Boolean, Column, LargeBinary, Table, Text
@@ -135,6 +135,14 @@ class Certificates(Repository[CertificateRow]):
         if spki_sha256 is not None:
             where.append(certificates.c.spki_sha256 == spki_sha256)
         return self._select(*where)
+
+    def was_kept(self, sha256: str) -> bool:
+        """Whether there is a record, though the certificate may be deleted."""
+        return self._first(certificates.c.sha256 == sha256) is not None
+
+    def each(self) -> Iterator[CertificateRow]:
+        """Every record, deleted ones too, by id; few of them in memory at a time."""
+        return self._each()
 
     def of_serial(self, serial: str) -> list[CertificateRow]:
         """All certificates of a serial (hexadecimal, whole octets), whoever issued them."""

@@ -240,15 +240,42 @@ class Store:
 
         Raises StoreError `corrupt`, VerificationError for the chain.
         """
-        if self.kind == "sqlite":
-            with self._connection() as connection:
-                begin_reading(connection, self._place, self._timeout)
-                said = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one()
-                stray = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
-            if said != "ok" or stray is not None:
-                raise store_error("corrupt", self.words, said if said != "ok" else stray)
+        if damage := self.damage(1):
+            raise store_error("corrupt", self.words, damage[0])
         with self.reading() as tx:
             tx.audit.verify_chain()
+
+    def damage(self, most: int = 100) -> list[str]:
+        """What SQLite finds wrong with the file, and rows that refer to no row. Empty: nothing."""
+        if self.kind != "sqlite":
+            return []
+        with self._connection() as connection:
+            begin_reading(connection, self._place, self._timeout)
+            said = connection.exec_driver_sql(f"PRAGMA integrity_check({most})").scalars().all()
+            stray = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(most)
+        return [
+            *(str(line) for line in said if line != "ok"),
+            *(f"row {row[1]} of {row[0]} refers to no row of {row[2]}" for row in stray),
+        ]
+
+    def schema(self) -> dict[str, str]:
+        """What the database is made of: `table x`, `index y`, … and the SQL that made each.
+
+        Of PostgreSQL the names of the tables alone.
+        """
+        with self._connection() as connection:
+            begin_reading(connection, self._place, self._timeout)
+            if self.kind == "sqlite":
+                query = (
+                    "SELECT type || ' ' || name, coalesce(sql, '') FROM sqlite_master "
+                    "WHERE name NOT LIKE 'sqlite\\_stat%' ESCAPE '\\'"
+                )
+            else:
+                query = (
+                    "SELECT 'table ' || tablename, '' FROM pg_tables "
+                    "WHERE schemaname = current_schema()"
+                )
+            return {str(row[0]): str(row[1]) for row in connection.exec_driver_sql(query)}
 
     def close(self) -> None:
         """Close all connections. The store can be used again; it will reconnect."""

@@ -370,6 +370,12 @@ def _at(chip: Chip, handle: int) -> Loaded | None:
         return None
 
 
+def own_handles(chip: Chip) -> list[int]:
+    """Handles of what is persistent where this program keeps its keys, whoever put it there."""
+    places = (_PARENT_HANDLES, _AK_HANDLES)
+    return [at for at in chip.handles(HT.PERSISTENT) if any(at in place for place in places)]
+
+
 def _persistent(chip: Chip) -> list[Loaded]:
     return [read_loaded(chip, handle) for handle in chip.handles(HT.PERSISTENT)]
 

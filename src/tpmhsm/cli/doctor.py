@@ -1,0 +1,57 @@
+"""`tpmhsm doctor`: whether all that is kept is whole and true."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tpmhsm.cli.app import App, pass_app, table
+
+if TYPE_CHECKING:
+    from tpmhsm.store.proof import Check
+
+
+@click.group(epilog="Example: tpmhsm doctor store")
+def doctor() -> None:
+    """Prove what is kept: the database against itself and the chip."""
+
+
+@doctor.command(epilog="Example: tpmhsm doctor store")
+@pass_app
+def store(app: App) -> int:
+    """Prove the database: file, log, every row, and every key and group against the chip.
+
+    Certificates are compared with their bytes, their issuer's signature, their reserved serial and
+    the log; every key is loaded into the chip. Changes nothing. Exit code 1: something was found.
+    """
+    from tpmhsm.requests.proof import prove
+
+    with app.progress("looking at the database") as tell:
+        checks = list(prove(app.store, app.device, app.groups, tell))
+    found = [_json(check) for check in checks]
+    ok = not any(check.findings for check in checks)
+    app.emit({"ok": ok, "where": app.store.words, "checks": found}, lambda: _words(checks))
+    return 0 if ok else 1
+
+
+def _json(check: Check) -> dict[str, Any]:
+    return {
+        "name": check.name,
+        "ok": not check.findings,
+        "seen": check.seen,
+        "findings": [{"what": one.what, "next": one.next} for one in check.findings],
+    }
+
+
+def _words(checks: list[Check]) -> str:
+    from tpmhsm.cli.words import lines
+
+    rows = [(c.name, str(c.seen), str(len(c.findings) or "none")) for c in checks]
+    shown = [table(("CHECK", "LOOKED AT", "FINDINGS"), rows, empty="")]
+    for check in checks:
+        for one in check.findings:
+            shown.append(f"! {check.name}: {lines(one.what)}")
+            if one.next:
+                shown.append(f"    {lines(one.next)}")
+    return "\n".join(shown)

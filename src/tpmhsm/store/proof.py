@@ -1,0 +1,81 @@
+"""What a database proves by itself: its file, its schema, its log. Nothing is changed.
+
+A check looks at many things of one kind and notes what is wrong; see `tpmhsm.requests.proof`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tpmhsm.errors import TpmHsmError
+
+if TYPE_CHECKING:
+    from tpmhsm.store.database import Store
+
+_BACKUP = "restore the database from a backup"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong: what and where, and the next step."""
+
+    what: str
+    next: str = ""
+
+
+@dataclass
+class Check:
+    """One kind of things: what they are called, how many were looked at, what was found."""
+
+    name: str
+    seen: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+    def found(self, what: str, then: str = "") -> None:
+        """Note something wrong."""
+        self.findings.append(Finding(what, then))
+
+
+def check_file(store: Store) -> Check:
+    """SQLite's own check of the file, and that every row refers to rows that exist."""
+    check = Check("file", seen=1)
+    if store.kind == "sqlite":
+        for said in store.damage():
+            check.found(f"the file is damaged: {said}", _BACKUP)
+    return check
+
+
+def check_schema(store: Store) -> Check:
+    """Tables, indices and triggers are those of this version: the log's guards, above all."""
+    check = Check("schema")
+    there = store.schema()
+    check.seen = len(there)
+    if store.kind != "sqlite":
+        return check
+    with tempfile.TemporaryDirectory(prefix="tpmhsm-") as folder:
+        from tpmhsm.store.database import Store
+
+        with Store.create(Path(folder)) as fresh:
+            wanted = fresh.schema()
+    for name in sorted(wanted.keys() - there.keys()):
+        check.found(f"{name} is missing", _BACKUP)
+    for name in sorted(there.keys() - wanted.keys()):
+        check.found(f"{name} is not of this program", "somebody made it: find out who and why")
+    for name in sorted(there.keys() & wanted.keys()):
+        if there[name] != wanted[name]:
+            check.found(f"{name} is not as this program made it", _BACKUP)
+    return check
+
+
+def check_log(store: Store) -> Check:
+    """The audit log is whole: every entry continues the one before it."""
+    check = Check("log")
+    try:
+        with store.reading() as tx:
+            check.seen = tx.audit.verify_chain().seq
+    except TpmHsmError as error:
+        check.found(error.message, f"somebody changed the log; {_BACKUP}, and compare")
+    return check
