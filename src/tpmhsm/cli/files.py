@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tpmhsm.errors import ExistsError, TpmHsmError, UsageError
+from tpmhsm.errors import ExistsError, ParseError, TpmHsmError, UsageError
 
 MAX_INPUT = 1 << 20
 """Files larger than this many bytes are no certificate, CSR, card, request or approval."""
@@ -58,14 +58,29 @@ def _read(path: str, size: int) -> bytes:
 
 
 @contextmanager
-def naming(path: str) -> Iterator[None]:
-    """Errors in the block say which file they are about."""
+def naming(path: str, data: bytes = b"", wanted: str = "") -> Iterator[None]:
+    """Errors in the block say which file they are about.
+
+    With the file's `data` and the thing that was `wanted` ("a card"), a ParseError says what the
+    file is instead.
+    """
     try:
         yield
     except TpmHsmError as error:
+        if wanted and isinstance(error, ParseError):
+            _say_instead(error, path, data, wanted)
         if path not in error.message:
             error.message = f"{path}: {error.message}"
         raise
+
+
+def _say_instead(error: ParseError, path: str, data: bytes, wanted: str) -> None:
+    from tpmhsm.cli.show import says_it_is
+
+    found = says_it_is(data)
+    if found and not found.startswith("a damaged ") and found not in wanted.split(" or "):
+        error.message = f"{path} is {found}, not {wanted}"
+        error.hint = f"tpmhsm show {path} shows it"
 
 
 def check_free(path: str, *, force: bool = False) -> None:

@@ -89,12 +89,12 @@ def trust_cards(app: App, files: Sequence[tuple[str, bytes]]) -> list[dict[str, 
 
 
 def _named(file: str, data: bytes, parse: Callable[[bytes], Any]) -> Any:
-    with naming(file):
+    with naming(file, data, "a card"):
         return parse(data)
 
 
 def _format_of(file: str, data: bytes) -> Any:
     from tpmhsm.policy.documents import parse_json
 
-    with naming(file):
+    with naming(file, data, "a card"):
         return parse_json(data, "card").get("format")

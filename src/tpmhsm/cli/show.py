@@ -2,191 +2,204 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tpmhsm.cli.app import App, facts
 from tpmhsm.cli.files import naming
 from tpmhsm.cli.words import one_line
 from tpmhsm.errors import ParseError, TpmHsmError
 
+if TYPE_CHECKING:
+    from tpmhsm.pki.bundle import Bundle, Item
+
 Shown = tuple[dict[str, Any], str]
+Ask = Callable[[str], bytes]
+
+_MANY = 200
+"""Certificates of a bundle that are shown one by one; of more, a line each."""
 
 
-def show_bytes(app: App, data: bytes, what: str) -> None:
-    """Print what a file is. Raises ParseError when it is nothing that is known here."""
-    for kind, attempt in _ATTEMPTS:
-        if (shown := attempt(data)) is not None:
-            found, words = shown
-            app.emit({"type": kind, **found}, f"{what}: {kind}\n{words}")
-            return
-    raise ParseError(
-        f"{what} is nothing that is known here",
-        hint="certificates, CSRs and CRLs (PEM or DER), requests, approvals, cards, keys",
-    )
+def show_bytes(app: App, data: bytes, what: str, ask: Ask | None = None) -> None:
+    """Print what a file is; `ask` is for the passphrase of PKCS #12.
+
+    Raises ParseError when it is nothing that is known here, and says what it looks like.
+    """
+    kind, (found, words) = known(data, what, ask)
+    app.emit({"type": kind, **found}, f"{one_line(what)}: {kind}\n{words}")
 
 
 def show_request_bytes(app: App, data: bytes, what: str) -> None:
     """Print a request file. Raises ParseError."""
     from tpmhsm.approval.request import parse_request
 
-    with naming(what):
+    with naming(what, data, "an approval request"):
         parse_request(data)
     show_bytes(app, data, what)
 
 
-def _certificate(data: bytes) -> Shown | None:
-    from tpmhsm.pki.describe import certificate_lines, describe_certificate
-    from tpmhsm.pki.load import certificate_ders
+def known(data: bytes, what: str, ask: Ask | None = None) -> tuple[str, Shown]:
+    """The kind of a file, with its facts and words. ParseError."""
+    if data.lstrip()[:1] == b"{":
+        from tpmhsm.cli.show_ours import show_ours
 
-    ders = _try(lambda: certificate_ders(data))
-    if not ders:
-        return None
-    found = [describe_certificate(der) for der in ders]
-    words = "\n\n".join(facts(certificate_lines(one)) for one in found)
-    return ({**found[0], "items": found}, words)
+        with naming(what):
+            if (ours := show_ours(data)) is not None:
+                return ours
+    if data[:1] == b"\x30" or b"-----BEGIN " in data or data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return _structures(data, what, ask)
+    if data[:1] == b"M":
+        from tpmhsm.pki.load import bare_base64
 
-
-def _csr(data: bytes) -> Shown | None:
-    from tpmhsm.pki.csr import load_csr
-    from tpmhsm.pki.describe import csr_lines, describe_csr
-
-    loaded = _try(lambda: load_csr(data))
-    if loaded is None:
-        return None
-    found = describe_csr(loaded)
-    return found, facts(csr_lines(found))
+        if bare_base64(data):
+            return _structures(data, what, ask)
+    if (other := _other(data, what)) is not None:
+        return other
+    raise _unknown(data, what)
 
 
-def _crl(data: bytes) -> Shown | None:
-    from tpmhsm.pki.load import load_crls
-    from tpmhsm.pki.names import format_dn
+def _other(data: bytes, what: str) -> tuple[str, Shown] | None:
+    from tpmhsm.cli.show_ours import lines_of
+    from tpmhsm.cli.show_tpm import show_tpm
+    from tpmhsm.pki.key_facts import describe_ssh_line, is_ssh_line
 
-    loaded = _try(lambda: load_crls(data))
-    if not loaded:
-        return None
-    crl = loaded[0]
-    found = {
-        "issuer": format_dn(crl.issuer),
-        "this_update": _time(crl.last_update_utc),
-        "next_update": _time(crl.next_update_utc),
-        "entries": len(crl),
-    }
-    return found, facts([(k.replace("_", " ").capitalize(), v) for k, v in found.items()])
+    if is_ssh_line(data):
+        with naming(what):
+            found = describe_ssh_line(data)
+        return "key", (found, f"an SSH public key\n{lines_of(found)}")
+    return show_tpm(data)
 
 
-def _time(moment: Any) -> str:
-    from tpmhsm.pki.tbs import rfc3339
+def _unknown(data: bytes, what: str) -> ParseError:
+    from tpmhsm.cli.looks import looks_like
 
-    return rfc3339(moment) if moment else ""
-
-
-def _request(data: bytes) -> Shown | None:
-    from tpmhsm.approval import moments
-    from tpmhsm.approval.acts import rule_of
-    from tpmhsm.approval.request import is_request, parse_request
-    from tpmhsm.policy.people import needed
-
-    if not is_request(data):
-        return None
-    request = parse_request(data)
-    found = {
-        "id": request.id,
-        "kind": request.kind,
-        "group": request.group.name,
-        "key": request.key.label if request.key else None,
-        "needed": needed(rule_of(request)),
-        "approvals": [approval.approver for approval in request.approvals],
-        "denials": [denial.approver for denial in request.denials],
-        "digest": request.digest.hex(),
-        "created": moments.stamp(request.created),
-        "expires": moments.stamp(request.expires),
-        "claims": {"reason": request.claims.reason, "profile": request.claims.profile},
-    }
-    lines = _lines({k: v for k, v in found.items() if k != "claims"})
-    return found, f"{lines}\n(tpmhsm approve decodes and checks it for an approver)"
-
-
-def _vote(data: bytes) -> Shown | None:
-    from tpmhsm.approval.votes import parse_approval, parse_denial
-
-    if (approval := _try(lambda: parse_approval(data))) is not None:
-        found = {
-            "vote": "approval",
-            "request": approval.request,
-            "approver": approval.approver,
-            "digest": approval.digest.hex(),
-            "facts": dict(approval.facts),
-        }
-        return found, _lines({k: v for k, v in found.items() if k != "facts"})
-    if (denial := _try(lambda: parse_denial(data))) is not None:
-        found = {
-            "vote": "denial",
-            "request": denial.request,
-            "approver": denial.approver,
-            "digest": denial.digest.hex(),
-            "reason": denial.reason,
-        }
-        return found, _lines(found)
-    return None
-
-
-def _card(data: bytes) -> Shown | None:
-    from tpmhsm.approval.cards import (
-        describe_card,
-        describe_device_card,
-        parse_card,
-        parse_device_card,
+    if not data.strip():
+        return ParseError(f"{what} is empty")
+    return ParseError(
+        f"{what} is nothing that is known here: {looks_like(data)}",
+        hint="known are certificates, CSRs, CRLs, PKCS#7, PKCS#12, keys, TPM structures; "
+        "requests, approvals, cards",
+        details={"first_bytes": data[:16].hex()},
     )
 
-    if (card := _try(lambda: parse_card(data))) is not None:
-        found = describe_card(card)
-        return found, _lines(found)
-    if (device := _try(lambda: parse_device_card(data))) is not None:
-        found = describe_device_card(device)
-        return found, _lines(found)
-    return None
+
+def _structures(data: bytes, what: str, ask: Ask | None) -> tuple[str, Shown]:
+    """PEM and DER: one thing, or several."""
+    from tpmhsm.pki.bundle import read_bundle
+
+    bundle = read_bundle(data, what, opened=False)
+    if not bundle.items:
+        if bundle.faults:
+            with _looking(data):
+                bundle.raise_faults()
+        raise _unknown(data, what)
+    shown = [_item(item, what, ask) for item in bundle.items]
+    kind, (found, words) = _one(shown) if len(shown) == 1 else _several(bundle, shown)
+    if bundle.faults:
+        found["faults"] = [fault._asdict() for fault in bundle.faults]
+        words += "\n" + "\n".join(f"BROKEN: {f.where}: {f.reason}" for f in bundle.faults[:_MANY])
+    if bundle.notes:
+        found["notes"] = bundle.notes[:_MANY]
+        words += "\n" + "\n".join(f"note: {one_line(note)}" for note in bundle.notes[:_MANY])
+    return kind, (found, words)
 
 
-def _key(data: bytes) -> Shown | None:
-    text = data.lstrip()
-    if text.startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----"):
-        return {"key": "private, encrypted"}, "an encrypted private key (PKCS#8)"
-    if b"PRIVATE KEY-----" in text[:64] and text.startswith(b"-----BEGIN "):
-        return {"key": "private, NOT encrypted"}, "a private key that is NOT encrypted"
-    if text.startswith(b"-----BEGIN PUBLIC KEY-----"):
-        from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-        try:
-            key = load_pem_public_key(data)
-        except ValueError:
-            return None
-        kind = type(key).__name__.removesuffix("PublicKey").lower()
-        return {"key": "public", "alg": kind}, f"a public key: {kind}"
-    return None
+def _one(shown: Sequence[tuple[str, Shown]]) -> tuple[str, Shown]:
+    kind, (found, words) = shown[0]
+    if kind == "certificate":
+        found = {**found, "items": [dict(found)]}
+    return kind, (found, words)
 
 
-def _try(parse: Callable[[], Any]) -> Any:
+def _several(bundle: Bundle, shown: Sequence[tuple[str, Shown]]) -> tuple[str, Shown]:
+    if {kind for kind, _ in shown} == {"certificate"}:
+        items = [found for _, (found, _) in shown]
+        return "certificate", ({**items[0], "items": items}, certificates_words(items))
+    items = [
+        {"type": kind, "where": item.where, **found}
+        for item, (kind, (found, _)) in zip(bundle.items, shown, strict=True)
+    ]
+    words = [
+        f"{item.where or 'byte 0'}: {kind}\n{text}"
+        for item, (kind, (_, text)) in zip(bundle.items, shown, strict=True)
+    ]
+    return "bundle", ({"items": items}, "\n\n".join(words))
+
+
+def certificates_words(items: Sequence[dict[str, Any]]) -> str:
+    """Each in full; of very many, a line each."""
+    from tpmhsm.pki.describe import certificate_lines
+
+    if len(items) <= _MANY:
+        return "\n\n".join(facts(certificate_lines(one)) for one in items)
+    lines = [f"{len(items)} certificates"]
+    for one in items:
+        who = one["subject"] or ", ".join(one["sans"]) or "(empty)"
+        lines.append(one_line(f"{who}  until {one['not_after'] or '?'}  {one['sha256'][:16]}"))
+    return "\n".join(lines)
+
+
+def _item(item: Item, what: str, ask: Ask | None) -> tuple[str, Shown]:
+    where = f"{what}, {item.where}" if item.where else what
+    with naming(where):
+        if item.kind == "certificate":
+            from tpmhsm.pki.describe import certificate_lines, describe_certificate
+
+            found = describe_certificate(item.der)
+            return "certificate", (found, facts(certificate_lines(found)))
+        from tpmhsm.cli.show_structures import show_structure
+
+        return show_structure(item, what, ask)
+
+
+class _looking:  # noqa: N801 - used as a statement
+    """An error in the block says how the file begins, too."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        from tpmhsm.cli.looks import looks_like
+
+        if isinstance(error, ParseError):
+            error.message += f" ({looks_like(self.data)})"
+            error.details["first_bytes"] = self.data[:16].hex()
+
+
+def says_it_is(data: bytes) -> str:
+    """In words what a file is: `a certificate`, `a CSR`; empty when nobody knows."""
     try:
-        return parse()
+        kind, (found, _) = known(data, "the file")
     except TpmHsmError:
-        return None
+        return _claimed(data)
+    if kind == "bundle":
+        return "a file of several things"
+    if kind in _OURS:
+        return _OURS[kind] if kind != "vote" else f"{_AN[found['vote']]} {found['vote']}"
+    from tpmhsm.pki.recognise import WORDS
+
+    return WORDS.get(found.get("kind", kind), WORDS.get(kind, f"a {kind}"))
 
 
-def _lines(found: dict[str, Any]) -> str:
-    return facts([(k.replace("_", " ").capitalize(), one_line(_text(v))) for k, v in found.items()])
+_AN = {"approval": "an", "denial": "a"}
+_OURS = {
+    "request": "an approval request",
+    "vote": "a vote",
+    "card": "a card",
+    "group": "a document of a group",
+    "tpm-public": "the public area of a TPM key",
+    "tpm-attest": "an attestation of a TPM",
+}
 
 
-def _text(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value or "")
-
-
-_ATTEMPTS: tuple[tuple[str, Callable[[bytes], Shown | None]], ...] = (
-    ("request", _request),
-    ("vote", _vote),
-    ("card", _card),
-    ("key", _key),
-    ("csr", _csr),
-    ("crl", _crl),
-    ("certificate", _certificate),
-)
+def _claimed(data: bytes) -> str:
+    """What a file of ours says that it is, though it is damaged."""
+    try:
+        form = json.loads(data.decode()).get("format")
+    except (ValueError, RecursionError, AttributeError):
+        return ""
+    return f"a damaged {form}" if isinstance(form, str) and form.startswith("tpmhsm/") else ""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tpmhsm.cli.app import App, facts, pass_app
+from tpmhsm.cli.secrets import Secret, passphrase_options
 from tpmhsm.errors import DeviceError, UsageError
 
 if TYPE_CHECKING:
@@ -94,20 +95,42 @@ def status(app: App) -> None:
     app.emit(found, lambda: screen(found))
 
 
-@click.command(epilog="Example: tpmhsm show web.pem")
-@click.argument("file", metavar="FILE")
+@click.command(epilog="Example: tpmhsm show web.pem; tpmhsm show www.example.com:443")
+@click.argument("what", metavar="FILE|HOST:PORT")
+@click.option("--timeout", type=click.FloatRange(0.1, 300), default=10.0, show_default=True,
+              metavar="SECONDS", help="For HOST:PORT.")  # fmt: skip
+@passphrase_options
 @pass_app
-def show(app: App, file: str) -> None:
-    """Say what a file is: certificate, CSR, CRL, request, approval, denial, card or key."""
+def show(app: App, what: str, timeout: float, secret: Secret) -> None:
+    """Say what anything is: certificate, CSR, CRL, PKCS#7, PKCS#12, key, request, card …
+
+    HOST:PORT shows the certificates that a TLS server sends; nothing is said about trust.
+    """
+    from tpmhsm.cli.files import read_bundle_input
+    from tpmhsm.cli.show import show_bytes
+
+    if host := _host_and_port(what):
+        from tpmhsm.cli.fetch import fetch_chain
+        from tpmhsm.pki.load import to_pem
+
+        with app.progress(f"asking {what}"):
+            chain = fetch_chain(*host, timeout)
+        show_bytes(app, b"".join(to_pem(one) for one in chain), what)
+        return
+    show_bytes(app, read_bundle_input(what), what, secret.source() if secret.given else None)
+
+
+def _host_and_port(what: str) -> tuple[str, int] | None:
+    """`www.example.com:443`, `[2001:db8::1]:443`; None for the name of a file."""
     import re
     from pathlib import Path
 
-    from tpmhsm.cli.show import show_bytes
+    from tpmhsm.cli.files import STDIO
 
-    if re.fullmatch(r"[^/]+:\d{1,5}", file) and not Path(file).exists():
-        raise UsageError(
-            f"{file}: certificates of a running server are not in this version",
-            code="not-in-this-version",
-            hint=f"openssl s_client -connect {file} -showcerts | tpmhsm show -",
-        )
-    show_bytes(app, app.read(file), file)
+    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^/\[\]:\s]+)):(\d{1,5})", what)
+    if what == STDIO or found is None or Path(what).exists():
+        return None
+    port = int(found[3])
+    if not 1 <= port <= 65535:
+        raise UsageError(f"{what}: ports are 1 to 65535")
+    return found[1] or found[2], port

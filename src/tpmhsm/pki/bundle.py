@@ -90,9 +90,14 @@ class Bundle:
 
 
 def read_bundle(
-    data: bytes, what: str = "the file", ask: Ask | None = None, *, limit: int = MAX_BUNDLE
+    data: bytes,
+    what: str = "the file",
+    ask: Ask | None = None,
+    *,
+    limit: int = MAX_BUNDLE,
+    opened: bool = True,
 ) -> Bundle:
-    """All that is in a file. PKCS #12 is opened when `ask` is given.
+    """All that is in a file. PKCS #12 is opened when `ask` is given; nothing if not `opened`.
 
     ParseError for an empty or too large file, and for what is neither PEM nor DER. What is broken
     inside is in `faults`.
@@ -100,7 +105,7 @@ def read_bundle(
     check_size(data, what, limit)
     found = Bundle(what)
     data = plain_text(data)
-    reader = _Reader(found, ask)
+    reader = _Reader(found, ask, opened)
     if is_pem(data):
         reader.pem(data)
     else:
@@ -117,9 +122,10 @@ def read_bundle(
 class _Reader:
     """Fills one Bundle."""
 
-    def __init__(self, found: Bundle, ask: Ask | None) -> None:
+    def __init__(self, found: Bundle, ask: Ask | None, opened: bool) -> None:
         self.found = found
         self.ask = ask
+        self.opened = opened
 
     def pem(self, data: bytes) -> None:
         """PEM blocks, and DER before, between and after them."""
@@ -194,8 +200,8 @@ class _Reader:
             reason = f"a PEM block {label!r}" if label else "a structure that is nothing known here"
             self._unknown(where, reason, label)
             return
-        for item in self._opened(Item(kind, raw, where)):
-            self.found.items.append(item)
+        item = Item(kind, raw, where)
+        self.found.items += list(self._opened(item)) if self.opened else [item]
 
     def _unknown(self, where: str, reason: str, label: str) -> None:
         if label:

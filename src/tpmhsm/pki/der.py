@@ -8,6 +8,8 @@ to recognise what some other parser might accept, never to sign it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -27,6 +29,15 @@ class Element(NamedTuple):
     tag: int
     content: bytes
     raw: bytes
+
+
+@contextmanager
+def complete(what: str) -> Iterator[None]:
+    """Readers that take parts by their position: a missing one is a ParseError, too."""
+    try:
+        yield
+    except IndexError as error:
+        raise ParseError(f"this is not {what}: a part of it is missing") from error
 
 
 def read(data: bytes, offset: int = 0, *, lenient: bool = False) -> tuple[Element, int]:

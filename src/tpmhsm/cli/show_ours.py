@@ -1,0 +1,130 @@
+"""Files of our own, as JSON: requests, approvals and denials, cards, documents of groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tpmhsm.cli.app import facts
+from tpmhsm.cli.words import one_line
+from tpmhsm.errors import TpmHsmError
+
+Shown = tuple[dict[str, Any], str]
+
+
+def show_ours(data: bytes) -> tuple[str, Shown] | None:
+    """The kind of one of our files with its facts and words; None for anything else."""
+    if data.lstrip()[:1] != b"{":
+        return None
+    for kind, attempt in _ATTEMPTS:
+        if (shown := attempt(data)) is not None:
+            return kind, shown
+    return None
+
+
+def _request(data: bytes) -> Shown | None:
+    from tpmhsm.approval import moments
+    from tpmhsm.approval.acts import rule_of
+    from tpmhsm.approval.request import is_request, parse_request
+    from tpmhsm.policy.people import needed
+
+    if not is_request(data):
+        return None
+    request = parse_request(data)
+    found = {
+        "id": request.id,
+        "kind": request.kind,
+        "group": request.group.name,
+        "key": request.key.label if request.key else None,
+        "needed": needed(rule_of(request)),
+        "approvals": [approval.approver for approval in request.approvals],
+        "denials": [denial.approver for denial in request.denials],
+        "digest": request.digest.hex(),
+        "created": moments.stamp(request.created),
+        "expires": moments.stamp(request.expires),
+        "claims": {"reason": request.claims.reason, "profile": request.claims.profile},
+    }
+    words = lines_of({k: v for k, v in found.items() if k != "claims"})
+    return found, f"{words}\n(tpmhsm approve decodes and checks it for an approver)"
+
+
+def _vote(data: bytes) -> Shown | None:
+    from tpmhsm.approval.votes import parse_approval, parse_denial
+
+    if (approval := _try(lambda: parse_approval(data))) is not None:
+        found = {
+            "vote": "approval",
+            "request": approval.request,
+            "approver": approval.approver,
+            "digest": approval.digest.hex(),
+            "facts": dict(approval.facts),
+        }
+        return found, lines_of({k: v for k, v in found.items() if k != "facts"})
+    if (denial := _try(lambda: parse_denial(data))) is not None:
+        found = {
+            "vote": "denial",
+            "request": denial.request,
+            "approver": denial.approver,
+            "digest": denial.digest.hex(),
+            "reason": denial.reason,
+        }
+        return found, lines_of(found)
+    return None
+
+
+def _card(data: bytes) -> Shown | None:
+    from tpmhsm.approval.cards import (
+        describe_card,
+        describe_device_card,
+        parse_card,
+        parse_device_card,
+    )
+
+    if (card := _try(lambda: parse_card(data))) is not None:
+        found = describe_card(card)
+        return found, lines_of(found)
+    if (device := _try(lambda: parse_device_card(data))) is not None:
+        found = describe_device_card(device)
+        return found, lines_of(found)
+    return None
+
+
+def _group(data: bytes) -> Shown | None:
+    from tpmhsm.policy.group import parse_group, parse_roster
+
+    data = data.strip()
+    if (group := _try(lambda: parse_group(data))) is not None:
+        found = {"document": "group", "name": group.name, "id": group.id.hex()}
+        return found, lines_of(found)
+    if (roster := _try(lambda: parse_roster(data))) is not None:
+        found = {
+            "document": "roster",
+            "group": roster.group.hex(),
+            "epoch": roster.epoch,
+        }
+        return found, lines_of(found)
+    return None
+
+
+def _try(parse: Callable[[], Any]) -> Any:
+    try:
+        return parse()
+    except TpmHsmError:
+        return None
+
+
+def lines_of(found: Mapping[str, Any]) -> str:
+    """Facts as lines for people."""
+    return facts([(k.replace("_", " ").capitalize(), one_line(_text(v))) for k, v in found.items()])
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value or "")
+
+
+_ATTEMPTS: tuple[tuple[str, Callable[[bytes], Shown | None]], ...] = (
+    ("request", _request),
+    ("vote", _vote),
+    ("card", _card),
+    ("group", _group),
+)
