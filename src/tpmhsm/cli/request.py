@@ -183,7 +183,7 @@ def _read_vote(data: bytes, file: str) -> bool:
     """ParseError, naming the file, for what is neither an approval nor a denial."""
     from tpmhsm.approval.votes import is_approval, parse_approval, parse_denial
 
-    with naming(file):
+    with naming(file, data, "an approval or a denial"):
         if is_approval(data):
             parse_approval(data)
         else:
