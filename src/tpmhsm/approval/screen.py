@@ -5,17 +5,13 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from tpmhsm.pki.scripts import disguise
 from tpmhsm.policy.documents import INVISIBLE
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _ESCAPED_OCTETS = re.compile(r"\\\\|(?:\\[0-9A-F]{2})+")
 _PYTHON_ESCAPE = re.compile(r"\\x([0-9a-f]{2})|\\u([0-9a-f]{4})|\\U([0-9a-f]{8})")
 _MARK = re.compile(r"\\u\{[0-9a-f]+\}")
-
-# Letters of other scripts that look like Latin ones in common fonts (after Unicode TS 39).
-_CONFUSABLE = frozenset(
-    "аеорсхуіјѕԁԛԝһӏгтпшвкмнАВЕКМНОРСТХУІЈЅαενικορτυχΑΒΕΖΗΙΚΜΝΟΡΤΥΧօսոհցաԱՕՏⅼⅰⅴⅹ"
-)
 
 
 def escape(text: str) -> str:
@@ -62,18 +58,10 @@ def suspicions(text: str) -> list[str]:
         found.append(f"hidden characters {' '.join(hidden[:5])}")
     visible = _MARK.sub("", text)
     for word in re.split(r"[^\w]+", visible):
-        scripts = _scripts(word)
-        if len(scripts) > 1:
-            found.append(f"'{word[:40]}' mixes {' and '.join(sorted(scripts))} letters")
-        elif scripts - {"LATIN"} and all(c in _CONFUSABLE for c in word if c.isalpha()):
-            found.append(f"'{word[:40]}' is {scripts.pop()}, and looks like Latin")
+        if words := disguise(word):
+            found.append(words)
     found += [f"{label} is '{shown}'" for label, shown in _punycode(visible)]
     return found
-
-
-def _scripts(word: str) -> set[str]:
-    names = (unicodedata.name(c, "?").split(" ")[0] for c in word if c.isalpha())
-    return {"CJK" if n in ("HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO") else n for n in names}
 
 
 def _punycode(text: str) -> list[tuple[str, str]]:

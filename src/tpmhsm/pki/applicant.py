@@ -13,11 +13,15 @@ from cryptography.x509.oid import NameOID
 from tpmhsm.errors import UsageError
 from tpmhsm.pki.csr import verify_csr
 from tpmhsm.pki.facts import decode_extensions, extension_facts
+from tpmhsm.pki.findings import warnings_of
+from tpmhsm.pki.host_checks import san_findings
 from tpmhsm.pki.hosts import normalize_host, parse_ip
-from tpmhsm.pki.keys import check_public_key
+from tpmhsm.pki.key_checks import check_spki
+from tpmhsm.pki.keys import spki_der
 from tpmhsm.pki.names import format_dn, read_name
 from tpmhsm.pki.profiles import Profile
 from tpmhsm.pki.sans import format_san, parse_san, unique
+from tpmhsm.pki.subject_checks import subject_findings
 from tpmhsm.pki.tbs import read_request_info
 
 
@@ -29,6 +33,7 @@ class Applicant:
     subject: x509.Name
     sans: tuple[x509.GeneralName, ...] = ()
     asked: dict[str, Any] = field(default_factory=dict)
+    tls_features: tuple[x509.TLSFeatureType, ...] = ()
 
 
 def applicant_from_csr(csr: x509.CertificateSigningRequest) -> Applicant:
@@ -39,15 +44,22 @@ def applicant_from_csr(csr: x509.CertificateSigningRequest) -> Applicant:
     if problems:
         raise UsageError(f"the CSR's extensions are broken: {'; '.join(problems)}")
     sans: tuple[x509.GeneralName, ...] = ()
+    features: tuple[x509.TLSFeatureType, ...] = ()
     for extension in decoded:
         if isinstance(extension.value, x509.SubjectAlternativeName):
             sans = unique(extension.value)
-    return Applicant(key, read_name(info.subject), sans, extension_facts(info.extensions))
+        elif isinstance(extension.value, x509.TLSFeature):
+            features = tuple(extension.value)
+    asked = {**extension_facts(info.extensions), "attributes": info.attributes}
+    return Applicant(key, read_name(info.subject), sans, asked, features)
 
 
 @dataclass(frozen=True)
 class GrantedNames:
-    """The subject and alternative names that a profile grants; `notes` say what it did not."""
+    """The subject and alternative names that a profile grants.
+
+    `notes` say what it did not grant, and what the checks warn of.
+    """
 
     subject: x509.Name
     sans: tuple[x509.GeneralName, ...]
@@ -56,7 +68,7 @@ class GrantedNames:
 
 def grant_names(profile: Profile, applicant: Applicant, lint: str) -> GrantedNames:
     """What of the names asked for goes into the certificate. UsageError says what cannot."""
-    check_public_key(applicant.public_key)
+    warned = check_spki(spki_der(applicant.public_key), lint)
     sans, notes = _grant_sans(profile, applicant)
     subject = applicant.subject
     if profile.tls:
@@ -71,7 +83,12 @@ def grant_names(profile: Profile, applicant: Applicant, lint: str) -> GrantedNam
         )
     if not subject.rdns and not sans:
         raise UsageError("a certificate needs a subject or an alternative name")
-    return GrantedNames(subject, sans, (*notes, *_wishes(profile, applicant.asked)))
+    found = [  # the refusals among them are those of `check_tbs`, with all others
+        *subject_findings(subject.public_bytes(), lint, ca=profile.ca),
+        *san_findings((format_san(name) for name in sans), lint),
+    ]
+    wishes = _wishes(profile, applicant.asked)
+    return GrantedNames(subject, sans, (*notes, *warnings_of((*warned, *found)), *wishes))
 
 
 def _kind(name: x509.GeneralName) -> str:
@@ -86,10 +103,18 @@ def _grant_sans(
         if _kind(name) not in profile.san_types:
             notes.append(f"{format_san(name)} is left out: {profile.name} has no such names")
             continue
+        _check_spaces(name)
         kept.append(parse_san(format_san(name)))  # a CSR's names keep the same rules as typed ones
     if notes and not kept and not profile.ca:
         raise UsageError(f"the profile {profile.name} grants none of the names: {'; '.join(notes)}")
     return unique(kept), tuple(notes)
+
+
+def _check_spaces(name: x509.GeneralName) -> None:
+    """Typed names lose the spaces around them; in a CSR they are part of the name."""
+    value = name.value
+    if isinstance(value, str) and value != value.strip():
+        raise UsageError(f"{format_san(name)!r} has spaces around it", code="bad-name")
 
 
 def _tls_subject(
@@ -107,8 +132,9 @@ def _tls_subject(
                 if not hosts and (name := _host_in_cn(text)) is not None:
                     sans, hosts = (name,), {format_san(name).partition(":")[2]: name}
                     notes.append(f"CN={text} becomes the alternative name {format_san(name)}")
-                if text.lower() in hosts:
-                    kept.append(x509.NameAttribute(item.oid, text.lower()))
+                host = _text_of_host(text)
+                if host in hosts:
+                    kept.append(x509.NameAttribute(item.oid, host))
                 else:
                     notes.append(f"CN={text} is left out: it is none of the alternative names")
             elif lint == "tls-br" and item.oid != NameOID.COUNTRY_NAME:
@@ -123,6 +149,12 @@ def _tls_subject(
     return x509.Name(rdns), sans, tuple(notes)
 
 
+def _text_of_host(text: str) -> str:
+    """A CN in the spelling of alternative names: lower case, A-labels, short addresses."""
+    name = _host_in_cn(text)
+    return text.lower() if name is None else format_san(name).partition(":")[2]
+
+
 def _host_in_cn(text: str) -> x509.GeneralName | None:
     if (address := parse_ip(text)) is not None:
         return x509.IPAddress(address)
@@ -132,16 +164,35 @@ def _host_in_cn(text: str) -> x509.GeneralName | None:
         return None
 
 
+_KNOWN_WISHES = ("subjectAltName", "keyUsage", "extKeyUsage", "basicConstraints")
+_ATTRIBUTES = {
+    "1.2.840.113549.1.9.2": "unstructuredName",
+    "1.2.840.113549.1.9.7": "challengePassword",
+    "1.2.840.113549.1.9.8": "unstructuredAddress",
+    "1.3.6.1.4.1.311.2.1.14": "Microsoft's extension request",
+    "1.3.6.1.4.1.311.13.2.2": "Microsoft's enrolment service",
+    "1.3.6.1.4.1.311.13.2.3": "the version of Windows",
+    "1.3.6.1.4.1.311.21.20": "Microsoft's client",
+}
+
+
 def _wishes(profile: Profile, asked: dict[str, Any]) -> Iterable[str]:
     """What a CSR asked for beyond names, and the profile decides otherwise."""
     if asked.get("ca") and not profile.ca:
-        yield "the CSR asks for CA:TRUE, which this profile does not give"
+        yield "the CSR asks for CA:TRUE, which this profile does not give: --profile intermediate"
     granted = set(profile.extended_key_usage)
     for usage in asked.get("extended_key_usage", ()):
         if usage not in granted and not profile.ca:
             yield f"the CSR asks for {usage}, which this profile does not give"
+    given = {*profile.key_usage, "keyEncipherment"} if profile.tls else {*profile.key_usage}
+    for usage in asked.get("key_usage", ()):
+        if usage not in given:
+            yield f"the CSR asks for {usage}, which this profile does not give"
     for extension in asked.get("extensions", ()):
-        known = ("subjectAltName", "keyUsage", "extKeyUsage", "basicConstraints")
-        if extension["name"] not in (*known, "subjectKeyIdentifier"):
+        if extension["name"] not in (*_KNOWN_WISHES, "subjectKeyIdentifier", "tlsFeature"):
             label = extension["name"] or extension["oid"]
             yield f"the CSR asks for the extension {label}, which this profile does not give"
+        elif extension["name"] == "tlsFeature" and not profile.tls:
+            yield "the CSR asks for TLS features, which are for TLS servers"
+    for oid in asked.get("attributes", ()):
+        yield f"the CSR has the attribute {_ATTRIBUTES.get(oid, oid)}, which is not copied"

@@ -12,6 +12,7 @@ from tpmhsm.pki import der
 from tpmhsm.pki.general_names import GeneralName, read_general_names, subject_names
 from tpmhsm.pki.hosts import normalize_host
 from tpmhsm.pki.names import parse_dn
+from tpmhsm.pki.sans import format_san
 from tpmhsm.pki.subtrees import read_subtrees
 
 
@@ -73,8 +74,17 @@ def constraint_violation(
     return next((words for name in names if (words := subtrees.violation(name))), "")
 
 
+def _as_mailbox(name: x509.GeneralName) -> x509.RFC822Name | None:
+    """A SmtpUTF8Mailbox as constraints on mail see it (RFC 9598, 6): nobody else's name."""
+    text = format_san(name)
+    if not isinstance(name, x509.OtherName) or not text.startswith("email:"):
+        return None
+    return x509.RFC822Name(f"=@{text.rpartition('@')[2]}")
+
+
 def _general_names(sans: list[x509.GeneralName]) -> tuple[GeneralName, ...]:
     if not sans:
         return ()
+    sans = [*sans, *(mail for name in sans if (mail := _as_mailbox(name)) is not None)]
     encoded = x509.SubjectAlternativeName(sans).public_bytes()
     return read_general_names(der.read_whole(encoded).content)

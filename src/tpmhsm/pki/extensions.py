@@ -19,14 +19,15 @@ from tpmhsm.pki.profiles import DOMAIN_VALIDATED, Profile
 Extension = tuple[x509.ExtensionType, bool]
 
 
-def extensions_for(
+def extensions_for(  # noqa: PLR0917 (all that decides)
     profile: Profile,
     names: GrantedNames,
     public_key: object,
     issuer: x509.Certificate | None,
     options: IssueOptions,
+    features: tuple[x509.TLSFeatureType, ...] = (),
 ) -> Iterator[Extension]:
-    """(extension, critical) in the order they are written."""
+    """(extension, critical) in the order they are written. `features` are what a CSR asked for."""
     yield from _constraints(profile, issuer, options)
     yield key_usage(_key_usages(profile, public_key)), True
     if usages := _extended_usages(profile, options):
@@ -38,6 +39,8 @@ def extensions_for(
         yield x509.CertificatePolicies(policies), False
     if not profile.self_signed:
         yield from _locations(options)
+    if granted := _tls_features(profile, features, issuer, options):
+        yield x509.TLSFeature(granted), False
 
 
 def _constraints(
@@ -144,6 +147,43 @@ def _locations(options: IssueOptions) -> Iterator[Extension]:
     yield x509.AuthorityInformationAccess(access), False
     point = x509.DistributionPoint([_uri(f"{base}/crl/{label}.crl")], None, None, None)
     yield x509.CRLDistributionPoints([point]), False
+
+
+_STAPLED = (x509.TLSFeatureType.status_request, x509.TLSFeatureType.status_request_v2)
+
+
+def _tls_features(
+    profile: Profile,
+    asked: tuple[x509.TLSFeatureType, ...],
+    issuer: x509.Certificate | None,
+    options: IssueOptions,
+) -> list[x509.TLSFeatureType]:
+    """What a TLS server promises to do (RFC 7633): what it asked for and its issuer demands.
+
+    UsageError for a promise that nobody can keep: stapling takes an authority that answers OCSP.
+    """
+    demanded = _features_of(issuer)
+    granted = list(dict.fromkeys((*demanded, *(asked if profile.tls else ()))))
+    if not profile.ca and not options.ocsp and any(one in _STAPLED for one in granted):
+        who = "the issuer's certificate demands" if demanded else "the CSR asks for"
+        raise UsageError(
+            f"{who} OCSP stapling (RFC 7633), and this authority answers no OCSP: no client would"
+            " accept the server",
+            hint="leave the TLS feature status_request out of the CSR" if not demanded else
+            "use another authority",
+            code="tls-feature",
+        )  # fmt: skip
+    return granted
+
+
+def _features_of(issuer: x509.Certificate | None) -> tuple[x509.TLSFeatureType, ...]:
+    """The TLS features that everything below an issuer must have too (RFC 7633, 4.2.2)."""
+    if issuer is None:
+        return ()
+    try:
+        return tuple(issuer.extensions.get_extension_for_class(x509.TLSFeature).value)
+    except x509.ExtensionNotFound:
+        return ()
 
 
 def _uri(text: str) -> x509.UniformResourceIdentifier:

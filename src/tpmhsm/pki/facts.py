@@ -320,6 +320,10 @@ def _issuer_alt_name(value: Any) -> dict[str, Any]:
     return {"issuer_alt_names": [format_san(name) for name in value]}
 
 
+def _tls_feature(value: Any) -> dict[str, Any]:
+    return {"tls_features": [feature.name for feature in value]}
+
+
 _READERS: dict[type[x509.ExtensionType], Callable[[Any], dict[str, Any]]] = {
     x509.BasicConstraints: _basic_constraints,
     x509.KeyUsage: _key_usage,
@@ -333,5 +337,6 @@ _READERS: dict[type[x509.ExtensionType], Callable[[Any], dict[str, Any]]] = {
     x509.SubjectKeyIdentifier: _ski,
     x509.AuthorityKeyIdentifier: _aki,
     x509.PolicyConstraints: _policy_constraints,
+    x509.TLSFeature: _tls_feature,
     x509.InhibitAnyPolicy: lambda value: {"inhibit_any_policy": value.skip_certs},
 }

@@ -20,6 +20,8 @@ def normalize_host(text: str, *, wildcard: bool = True) -> str:
         host = _to_a_labels(text)
     if not host or len(host) > 253:
         raise _not_a_host(text, "it is empty" if not host else "it is longer than 253 characters")
+    if host.endswith("."):
+        raise _not_a_host(text, "it ends with a dot, which names in certificates do not")
     labels = host.split(".")
     if labels[0] == "*":
         if not wildcard:
@@ -63,7 +65,9 @@ def _a_label_fault(label: str) -> str:
     except ImportError:
         return ""
     try:
-        idna.decode(label)
+        shown = idna.decode(label)
+        if (again := idna.encode(shown).decode()) != label:
+            return f"the label {label!r} is not how '{shown}' is encoded ({again})"
     except (idna.IDNAError, UnicodeError) as error:
         return f"the label {label!r} is no internationalised label ({error})"
     return ""
@@ -85,6 +89,8 @@ def _to_a_labels(text: str) -> str:
 
 def parse_ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """The address, brackets of a URI allowed; None when the text is no address."""
+    if "%" in text:  # a zone is a matter of one machine
+        return None
     try:
         return ipaddress.ip_address(text.strip().strip("[]"))
     except ValueError:

@@ -139,11 +139,15 @@ def _build(plan: _Plan) -> Unsigned:
         not_valid_before=plan.validity.not_before,
         not_valid_after=plan.validity.not_after,
     )
-    extensions = extensions_for(plan.profile, names, public_key, plan.issuer, plan.options)
+    features = plan.applicant.tls_features
+    extensions = extensions_for(
+        plan.profile, names, public_key, plan.issuer, plan.options, features
+    )
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical)
     signer = deferred(_signing_key(plan.applicant, plan.issuer))
     algorithm: Any = hash_for(signer.public_key(), plan.options.hash_name)
+    _check_hash(signer.public_key(), algorithm, plan.options.lint)
     signed = builder.sign(signer, algorithm).public_bytes(Encoding.DER)
     unsigned = signer.unsigned(signed, "certificate")
     if plan.issuer and read_tbs_certificate(unsigned.tbs).issuer != fields_of(plan.issuer).subject:
@@ -154,6 +158,18 @@ def _build(plan: _Plan) -> Unsigned:
 
 def _signing_key(applicant: Applicant, issuer: x509.Certificate | None) -> PublicKeyTypes:
     return applicant.public_key if issuer is None else load_spki(fields_of(issuer).spki)
+
+
+def _check_hash(key: Any, algorithm: Any, lint: str) -> None:
+    """Each curve has its hash in the Baseline Requirements (7.1.3.2.2)."""
+    bits, wanted = key.key_size, {256: "sha256", 384: "sha384", 521: "sha512"}
+    if lint == "tls-br" and wanted.get(bits, algorithm.name) != algorithm.name:
+        raise UsageError(
+            f"a P-{bits} key that signs with {algorithm.name}, not {wanted[bits]}"
+            " (CABF BR 7.1.3.2.2)",
+            hint=f"make the authority's key anew: key create … --hash {wanted[bits]}",
+            code="lint",
+        )
 
 
 def _notes(options: IssueOptions) -> list[str]:

@@ -5,25 +5,28 @@ RFC 5280 section 4; TLS Baseline Requirements sections 6.3.2, 7.1.2 and 7.1.4 fo
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
 from typing import Any
 
 from tpmhsm.errors import ParseError, UsageError
+from tpmhsm.pki.findings import Finding
+from tpmhsm.pki.host_checks import san_findings
 from tpmhsm.pki.names import parse_dn
 from tpmhsm.pki.profiles import Profile
+from tpmhsm.pki.subject_checks import subject_findings
 from tpmhsm.pki.tbs import SIGNATURE_NAMES, WEAK_SIGNATURES, read_tbs_certificate, tbs_facts
 from tpmhsm.pki.validity import tls_max_days
 
 _SIGNATURES = frozenset(SIGNATURE_NAMES.values()) - WEAK_SIGNATURES
 _RESERVED_POLICIES = {f"2.23.140.1.2.{n}" for n in (1, 2, 3)} | {"2.23.140.1.1"}
-_INTERNAL = ("local", "internal", "localhost", "lan", "home", "corp", "test", "invalid", "onion")
 
 
 def check_tbs(tbs: bytes, profile: Profile, lint: str = "pkix") -> dict[str, Any]:
     """The facts of sound TBSCertificate bytes; UsageError lists everything that is wrong."""
     facts = tbs_facts(tbs)
     faults = [*_general(facts), *(_ca(facts, profile) if profile.ca else _end_entity(facts))]
+    found = [one for one in name_findings(tbs, facts, lint) if one.severity == "refusal"]
+    faults += [one.text for one in found]
     if not profile.ca:
         faults += _names(facts, profile)
     if lint == "tls-br":
@@ -32,9 +35,23 @@ def check_tbs(tbs: bytes, profile: Profile, lint: str = "pkix") -> dict[str, Any
         raise UsageError(
             f"the certificate would break its rules: {'; '.join(faults)}",
             code="lint",
-            details={"faults": faults, "lint": lint, "profile": profile.name},
+            details={
+                "faults": faults,
+                "findings": [one.to_json() for one in found],
+                "lint": lint,
+                "profile": profile.name,
+            },
         )
     return facts
+
+
+def name_findings(tbs: bytes, facts: dict[str, Any], lint: str = "pkix") -> list[Finding]:
+    """What the checks of names say of TBSCertificate bytes, read as `facts` by `tbs_facts`."""
+    subject = read_tbs_certificate(tbs).subject
+    return [
+        *subject_findings(subject, lint, ca=facts["ca"]),
+        *san_findings(facts["sans"], lint),
+    ]
 
 
 def _general(facts: dict[str, Any]) -> Iterator[str]:
@@ -128,13 +145,3 @@ def _tls_br_leaf(facts: dict[str, Any], profile: Profile, tbs: bytes) -> Iterato
     most = tls_max_days(read_tbs_certificate(tbs).not_before)
     if facts["valid_days"] > most:
         yield f"{facts['valid_days']} days, where {most} are allowed (6.3.2)"
-    for san in facts["sans"]:
-        if reason := _internal(*san.split(":", 1)):
-            yield f"{san} is {reason} (7.1.2.7.12)"
-
-
-def _internal(kind: str, value: str) -> str:
-    if kind == "ip":
-        return "" if ipaddress.ip_address(value).is_global else "a reserved address"
-    last = value.rpartition(".")[2]
-    return "an internal name" if "." not in value or last in _INTERNAL else ""

@@ -8,6 +8,7 @@ othername:OID;UTF8:text              othername:OID;HEX:der
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from tpmhsm.pki.hosts import normalize_host, parse_ip
 from tpmhsm.pki.names import format_dn, parse_dn, show_dn
 
 UPN_OID = "1.3.6.1.4.1.311.20.2.3"  # Microsoft's userPrincipalName, a UTF8String
+SMTP_UTF8_OID = "1.3.6.1.5.5.7.8.9"  # SmtpUTF8Mailbox, for local parts beyond ASCII (RFC 9598)
 _KINDS = ("dns", "ip", "email", "uri", "dirname", "rid", "upn", "othername")
 _LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 
@@ -76,9 +78,15 @@ def _ip(value: str) -> x509.GeneralName:
 
 def _email(value: str) -> x509.GeneralName:
     local, at, domain = value.strip().rpartition("@")
-    if not at or not _LOCAL_PART.fullmatch(local) or len(local) > 64:
-        raise UsageError(f"{value!r} is no mail address (name@host, ASCII before the @)")
-    return x509.RFC822Name(f"{local}@{normalize_host(domain, wildcard=False)}")
+    ascii_part = "".join(c if c.isascii() else "x" for c in local)
+    if not at or not _LOCAL_PART.fullmatch(ascii_part) or len(_utf8(local)) > 64:
+        raise UsageError(f"{value!r} is no mail address (name@host, unquoted, RFC 5321)")
+    host = normalize_host(domain, wildcard=False)
+    if local.isascii():
+        return x509.RFC822Name(f"{local}@{host}")
+    if not local.isprintable() or unicodedata.normalize("NFC", local) != local:
+        raise UsageError(f"{value!r} is no mail address: its characters are not composed (NFC)")
+    return _other(SMTP_UTF8_OID, der.encode(der.UTF8_STRING, _utf8(f"{local}@{host}")))
 
 
 def _uri(value: str) -> x509.GeneralName:
@@ -191,6 +199,8 @@ def _format_other(name: x509.OtherName) -> str:
         text = None
     if text is None or printable(text) != text:
         return f"othername:{oid};HEX:{name.value.hex()}"
+    if oid == SMTP_UTF8_OID and _is_mailbox(text):
+        return f"email:{text}"
     return f"upn:{text}" if oid == UPN_OID else f"othername:{oid};UTF8:{text}"
 
 
@@ -214,6 +224,15 @@ def _format_anyway(name: der.Element) -> str:
     if name.tag == 0xA4:
         return f"dirname:{show_dn(name.content)}"
     return f"unknown:#{name.raw.hex()}"
+
+
+def _is_mailbox(text: str) -> bool:
+    """Whether `email:` and this text give the same SmtpUTF8Mailbox again."""
+    try:
+        name = _email(text)
+    except UsageError:
+        return False
+    return isinstance(name, x509.OtherName) and name.value.endswith(text.encode())
 
 
 def printable(text: str) -> str:
