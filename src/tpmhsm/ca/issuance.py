@@ -128,8 +128,8 @@ def _complete(tx: Transaction, record: SerialRow, signature: bytes) -> dict[str,
 def _issued_before(tx: Transaction, record: SerialRow) -> dict[str, Any]:
     from cryptography import x509
 
-    for row in tx.certificates.all(authority=record.authority):
-        if row.serial == record.serial:
+    for row in tx.certificates.of_serial(record.serial):
+        if row.authority == record.authority:
             return certificate_facts(x509.load_der_x509_certificate(row.der))
     raise NotFoundError(f"the certificate {record.serial} of {record.authority!r} was deleted")
 

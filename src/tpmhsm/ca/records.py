@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -13,6 +14,9 @@ from tpmhsm.pki.describe import certificate_der, describe_certificate
 if TYPE_CHECKING:
     from tpmhsm.pki.issue import Prepared
     from tpmhsm.store.certificates import CertificateRow
+
+
+_COMMON = re.compile(r"(?:^|[,+])CN=((?:[^,+\\]|\\.)*)")
 
 
 def certificate_row(
@@ -46,6 +50,7 @@ def certificate_row(
         authority=authority,
         source=source,
         name=name,
+        names=_names(facts, name),
     )
 
 
@@ -68,5 +73,16 @@ def issued_row(token: Prepared, certificate: x509.Certificate, authority: str) -
         is_ca=bool(facts["ca"]),
         authority=authority,
         source="issued",
-        name=facts["sans"][0].partition(":")[2] if facts["sans"] else "",
+        name=(name := facts["sans"][0].partition(":")[2] if facts["sans"] else ""),
+        names=_names(facts, name),
     )
+
+
+def _names(facts: dict[str, Any], name: str) -> str:
+    """What it is found by: what it is called, its alternative names, its common names."""
+    found = [
+        name,
+        *(san.partition(":")[2] for san in facts["sans"]),
+        *_COMMON.findall(facts["subject"]),
+    ]
+    return "\n".join(dict.fromkeys(" ".join(one.lower().split()) for one in found if one))

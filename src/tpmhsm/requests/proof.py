@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tpmhsm.tpm.device import Device
 
 _COLUMNS = (
-    "sha256 subject issuer serial not_before not_after spki_sha256 ski aki is_ca".split()  # noqa: SIM905
+    "sha256 subject issuer serial not_before not_after spki_sha256 ski aki is_ca names".split()  # noqa: SIM905
 )
 _BACKUP = "somebody changed the database: restore a backup, and compare it with the log"
 _EVERY = 1000

@@ -149,7 +149,7 @@ serials = Table(
     Column("serial", Text, nullable=False),
     Column("tbs", LargeBinary, nullable=False),
     Column("tbs_sha256", Text, nullable=False),
-    Column("request_id", BigInteger, ForeignKey("requests.id")),
+    Column("request_id", BigInteger, ForeignKey("requests.id"), index=True),
     Column("prepared", CanonicalJson),
     Column("state", Text, nullable=False, index=True),
     Column("reserved_at", Text, nullable=False),

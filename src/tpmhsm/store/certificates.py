@@ -6,7 +6,22 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Boolean, Column, LargeBinary, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    Table,
+    Text,
+    and_,
+    func,
+    insert,
+    or_,
+    select,
+)
 
 from tpmhsm.errors import NotFoundError, UsageError
 from tpmhsm.store.schema import Repository, identity, metadata, now
@@ -17,7 +32,8 @@ class CertificateRow:
     """A certificate. Digests, identifiers and the serial are hexadecimal, names RFC 4514 text.
 
     `authority` is the name of the authority that issued it here; `source` is issued, imported
-    or external (issued elsewhere for a key of ours); `name` is what people call it, if anything.
+    or external (issued elsewhere for a key of ours); `name` is what people call it, if anything;
+    `names` all that it is found by, in lower case, one a line.
     """
 
     sha256: str
@@ -34,6 +50,7 @@ class CertificateRow:
     authority: str | None = None
     source: str = "imported"
     name: str = ""
+    names: str = ""
     added: str = ""
     deleted: str = ""
     id: int = 0
@@ -46,21 +63,71 @@ certificates = Table(
     Column("sha256", Text, nullable=False, unique=True),
     Column("der", LargeBinary, nullable=False),
     Column("subject", Text, nullable=False, index=True),
-    Column("issuer", Text, nullable=False, index=True),
+    Column("issuer", Text, nullable=False),
     Column("serial", Text, nullable=False, index=True),
     Column("not_before", Text, nullable=False),
     Column("not_after", Text, nullable=False),
     Column("spki_sha256", Text, nullable=False, index=True),
-    Column("ski", Text, nullable=False, index=True),
+    Column("ski", Text, nullable=False),
     Column("aki", Text, nullable=False),
     Column("is_ca", Boolean, nullable=False),
     Column("authority", Text, index=True),
     Column("source", Text, nullable=False),
     Column("name", Text, nullable=False, index=True),
+    Column("names", Text, nullable=False),
     Column("added", Text, nullable=False),
     Column("deleted", Text, nullable=False),
+    Index("ix_certificates_is_ca_not_after_authority", "is_ca", "not_after", "authority"),
+)
+certificate_names = Table(
+    "certificate_names",
+    metadata,
+    # from its end: so all names under a domain stand together
+    Column("reversed", Text, primary_key=True),
+    Column("certificate_id", BigInteger, ForeignKey("certificates.id"), primary_key=True),
 )
 _PRESENT = certificates.c.deleted == ""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is looked for; what is empty limits nothing.
+
+    `name`: a host, an address, a domain (all below it), a CN, compared in lower case. `serial` and
+    `spki_sha256` are hexadecimal, `sha256` its first digits, `before` an id.
+    """
+
+    name: str = ""
+    serial: str = ""
+    sha256: str = ""
+    spki_sha256: str = ""
+    authority: str = ""
+    before: int | None = None
+
+
+@dataclass(frozen=True)
+class Ends:
+    """How many certificates are in force, how many end soon, when the next one does."""
+
+    count: int
+    soon: int
+    first: str | None
+
+
+def _begins(digits: str) -> ColumnElement[bool]:
+    """By range, not by LIKE: that would read every row. All digits stand before `g`."""
+    return and_(certificates.c.sha256 >= digits, certificates.c.sha256 < digits + "g")
+
+
+def _under(name: str) -> ColumnElement[bool]:
+    """This name, and whatever stands before it and a dot or an at sign."""
+    end, r = name.lower()[::-1], certificate_names.c.reversed
+    below = (and_(r >= end + mark, r < end + chr(ord(mark) + 1)) for mark in ".@")
+    return _called(or_(r == end, *below))
+
+
+def _called(which: ColumnElement[bool]) -> ColumnElement[bool]:
+    return certificates.c.id.in_(select(certificate_names.c.certificate_id).where(which))
 
 
 class Certificates(Repository[CertificateRow]):
@@ -77,14 +144,32 @@ class Certificates(Repository[CertificateRow]):
         """
         known = self._first(certificates.c.sha256 == certificate.sha256)
         if known is None:
-            return self._insert(certificate)
+            kept = self._insert(certificate)
+            self._name([(kept.id, kept.names)])
+            return kept
         if not known.deleted:
             return known
         return self._save(replace(known, deleted="", added=now()), "the certificate vanished")
 
     def add_all(self, rows: Sequence[CertificateRow]) -> None:
         """Keep certificates that were never kept before. Raises ExistsError if one was."""
+        if not rows:
+            return
+        newest = select(func.coalesce(func.max(certificates.c.id), 0))
+        before = self._connection.execute(newest).scalar_one()
         self._insert_all(rows)
+        added = select(certificates.c.id, certificates.c.names).where(certificates.c.id > before)
+        self._name([(row.id, row.names) for row in self._connection.execute(added)])
+
+    def _name(self, found: Sequence[tuple[int, str]]) -> None:
+        values = [
+            {"reversed": name[::-1], "certificate_id": number}
+            for number, names in found
+            for name in dict.fromkeys(names.split("\n"))
+            if name
+        ]
+        if values:
+            self._connection.execute(insert(certificate_names), values)
 
     def find(self, sha256: str) -> CertificateRow | None:
         """The certificate whose DER hashes to this."""
@@ -97,11 +182,16 @@ class Certificates(Repository[CertificateRow]):
         """
         digits = re.sub(r"[:\s]", "", reference).lower()
         c = certificates.c
-        tries = [c.name == reference, c.subject == reference, c.subject == f"CN={reference}"]
+        tries: list[ColumnElement[bool]] = [
+            c.name == reference,
+            c.subject == reference,
+            c.subject == f"CN={reference}",
+            _called(certificate_names.c.reversed == reference.lower()[::-1]),
+        ]
         if re.fullmatch("[0-9a-f]+", digits):
             tries.append(c.serial.in_((digits, digits.lstrip("0") or "0")))
             if len(digits) >= 8:
-                tries.append(c.sha256.startswith(digits))
+                tries.append(_begins(digits))
         if re.fullmatch("[0-9]{1,18}", reference):
             tries.append(c.id == int(reference))
         for where in tries:
@@ -152,6 +242,39 @@ class Certificates(Repository[CertificateRow]):
         """Whether an authority issued any certificate that is none of a CA."""
         where = (certificates.c.authority == authority, certificates.c.is_ca.is_(False))
         return self._first(*where) is not None
+
+    def page(self, wanted: Wanted, limit: int) -> list[CertificateRow]:
+        """The newest that fit, at most `limit`, newest first."""
+        c = certificates.c
+        where = [_PRESENT]
+        if wanted.before is not None:
+            where.append(c.id < wanted.before)
+        if wanted.name:
+            where.append(_under(wanted.name))
+        if wanted.serial:
+            where.append(c.serial.in_((wanted.serial, wanted.serial.zfill(32))))
+        if wanted.sha256:
+            where.append(_begins(wanted.sha256))
+        if wanted.spki_sha256:
+            where.append(c.spki_sha256 == wanted.spki_sha256)
+        if wanted.authority:
+            where.append(c.authority == wanted.authority)
+        return self._select(*where, order=c.id.desc(), limit=limit)
+
+    def cas(self) -> list[CertificateRow]:
+        """Certificates of CAs, by id: what chains are made of."""
+        return self._select(certificates.c.is_ca.is_(True), _PRESENT)
+
+    def ends(self, after: str, before: str) -> Ends:
+        """Of what authorities here issued to others: how many end after a moment, how many of them
+        before another, and when the first of them ends. Deleted ones count.
+        """
+        c = certificates.c
+        issued = (c.is_ca.is_(False), c.authority.is_not(None), c.not_after > after)
+        query = select(func.count(), func.min(c.not_after)).where(*issued)
+        count, first = self._connection.execute(query).one()
+        soon = select(func.count()).where(*issued, c.not_after < before)
+        return Ends(count, self._connection.execute(soon).scalar_one(), first)
 
     def save(self, certificate: CertificateRow) -> CertificateRow:
         """Write a changed row back (`dataclasses.replace`). Raises NotFoundError."""
