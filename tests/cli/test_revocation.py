@@ -271,7 +271,9 @@ def test_rules_of_the_baseline_requirements(plain: Shell) -> None:
     plain("ca", "revoke", "open-ca", serial, "--reason", "superseded")
     found = plain.json("ca", "revoke", "open-ca", serial, "--reason", "keyCompromise",
                        "--invalidity-date", "2026-01-02")  # fmt: skip
-    assert found["revoked"] == "2026-01-02T00:00:00Z"  # backdated: what TLS clients look at
+    # backdated, for that is what TLS clients look at, but not to before it was issued
+    assert found["invalidity_date"] == "2026-01-02T00:00:00Z"
+    assert found["revoked"] == plain.json("cert", "show", "www.example.com.pem")["not_before"]
     plain("key", "create", "sub")
     sub = plain.json("ca", "create", "sub-ca", "--key", "sub", "--issuer", "open-ca",
                      "--subject", "CN=Sub,O=Example,C=DE", "--permit", "dns:example.com")["serial"]  # fmt: skip

@@ -124,7 +124,7 @@ def _changes(raws: Sequence[bytes], last: ApprovedCrl | None) -> Changes:
 
 def _exact(raw: bytes) -> Entry:
     entry = read_entry(raw)
-    if entry.serial < 0 or encode_entry(entry) != raw:
+    if entry.odd or entry.serial < 0 or encode_entry(entry) != raw:
         odd = ", ".join(entry.odd) or "it is not written as DER wants it"
         raise ParseError(f"the entry of {serial_hex(entry.serial)}: {odd}")
     return entry

@@ -94,7 +94,7 @@ class Revocations:
                 invalidity or _invalidity_of(known),
             )
             if lint == "tls-br" and wanted in (KEY_COMPROMISE, CA_COMPROMISE):
-                entry = _backdated(entry)
+                entry = _backdated(entry, target)
             return _put(tx, name, target, entry)
 
     def hold(self, name: str, which: Which) -> Outcome:
@@ -221,11 +221,12 @@ def _invalidity_of(known: RevocationRow | None) -> datetime | None:
     return datetime.fromisoformat(known.invalidity)
 
 
-def _backdated(entry: Entry) -> Entry:
+def _backdated(entry: Entry, target: Target) -> Entry:
     """TLS clients take the revocation's date for that of the compromise (BR 7.2.2)."""
-    if entry.invalidity is None or entry.invalidity > entry.revoked:
+    if entry.invalidity is None:
         return entry
-    return entry._replace(revoked=entry.invalidity)
+    since = max(entry.invalidity, datetime.fromisoformat(target.not_before))
+    return entry._replace(revoked=min(since, entry.revoked))
 
 
 def _for_good(known: RevocationRow) -> RefusedError:

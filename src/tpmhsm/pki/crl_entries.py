@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from tpmhsm.errors import ParseError
+from tpmhsm.errors import ParseError, UsageError
 from tpmhsm.pki import der
 from tpmhsm.pki.facts import raw_extensions
 from tpmhsm.pki.reasons import CODES, NAMES, UNSPECIFIED
@@ -33,9 +33,9 @@ class Entry(NamedTuple):
 
 
 def encode_time(moment: datetime) -> bytes:
-    """UTCTime through 2049, GeneralizedTime from 2050 on (RFC 5280, 5.1.2.4)."""
+    """UTCTime from 1950 through 2049, else GeneralizedTime (RFC 5280, 5.1.2.4)."""
     moment = moment.astimezone(UTC)
-    if moment.year < 2050:
+    if 1950 <= moment.year < 2050:
         return der.encode(der.UTC_TIME, moment.strftime("%y%m%d%H%M%SZ").encode())
     return generalized_time(moment)
 
@@ -47,7 +47,12 @@ def generalized_time(moment: datetime) -> bytes:
 
 
 def encode_entry(entry: Entry) -> bytes:
-    """DER of an entry. An unspecified reason is left out, as RFC 5280 section 5.3.1 wants it."""
+    """DER of an entry. An unspecified reason is left out, as RFC 5280 section 5.3.1 wants it.
+
+    UsageError for a reason that is none.
+    """
+    if entry.reason and entry.reason not in CODES:
+        raise UsageError(f"{entry.reason!r} is no reason for a revocation", code="bad-reason")
     extensions = []
     if entry.reason and entry.reason != UNSPECIFIED:
         code = der.encode(_ENUMERATED, bytes((CODES[entry.reason],)))
