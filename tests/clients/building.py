@@ -96,5 +96,5 @@ def _disobedient(house: House) -> None:
         (house.path / "p256-server.pem").read_bytes()
     )
     house.keep("under-another-root", "p256-issuing", "rsa2048-root")
-    house.forged("too-long", "sub", "p256-root", ca=True)
+    house.forged("too-long", "sub", "p256-root", common_name="too long", ca=True)
     house.forged("below-too-long", "too-long", "sub", "p256-root", sans=(f"dns:{HOST}",))

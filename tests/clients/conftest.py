@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.clients.house import House
 from tests.clients.java import Java
 from tests.clients.nss import Nss
 from tests.clients.openssl import OpenSsl
+from tests.clients.revoking import Revoking, revoke_in_turn
 from tests.support.machines import governed_template, plain_template
 from tests.support.shell import Shell
 
@@ -76,3 +78,15 @@ def named(request: pytest.FixtureRequest) -> str:
     """The name of the program of this test."""
     name: str = request.node.callspec.params["client"]
     return name
+
+
+@pytest.fixture(scope="session")
+def stories(house: House) -> Callable[[str], Revoking]:
+    """`revoke_in_turn`, once for each algorithm."""
+    return cache(partial(revoke_in_turn, house))
+
+
+@pytest.fixture(params=["p256", "rsa2048"])
+def revoking(stories: Callable[[str], Revoking], request: pytest.FixtureRequest) -> Revoking:
+    """Holds, releases and revocations, below a root of each algorithm."""
+    return stories(request.param)

@@ -35,6 +35,10 @@ CONSTRAINTS = tuple(
     )
     for word in (option, name)
 )
+_USAGES = {
+    "server": ExtendedKeyUsageOID.SERVER_AUTH,
+    "client": ExtendedKeyUsageOID.CLIENT_AUTH,
+}
 _DAY = timedelta(days=1)
 
 
@@ -125,7 +129,9 @@ class House:
         name: str,
         by: str,
         *above: str,
+        common_name: str = "",
         sans: tuple[str, ...] = (),
+        purpose: str = "server",
         ca: bool = False,
         days: tuple[int, int] = (0, 90),
     ) -> Chain:
@@ -138,13 +144,15 @@ class House:
         key, now = self.key(name), datetime.now(UTC) - timedelta(minutes=1)
         builder = x509.CertificateBuilder(
             issuer_name=issuer.subject,
-            subject_name=_subject(name if ca else ""),
+            subject_name=_subject(common_name),
             public_key=key.public_key(),
             serial_number=x509.random_serial_number(),
             not_valid_before=now + days[0] * _DAY,
             not_valid_after=now + days[1] * _DAY,
         )
-        for extension, critical in _extensions(key.public_key(), issuer, sans, ca=ca):
+        for extension, critical in _extensions(
+            key.public_key(), issuer, sans, common_name, purpose, ca=ca
+        ):
             builder = builder.add_extension(extension, critical)
         data = builder.sign(signer, hashes.SHA256()).public_bytes(Encoding.PEM)
         (self.path / f"{name}.pem").write_bytes(data)
@@ -167,7 +175,13 @@ def _sans(names: tuple[str, ...]) -> x509.SubjectAlternativeName:
 
 
 def _extensions(
-    key: ec.EllipticCurvePublicKey, issuer: x509.Certificate, sans: tuple[str, ...], *, ca: bool
+    key: ec.EllipticCurvePublicKey,
+    issuer: x509.Certificate,
+    sans: tuple[str, ...],
+    common_name: str,
+    purpose: str,
+    *,
+    ca: bool,
 ) -> list[tuple[x509.ExtensionType, bool]]:
     ski = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     usage = {"key_cert_sign": ca, "crl_sign": ca, "digital_signature": not ca}
@@ -180,7 +194,7 @@ def _extensions(
         (x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski), False),
     ]
     if not ca:
-        found.append((x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False))
+        found.append((x509.ExtendedKeyUsage([_USAGES[purpose]]), False))
     if sans:
-        found.append((_sans(sans), not ca))
+        found.append((_sans(sans), not common_name))
     return found

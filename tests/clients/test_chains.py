@@ -154,7 +154,6 @@ def test_the_product_issues_no_path_too_long(house: House) -> None:
     assert house.machine.json(*words, code=2)["error"]["code"] == "path-length"
 
 
-@pytest.mark.xfail(reason="the path engine does not compare addresses with networks yet")
 def test_our_own_verdicts_are_theirs(house: House) -> None:
     """The same chains and faults, by `cert verify`."""
     faults = {

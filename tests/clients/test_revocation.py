@@ -6,9 +6,8 @@ from datetime import timedelta
 
 import pytest
 from cryptography import x509
-from tests.clients.house import House
 from tests.clients.nss import Nss
-from tests.clients.revoking import Revoking, revoke_in_turn
+from tests.clients.revoking import Revoking
 from tests.clients.verdict import Client, Question, accepts, needs, refuses, run
 
 CLIENTS = ("openssl", "gnutls", "nss", "java")
@@ -24,11 +23,6 @@ ABOVE = REVOKED | {
     "openssl": "error 23 at 1 depth lookup: certificate revoked",
     "java": "CertPathValidatorException REVOKED at 1: Certificate has been revoked",
 }
-
-
-@pytest.fixture(scope="session", params=["p256", "rsa2048"])
-def revoking(house: House, request: pytest.FixtureRequest) -> Revoking:
-    return revoke_in_turn(house, request.param)
 
 
 @everywhere

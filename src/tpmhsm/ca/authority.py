@@ -26,10 +26,12 @@ from tpmhsm.ca.issuance import (
 )
 from tpmhsm.ca.records import certificate_row
 from tpmhsm.ca.settings import Settings
-from tpmhsm.errors import ExistsError, NotFoundError, UsageError
+from tpmhsm.errors import ExistsError, NotFoundError, ParseError, UsageError
 from tpmhsm.pki.applicant import Applicant, applicant_from_csr
+from tpmhsm.pki.chains import is_issued_by
 from tpmhsm.pki.csr import load_csr
 from tpmhsm.pki.issue import Prepared, prepare
+from tpmhsm.pki.limits import limits_what_is_below
 from tpmhsm.pki.names import format_dn, parse_dn
 from tpmhsm.pki.options import IssueOptions
 from tpmhsm.pki.profiles import get_profile
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from tpmhsm.pki.profiles import Profile
     from tpmhsm.store import Store, Transaction
     from tpmhsm.store.authorities import AuthorityRow
+    from tpmhsm.store.certificates import CertificateRow
 
 
 class Authorities:
@@ -124,7 +127,18 @@ class Authorities:
             issuer_label=name,
             lint=settings.lint,
             hash_name=self._signer.hash_name(key),
+            above=self._above(name),
         )
+
+    def _above(self, name: str) -> tuple[bytes, ...]:
+        """What stands above an authority, as far as it is kept, and limits what is below."""
+        with self._store.reading() as tx:
+            own = tx.authorities.find(name)
+            here = tx.certificates.find(own.certificate) if own and own.certificate else None
+            above: list[CertificateRow] = []
+            while here and (here := _issuer_row(tx, here)) and here not in above:
+                above.append(here)
+        return tuple(row.der for row in above if limits_what_is_below(row.der))
 
     def _pending(self, name: str) -> AuthorityRow | None:
         """The authority of this name that has no certificate yet. ExistsError if it has one."""
@@ -309,6 +323,20 @@ def _certificate_of(tx: Transaction, row: AuthorityRow) -> x509.Certificate:
     if kept is None:
         raise NotFoundError(f"the certificate of {row.name!r} was deleted")
     return x509.load_der_x509_certificate(kept.der)
+
+
+def _issuer_row(tx: Transaction, row: CertificateRow) -> CertificateRow | None:
+    """The kept certificate that issued this one; of several the one valid longest."""
+    named = [other for other in tx.certificates.find_all(row.issuer) if other.is_ca]
+    issuers = [other for other in named if other != row and _issued(row, other)]
+    return max(issuers, key=lambda other: other.not_after, default=None)
+
+
+def _issued(row: CertificateRow, other: CertificateRow) -> bool:
+    try:
+        return is_issued_by(row.der, other.der)
+    except ParseError:  # kept although it breaks the rules
+        return False
 
 
 def _taken(name: str, hint: str) -> ExistsError:

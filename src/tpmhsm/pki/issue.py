@@ -22,11 +22,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tpmhsm.errors import ParseError, UsageError, VerificationError
 from tpmhsm.pki.applicant import Applicant, GrantedNames, grant_names
 from tpmhsm.pki.chains import fields_of
-from tpmhsm.pki.constraints import constraint_violation
 from tpmhsm.pki.deferred import Unsigned, deferred
 from tpmhsm.pki.extensions import extensions_for
-from tpmhsm.pki.facts import EKU_OIDS
 from tpmhsm.pki.keys import check_public_key, hash_for, load_spki, spki_der
+from tpmhsm.pki.limits import check_limits
 from tpmhsm.pki.lint import check_tbs
 from tpmhsm.pki.options import LINTS, IssueOptions
 from tpmhsm.pki.profiles import Profile, get_profile
@@ -104,15 +103,14 @@ def prepare(
         needs = "no issuer: it signs itself" if profile.self_signed else "an issuer"
         raise UsageError(f"the profile {profile.name} needs {needs}")
     names = grant_names(profile, applicant, options.lint)
-    if issuer is not None:
-        _check_issuer(issuer, profile, names, options)
+    limits = _check_issuer(issuer, profile, names, options) if issuer else []
     window = (fields_of(issuer).not_before, fields_of(issuer).not_after) if issuer else None
     default = min(profile.days, tls_max_days(now) - 1) if profile.tls else profile.days
     validity = choose_validity(
         now, default, days=options.days, not_after=options.not_after, issuer=window
     )
     plan = _Plan(profile, applicant, names, issuer, options, validity)
-    notes = (*names.notes, *validity.notes, *_notes(options))
+    notes = (*names.notes, *limits, *validity.notes, *_notes(options))
     return Prepared(_SEAL, _build(plan), profile, options.lint, notes)
 
 
@@ -199,7 +197,7 @@ def _check_serial(serial: int) -> int:
 
 def _check_issuer(
     issuer: x509.Certificate, profile: Profile, names: GrantedNames, options: IssueOptions
-) -> None:
+) -> list[str]:
     check_public_key(load_spki(fields_of(issuer).spki))
     try:
         extensions = issuer.extensions
@@ -211,41 +209,13 @@ def _check_issuer(
         raise UsageError(f"the issuer's certificate is broken: {error}") from None
     if not basic.ca or not usage.key_cert_sign:
         raise _not_a_ca()
-    _check_inherited_usages(extensions, profile, options)
-    try:
-        constraints = extensions.get_extension_for_class(x509.NameConstraints).value
-    except x509.ExtensionNotFound:
-        return
-    if violation := constraint_violation(constraints, names.subject, names.sans):
-        raise UsageError(
-            f"the issuer's name constraints forbid this: {violation}", code="constraint"
-        )
+    return check_limits(issuer, profile, names, options)
 
 
 def _not_a_ca() -> UsageError:
     return UsageError(
         "the issuer is no CA: its certificate lacks CA:TRUE or keyCertSign", code="not-a-ca"
     )
-
-
-def _check_inherited_usages(
-    extensions: x509.Extensions, profile: Profile, options: IssueOptions
-) -> None:
-    """Relying parties read a CA's extended key usages as a limit on what is below it."""
-    try:
-        usages = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        return
-    allowed = {oid.dotted_string for oid in usages}
-    wanted = {
-        EKU_OIDS.get(u, u) for u in (*profile.extended_key_usage, *options.extended_key_usage)
-    }
-    if "2.5.29.37.0" not in allowed and not wanted <= allowed:
-        raise UsageError(
-            f"the issuer's extended key usages do not cover the profile {profile.name}",
-            hint="use another authority, or one without extended key usages",
-            code="issuer-usage",
-        )
 
 
 def restore(document: dict[str, Any], signer: PublicKeyTypes) -> Prepared:

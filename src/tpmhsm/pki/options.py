@@ -16,7 +16,8 @@ class IssueOptions:
     (`dns:example.com`); `policies` dotted OIDs; `extended_key_usage` names or OIDs, added to the
     profile's. `base_url` and `issuer_label` make AIA and CRL URLs, `ocsp` adds the OCSP one.
     `lint` is `pkix` or `tls-br`; `hash_name` the hash that the issuing key's scheme fixes;
-    `serial` a number already reserved in the database.
+    `serial` a number already reserved in the database; `above` the CA certificates (DER) above the
+    issuer that limit what it certifies.
     """
 
     days: int | None = None
@@ -32,3 +33,4 @@ class IssueOptions:
     lint: str = "pkix"
     hash_name: str | None = None
     serial: int | None = None
+    above: tuple[bytes, ...] = ()
