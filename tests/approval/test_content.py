@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
+from ipaddress import ip_address
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from tests.approval.doubles import (
     NOW,
     World,
@@ -231,3 +232,18 @@ def test_acts_of_other_groups_or_epochs_differ(world: World) -> None:
     assert mine.policy_ref != theirs.policy_ref
     world.roster = RosterDocument(world.group.id, 2, (world.officers,))
     assert acts_of(world.certificate())[0].policy_ref != mine.policy_ref
+
+
+def test_weak_keys_and_strange_names_are_said(world: World) -> None:
+    """A host that skips its own checks gains nothing: the same ones are made here."""
+    names = [x509.DNSName("intranet"), x509.IPAddress(ip_address("::ffff:8.8.8.8"))]
+    tbs = leaf_tbs(world.key, names, days=90)
+    flags = look(world.certificate(tbs), founded(world)).content.flags
+    said = {(flag.head, flag.text) for flag in flags}
+    assert any(head == "NAME" and "internal name" in text for head, text in said)
+    assert any(head == "NAME" and "IPv6 clothes" in text for head, text in said)
+    weak = rsa.generate_private_key(3, 2048).public_key()
+    made = builder(weak, "Sub", "Example Root")
+    assert "exponent" in heads(world, world.certificate(tbs_of(made, world.key)))["WEAK KEY"]
+    good = leaf_tbs(world.key, [x509.DNSName("www.example.com")], days=90)
+    assert {"NAME", "WEAK KEY"}.isdisjoint(heads(world, world.certificate(good)))

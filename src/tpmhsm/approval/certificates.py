@@ -92,6 +92,7 @@ def read_certificate(request: Request, key: ChipKey, memory: Memory, now: dateti
     own = memory.certified(sha256(key.spki).digest())
     flags = [
         *warnings.certificate_flags(facts, request, known, now),
+        *warnings.finding_flags(facts, read_tbs_certificate(request.content).subject, spki),
         *warnings.issuer_flags(facts, request, own),
         *warnings.csr_flags(facts, spki, request),
         *_oddity_flags(request.content, facts, unshown),
@@ -126,6 +127,7 @@ def read_csr(request: Request, key: ChipKey, memory: Memory) -> Content:
     known = memory.certified(sha256(spki).digest())
     flags = [
         *warnings.name_flags(facts, request, known),
+        *warnings.finding_flags(facts, read_request_info(request.content).subject, spki),
         *_oddity_flags(request.content, facts, unshown),
     ]
     return Content(

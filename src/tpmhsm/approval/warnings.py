@@ -63,6 +63,24 @@ def name_flags(
         yield Flag("CLAIM", f"the host says the subject is {readable(stated)}")
 
 
+def finding_flags(facts: dict[str, Any], subject: bytes, spki: bytes) -> Iterator[Flag]:
+    """What the checks of keys and names say of the same bytes, on this machine too."""
+    from tpmhsm.pki.host_checks import san_findings
+    from tpmhsm.pki.key_checks import spki_findings
+    from tpmhsm.pki.subject_checks import subject_findings
+
+    yield from (Flag("WEAK KEY", one.text) for one in spki_findings(spki))
+    found = [*subject_findings(subject), *san_findings(facts["sans"])]
+    told = [readable(one.text) for one in found if one.code not in _LOOK_ALIKE]
+    yield from (Flag("NAME", text) for text in told[:MAX_ODD])
+    if len(told) > MAX_ODD:
+        yield Flag("NAME", f"and {len(told) - MAX_ODD} more such names")
+
+
+_LOOK_ALIKE = ("name-disguised", "dn-hidden")
+"""`_odd_names` says these, of every part of a name."""
+
+
 def _ca_flags(facts: dict[str, Any]) -> Iterator[Flag]:
     if not facts["ca"]:
         if "keyCertSign" in facts["key_usage"]:

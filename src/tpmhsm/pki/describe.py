@@ -82,27 +82,20 @@ def days_left(not_after: datetime, now: datetime) -> int:
 def describe_csr(csr: x509.CertificateSigningRequest | bytes) -> dict[str, Any]:
     """All facts of one CSR; `signature_valid` tells whether it proves possession of its key.
 
-    `problems` has, among others, why its key would not be certified.
+    `findings` are those of its key and names, and `problems` has, among others, the refusals.
     """
+    from tpmhsm.pki.csr_checks import csr_findings
+
     raw = csr if isinstance(csr, bytes) else csr.public_bytes(Encoding.DER)
-    info, algorithm, _ = split_signed(raw, "a CSR")
-    facts = request_info_facts(info)
+    signed, algorithm, _ = split_signed(raw, "a CSR")
+    info, facts = read_request_info(signed), request_info_facts(signed)
+    found = csr_findings(info, facts["sans"])
     facts["signature_algorithm"] = signature_name(algorithm)
-    spki = read_request_info(info).spki
-    facts["signature_valid"] = is_signed_by(raw, spki)
-    facts["problems"] += _key_problem(spki)
+    facts["signature_valid"] = is_signed_by(raw, info.spki)
+    facts["problems"] += [f"refused: {one.text}" for one in found if one.severity == "refusal"]
+    facts["findings"] = [one.to_json() for one in found]
     facts["sha256"] = sha256_hex(raw)
     return facts
-
-
-def _key_problem(spki: bytes) -> list[str]:
-    from tpmhsm.pki.key_checks import spki_findings
-
-    return [
-        f"the public key is refused: {one.text}"
-        for one in spki_findings(spki)
-        if one.severity == "refusal"
-    ]
 
 
 def certificate_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
@@ -137,10 +130,16 @@ def csr_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("Subject", facts["subject"] or "(empty)"),
         *common_lines(facts),
         ("Asks also", ", ".join(facts["attributes"])),
+        ("Note", "\n".join(_warnings(facts["findings"]))),
         ("Signature", f"{facts['signature_algorithm']}, {signed}"),
         ("SHA-256", facts["sha256"]),
     ]
     return [(label, text) for label, text in rows if text]
+
+
+def _warnings(findings: list[dict[str, str]]) -> list[str]:
+    warned = (one for one in findings if one["severity"] == "warning")
+    return list(dict.fromkeys(f"{one['message']} ({one['source']})" for one in warned))
 
 
 def common_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
