@@ -174,6 +174,14 @@ class Fields:
         if self.text(key) != value:
             raise ParseError(f"{self._what}: {key} is not {value!r}")
 
+    def flag(self, key: str) -> bool:
+        """True or false."""
+        return bool(self._get(key, bool))
+
+    def allow(self, *keys: str) -> None:
+        """These were read in another way."""
+        self._read.update(keys)
+
     def done(self) -> None:
         """Refuse fields that were not read: what is not understood is not approved."""
         unknown = sorted(set(self._value) - self._read)

@@ -18,18 +18,18 @@ from tpmhsm.policy.bound import (
     bound_roster_write,
     bound_sign,
 )
+from tpmhsm.policy.compile import KeyPolicy
 from tpmhsm.policy.group import GroupDocument, RosterDocument
 from tpmhsm.policy.ladder import Ladder
+from tpmhsm.policy.normal import Alternative
 from tpmhsm.policy.people import Member, Thresholds, members_of
-from tpmhsm.policy.steps import START, CommandCode, Signed, Step, digest_of, walk
+from tpmhsm.policy.steps import START, AuthValue, CommandCode, Signed, Step, digest_of, walk
 from tpmhsm.policy.tree import (
     counter_nv,
     epoch_ladders,
     index_policy,
-    key_policy,
-    key_steps,
     roster_ladders,
-    roster_nv,
+    roster_name,
     roster_prefix,
     sign_ladders,
 )
@@ -85,6 +85,11 @@ class Plan:
         return 2 + sum(3 if isinstance(step, Signed) else 1 for step in self.steps)
 
     @property
+    def has_pin(self) -> bool:
+        """Whether the command is authorized by the PIN too."""
+        return any(isinstance(step, AuthValue) for step in self.steps)
+
+    @property
     def people(self) -> tuple[str, ...]:
         """Whose approvals are used, in order."""
         signed = (step.approver for step in self.steps if isinstance(step, Signed))
@@ -113,6 +118,15 @@ def _given(rule: Thresholds, approvals: Approvals) -> dict[bytes, Given]:
     return {members[i].chip_name: Given(members[i], s) for i, s in approvals.items()}
 
 
+@dataclass(frozen=True)
+class Officers:
+    """The officers of a group, and who of them approved."""
+
+    group: GroupDocument
+    roster: RosterDocument
+    approvals: Approvals
+
+
 def plan_sign(
     group: GroupDocument,
     roster: RosterDocument,
@@ -120,24 +134,44 @@ def plan_sign(
     digest: bytes,
     approvals: Approvals,
 ) -> Plan:
-    """Plan one signature: officers approve `digest` under the key with this public area.
+    """Plan one signature by a key of the policy `quorum(GROUP)`; see `plan_use`."""
+    policy = quorum_policy(group)
+    officers = Officers(group, roster, approvals)
+    return plan_use(policy, policy.alternatives[0], public, digest, officers)
 
-    UsageError for fewer approvals than the roster wants; of more, the first are taken.
+
+def quorum_policy(group: GroupDocument) -> KeyPolicy:
+    """The policy `quorum(GROUP)` of this very group."""
+    return KeyPolicy((Alternative(group.name),), {group.name: roster_name(group)})
+
+
+def plan_use(
+    policy: KeyPolicy,
+    alternative: Alternative,
+    public: Public | bytes,
+    digest: bytes,
+    officers: Officers | None = None,
+) -> Plan:
+    """Plan one signature of `digest` by the key with this public area and policy.
+
+    `officers` for an alternative with a group. UsageError for fewer approvals than the roster
+    wants (of more, the first are taken), and for an open key, which needs no plan.
     """
-    given = _given(roster.officers, approvals)
+    if policy.is_open:
+        raise UsageError("an open key signs without a policy")
+    way = policy.way(alternative)
+    bound = bound_sign(public, digest)
+    if not alternative.group:
+        return Plan("sign", way, bound, policy.digest)
+    if officers is None or officers.group.name != alternative.group:
+        raise UsageError(f"nobody of the group {alternative.group!r} approved this")
+    group, roster = officers.group, officers.roster
+    given = _given(roster.officers, officers.approvals)
     prefix = roster_prefix(group, roster)
-    ladders = sign_ladders(roster)
-    steps = climb(ladders, roster.officers, approvals, digest_of(prefix))
+    steps = climb(sign_ladders(roster), roster.officers, officers.approvals, digest_of(prefix))
     counter = name_of_nv(counter_nv(group, written=True))
-    index = name_of_nv(roster_nv(group, written=True))
-    return Plan(
-        act="sign",
-        steps=prefix + steps + key_steps(group),
-        bound=bound_sign(public, digest),
-        policy=key_policy(group),
-        given=given,
-        indices={counter: group.counter_index, index: group.roster_index},
-    )
+    indices = {counter: group.counter_index, roster_name(group): group.roster_index}
+    return Plan("sign", prefix + steps + way, bound, policy.digest, given, indices)
 
 
 def _plan_custodians(

@@ -19,7 +19,7 @@ from tpmhsm.policy.model import All, Any, Budget, Open, Pcr, Pin, Policy, Quorum
 MAX_TEXT = 1 << 16
 MAX_DEPTH = 16
 
-_BANKS = ("sha1", "sha256", "sha384", "sha512")
+BANKS = ("sha1", "sha256", "sha384", "sha512")
 _GROUPED: dict[str, type[Quorum | Budget | Window]] = {
     "quorum": Quorum,
     "budget": Budget,
@@ -130,8 +130,8 @@ class _Reader:
 
     def pcr(self) -> Pcr:
         bank = self.until(":,()")
-        if bank not in _BANKS:
-            self.fail(f"no such PCR bank: {bank[:20]!r} ({', '.join(_BANKS)})")
+        if bank not in BANKS:
+            self.fail(f"no such PCR bank: {bank[:20]!r} ({', '.join(BANKS)})")
         self.need(":")
         numbers = [self.number()]
         while self.take(","):

@@ -119,11 +119,13 @@ def roster_content(group: GroupDocument, roster: RosterDocument) -> bytes:
     return algorithm + policy + roster.epoch.to_bytes(8, "big") + roster.hash
 
 
-def key_steps(group: GroupDocument) -> tuple[Step, ...]:
-    """The steps after the roster's. AuthorizeNV comes first: it replaces what ran before it."""
-    return (AuthorizeNv(name_of_nv(roster_nv(group, written=True))), CommandCode(CC.Sign))
+def roster_name(group: GroupDocument) -> bytes:
+    """Return the Name of the roster index once it was written, 34 bytes: what keys refer to."""
+    return name_of_nv(roster_nv(group, written=True))
 
 
 def key_policy(group: GroupDocument) -> bytes:
-    """Return the authPolicy of a signing key of this group."""
-    return digest_of(key_steps(group))
+    """Return the authPolicy of a key of the policy `quorum(GROUP)`. What else keys may demand is
+    compiled in `tpmhsm.policy.compile`.
+    """
+    return digest_of((AuthorizeNv(roster_name(group)), CommandCode(CC.Sign)))

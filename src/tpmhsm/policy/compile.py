@@ -1,0 +1,160 @@
+"""From a policy to the chip's tree, its digest, and the steps to each alternative.
+
+    alternative = [AuthorizeNV(roster of the group)] ∧ [PCRs] ∧ [PIN] ∧ CC(Sign)
+    key         = the only alternative, or PolicyOR over all of them
+
+AuthorizeNV stands first, since it replaces what ran before it. CommandCode stands inside every
+alternative: with it only outside, another command could use what one alternative leaves open.
+PolicyOR takes eight: more alternatives are merged in eights, from the left, level by level; one
+that is left alone rises as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from tpmhsm.errors import UsageError
+from tpmhsm.policy.model import Policy
+from tpmhsm.policy.normal import Alternative, normal_form, policy_of
+from tpmhsm.policy.pcrs import Measured, encode_selection, pcr_digest
+from tpmhsm.policy.steps import (
+    MAX_BRANCHES,
+    AuthorizeNv,
+    AuthValue,
+    CommandCode,
+    Or,
+    Pcr,
+    Step,
+    digest_of,
+)
+from tpmhsm.policy.text import format_policy
+from tpmhsm.wire.constants import CC
+
+
+@dataclass(frozen=True)
+class KeyPolicy:
+    """A key's policy and all that its digest depends on.
+
+    `alternatives` in canonical order (`normal_form`), `indices` the written Name of each group's
+    roster index by the group's label, `measured` the PCRs at the key's birth. Without the latter
+    two a policy is complete only if it names no group, or no PCR.
+    """
+
+    alternatives: tuple[Alternative, ...]
+    indices: Mapping[str, bytes] = field(default_factory=dict)
+    measured: Measured = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, policy: Policy) -> KeyPolicy:
+        """The policy alone, nothing bound yet. UsageError for what cannot be expressed."""
+        return cls(normal_form(policy))
+
+    @property
+    def policy(self) -> Policy:
+        """The canonical policy."""
+        return policy_of(self.alternatives)
+
+    @property
+    def text(self) -> str:
+        """The canonical policy as text."""
+        return format_policy(self.policy)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it demands nothing."""
+        return self.alternatives == (Alternative(),)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The labels of all groups that can sign, each once."""
+        named = (alternative.group for alternative in self.alternatives)
+        return tuple(dict.fromkeys(label for label in named if label))
+
+    @property
+    def has_pin(self) -> bool:
+        """Whether an alternative wants the PIN; the key then counts wrong ones."""
+        return any(alternative.pin for alternative in self.alternatives)
+
+    @property
+    def has_pcrs(self) -> bool:
+        """Whether an alternative wants the machine's state."""
+        return any(alternative.pcrs for alternative in self.alternatives)
+
+    def steps_of(self, alternative: Alternative) -> tuple[Step, ...]:
+        """The steps of one alternative, before any PolicyOR. UsageError when a fact is missing."""
+        steps: list[Step] = []
+        if alternative.group:
+            steps.append(AuthorizeNv(self._index(alternative.group)))
+        if alternative.pcrs:
+            selection = encode_selection(alternative.pcrs)
+            steps.append(Pcr(selection, pcr_digest(alternative.pcrs, self.measured)))
+        if alternative.pin:
+            steps.append(AuthValue())
+        return (*steps, CommandCode(CC.Sign))
+
+    def _index(self, group: str) -> bytes:
+        name = self.indices.get(group)
+        if name is None:
+            raise UsageError(
+                f'the group "{group}" is not known here',
+                code="policy-unknown-group",
+                hint="tpmhsm group list; or the policy document that is published with the key",
+            )
+        return name
+
+    @cached_property
+    def digest(self) -> bytes:
+        """The key's authPolicy, 32 bytes; empty for an open key."""
+        return b"" if self.is_open else self._levels[-1][0]
+
+    @cached_property
+    def _levels(self) -> list[list[bytes]]:
+        """The tree from its leaves to its root: level by level, in eights."""
+        levels = [[digest_of(self.steps_of(one)) for one in self.alternatives]]
+        while len(levels[-1]) > 1:
+            levels.append([_merged(eight) for eight in _eights(levels[-1])])
+        return levels
+
+    def way(self, alternative: Alternative) -> tuple[Step, ...]:
+        """The steps by which one alternative leads to the key's policy, each of them needed."""
+        steps = list(self.steps_of(alternative))
+        place = self.alternatives.index(alternative)
+        for level in self._levels[:-1]:
+            place //= MAX_BRANCHES
+            eight = _eights(level)[place]
+            if len(eight) > 1:
+                steps.append(Or(eight))
+        return tuple(steps)
+
+    def satisfiable(
+        self, *, groups: Collection[str] = (), pin: bool = False, pcrs: Measured | None = None
+    ) -> tuple[Alternative, ...]:
+        """The alternatives that can be met, those with the fewest demands first.
+
+        `groups` have approved, `pin` is at hand, `pcrs` are the values now (None: not looked at).
+        """
+        found = [
+            one
+            for one in self.alternatives
+            if (not one.group or one.group in groups)
+            and (pin or not one.pin)
+            and (pcrs is None or self._as_measured(one, pcrs))
+        ]
+        return tuple(sorted(found, key=lambda one: (one.pin, len(self.steps_of(one)))))
+
+    def _as_measured(self, alternative: Alternative, now: Measured) -> bool:
+        return all(
+            now.get(pcr.bank, {}).get(number) == self.measured[pcr.bank][number]
+            for pcr in alternative.pcrs
+            for number in pcr.pcrs
+        )
+
+
+def _eights(digests: list[bytes]) -> list[tuple[bytes, ...]]:
+    return [tuple(digests[i : i + MAX_BRANCHES]) for i in range(0, len(digests), MAX_BRANCHES)]
+
+
+def _merged(digests: tuple[bytes, ...]) -> bytes:
+    return digests[0] if len(digests) == 1 else Or(digests).extend(b"")

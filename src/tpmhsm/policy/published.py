@@ -1,0 +1,166 @@
+"""The policy document: a policy in TOML, as it is given to --policy and published with a key.
+
+    format = "tpmhsm/policy/1"
+
+    [[any]]
+    quorum = "officers"
+    pcr = ["sha256:0,2,7"]
+
+    [[any]]
+    pin = true
+
+    [roster]
+    officers = "000b…"          # Name of the group's roster index
+
+    [measured.sha256]
+    0 = "3d45…"                 # PCRs at the key's birth
+
+Each `[[any]]` is an alternative, and demands all that stands in it; `open = true` stands in the
+place of all of them. `[roster]` and `[measured]` are filled in when a key is made: with them
+anyone recomputes the key's authPolicy without a chip. Text and document give the same `KeyPolicy`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any as Anything
+
+from tpmhsm.errors import ParseError
+from tpmhsm.policy.compile import KeyPolicy
+from tpmhsm.policy.documents import Fields, check_label
+from tpmhsm.policy.model import All, Any, Budget, Open, Pin, Policy, Quorum, Window
+from tpmhsm.policy.normal import Alternative, normal_form
+from tpmhsm.policy.pcrs import Measured, check_value
+from tpmhsm.policy.text import MAX_TEXT, format_policy, parse_policy
+
+FORMAT = "tpmhsm/policy/1"
+
+_WHAT = "policy document"
+_IS_DOCUMENT = re.compile(r"^\s*format\s*=", re.MULTILINE)
+_GROUPED: dict[str, type[Quorum | Budget | Window]] = {
+    "quorum": Quorum,
+    "budget": Budget,
+    "window": Window,
+}
+
+
+def read_policy(text: str) -> KeyPolicy:
+    """Read a policy, as text or as a document. ParseError for what is neither, UsageError (with
+    its own `code`) for what a key cannot have.
+    """
+    if _IS_DOCUMENT.search(text):
+        return _read_document(text)
+    return KeyPolicy.of(parse_policy(text))
+
+
+def format_document(policy: KeyPolicy) -> str:
+    """Return the canonical document; two equal policies have the same one, byte for byte."""
+    blocks = [f'format = "{FORMAT}"']
+    if policy.is_open:
+        blocks[0] += "\nopen = true"
+    else:
+        blocks += [_alternative(one) for one in policy.alternatives]
+    if policy.indices:
+        names = (f'"{label}" = "{policy.indices[label].hex()}"' for label in sorted(policy.indices))
+        blocks.append("\n".join(["[roster]", *names]))
+    for bank, values in sorted(policy.measured.items()):
+        lines = (f'{number} = "{values[number].hex()}"' for number in sorted(values))
+        blocks.append("\n".join([f"[measured.{bank}]", *lines]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _alternative(one: Alternative) -> str:
+    lines = ["[[any]]"]
+    if one.group:
+        lines.append(f'quorum = "{one.group}"')
+    if one.pcrs:
+        said = ", ".join(f'"{format_policy(pcr)[4:-1]}"' for pcr in one.pcrs)
+        lines.append(f"pcr = [{said}]")
+    if one.pin:
+        lines.append("pin = true")
+    return "\n".join(lines)
+
+
+def _read_document(text: str) -> KeyPolicy:
+    import tomllib
+
+    if len(text) > MAX_TEXT:
+        raise ParseError(f"{_WHAT}: longer than {MAX_TEXT} characters")
+    try:
+        value = tomllib.loads(text)
+    except (ValueError, RecursionError) as e:
+        raise ParseError(f"{_WHAT}: not TOML: {e}") from None
+    fields = Fields(value, _WHAT)
+    fields.expect("format", FORMAT)
+    alternatives = normal_form(_policy(fields))
+    policy = KeyPolicy(alternatives, _rosters(value), _measured(value))
+    fields.allow("roster", "measured")
+    fields.done()
+    _check_facts(policy)
+    return policy
+
+
+def _policy(fields: Fields) -> Policy:
+    if fields.has("open"):
+        _true(fields, "open")
+        if fields.has("any"):
+            raise ParseError(f"{_WHAT}: open, and alternatives beside it")
+        return Open()
+    parts = [_one(Fields(item, f"{_WHAT}: any")) for item in fields.list("any")]
+    if not parts:
+        raise ParseError(f"{_WHAT}: no alternative; open = true says that there are no demands")
+    return parts[0] if len(parts) == 1 else Any(tuple(parts))
+
+
+def _one(fields: Fields) -> Policy:
+    parts: list[Policy] = [
+        kind(fields.label(word)) for word, kind in _GROUPED.items() if fields.has(word)
+    ]
+    if fields.has("pcr"):
+        for item in fields.list("pcr"):
+            if not isinstance(item, str):
+                raise ParseError(f'{_WHAT}: pcr is a list of texts such as "sha256:0,2,7"')
+            parts.append(parse_policy(f"pcr({item})"))
+    if fields.has("pin"):
+        _true(fields, "pin")
+        parts.append(Pin())
+    fields.done()
+    if not parts:
+        raise ParseError(f"{_WHAT}: an alternative without demands; open = true says that")
+    return parts[0] if len(parts) == 1 else All(tuple(parts))
+
+
+def _true(fields: Fields, key: str) -> None:
+    if not fields.flag(key):
+        raise ParseError(f"{_WHAT}: {key} = true, or not at all")
+
+
+def _rosters(value: dict[str, Anything]) -> dict[str, bytes]:
+    found = Fields(value.get("roster", {}), f"{_WHAT}: roster")
+    labels = list(value["roster"]) if "roster" in value else []
+    return {check_label(label, _WHAT, ParseError): found.hex(label, 34) for label in labels}
+
+
+def _measured(value: dict[str, Anything]) -> Measured:
+    banks = Fields(value.get("measured", {}), f"{_WHAT}: measured")
+    found: dict[str, dict[int, bytes]] = {}
+    for bank in value.get("measured", {}):
+        values = banks.fields(bank)
+        for number in value["measured"][bank]:
+            if not re.fullmatch(r"0|[1-9][0-9]?", number):
+                raise ParseError(f"{_WHAT}: measured: no such PCR: {number[:20]!r}")
+            known = found.setdefault(bank, {})
+            known[int(number)] = check_value(bank, int(number), values.hex(number))
+    return found
+
+
+def _check_facts(policy: KeyPolicy) -> None:
+    """Facts are there for what the policy names and nothing else, or not at all."""
+    named = {
+        (pcr.bank, number) for one in policy.alternatives for pcr in one.pcrs for number in pcr.pcrs
+    }
+    held = {(bank, number) for bank, values in policy.measured.items() for number in values}
+    if policy.measured and held != named:
+        raise ParseError(f"{_WHAT}: the measured PCRs are not those of the policy")
+    if policy.indices and set(policy.indices) != set(policy.groups):
+        raise ParseError(f"{_WHAT}: the rosters are not those of the policy's groups")

@@ -1,0 +1,153 @@
+"""A key's policy in words: who can use it, what is not protected, what root could still do."""
+
+from __future__ import annotations
+
+from tpmhsm.errors import UsageError
+from tpmhsm.policy.explain import Groups
+from tpmhsm.policy.model import All, Any, Budget, Open, Pcr, Policy, Quorum, Window
+from tpmhsm.policy.normal import Alternative, normal_form
+from tpmhsm.policy.people import Thresholds
+
+OPEN = (
+    "Anyone with this machine can use the key: whoever may talk to its TPM, so root too.",
+    "The key itself cannot be copied out of the chip.",
+)
+SOFTWARE_PCRS = (
+    "the PCRs of a software TPM prove nothing: root starts it anew and extends them as it likes"
+)
+
+
+def explain_policy(policy: Policy, groups: Groups | None = None) -> list[str]:
+    """Return sentences, one a line: what the chip demands, what is not protected, what root can do.
+
+    `groups` has the groups known here; an unknown one is described by its label alone. What no key
+    can have is described too, with the reason in the last line.
+    """
+    known = groups or {}
+    if isinstance(policy, Open):
+        return list(OPEN)
+    try:
+        alternatives = normal_form(policy)
+    except UsageError as e:
+        return [*_roughly(policy, known), f"No key can have this policy: {e.message}."]
+    lines = []
+    if len(alternatives) > 1:
+        lines.append(f"Any one of these {len(alternatives)} will do; the weakest decides:")
+    for number, one in enumerate(alternatives, 1):
+        head = f"{number}. " if len(alternatives) > 1 else ""
+        lines.append(f"{head}{_demands(one, known)}")
+    lines += _people(alternatives, known)
+    return [*lines, *_not_protected(alternatives)]
+
+
+def demands_in_words(alternative: Alternative) -> str:
+    """'the PIN, and PCRs 0, 7 (sha256) as they were at the key's birth': all but the group."""
+    parts = [_pcrs(pcr) for pcr in alternative.pcrs]
+    if alternative.pin:
+        parts.append("the PIN")
+    return ", and ".join(parts)
+
+
+def _pcrs(pcr: Pcr) -> str:
+    numbers = ", ".join(map(str, pcr.pcrs))
+    return f"PCRs {numbers} ({pcr.bank}) as they were at the key's birth"
+
+
+def _rule(rule: Thresholds) -> str:
+    return " and ".join(threshold.describe() for threshold in rule)
+
+
+def _demands(one: Alternative, known: Groups) -> str:
+    """One alternative as a sentence."""
+    parts = []
+    if one.group in known:
+        rule = _rule(known[one.group][1].officers)
+        parts.append(f'the approvals of {rule}, officers of "{one.group}", over the very bytes')
+    elif one.group:
+        parts.append(f'approvals by officers of "{one.group}", over the very bytes')
+    if rest := demands_in_words(one):
+        parts.append(rest)
+    return f"Each signature takes {', and '.join(parts)}. The chip checks that."
+
+
+def _people(alternatives: tuple[Alternative, ...], known: Groups) -> list[str]:
+    lines = []
+    labels = dict.fromkeys(one.group for one in alternatives if one.group)
+    if all(one.group for one in alternatives):
+        lines.append("Nobody else can sign: not root on this machine, not the owner of the TPM.")
+    for label in labels:
+        if label not in known:
+            lines.append(f'The group "{label}" is not known here, so who they are cannot be said.')
+            continue
+        group, roster = known[label]
+        lines.append(
+            f'The officers of "{label}" (epoch {roster.epoch}) are replaced by its custodians: '
+            f"{_rule(group.custodians)}. So the custodians, together, decide who signs, "
+            "and whether this key may ever be opened for a time without approvals."
+        )
+    if labels:
+        lines.append("Custodians are fixed for the life of the group.")
+    return lines
+
+
+def _not_protected(alternatives: tuple[Alternative, ...]) -> list[str]:
+    lines = []
+    if any(one.pin for one in alternatives):
+        lines += _about_pin(alternatives)
+    if any(one.pcrs for one in alternatives):
+        lines += _about_pcrs(alternatives)
+    return lines
+
+
+def _about_pin(alternatives: tuple[Alternative, ...]) -> list[str]:
+    alone = any(one.pin and not one.group for one in alternatives)
+    return [
+        "The chip counts wrong PINs and locks itself for a time after too many; so does an unclean "
+        "stop. 'tpmhsm device show' says how many, and for how long.",
+        "Not protected: root on this machine reads the PIN when it is typed here"
+        + (", and then signs what it likes." if alone else "; it still needs the approvals."),
+        "Root can lock the PIN out by wrong ones; it cannot change it, and nor can you.",
+    ]
+
+
+def _about_pcrs(alternatives: tuple[Alternative, ...]) -> list[str]:
+    lines = [
+        "PCRs say what was started, not who asks: in that state every program that may talk to "
+        "the TPM is inside."
+    ]
+    if any(one.pcrs and not one.group and not one.pin for one in alternatives):
+        lines.append("Not protected: root on the machine in that state signs what it likes.")
+    lost = [one for one in alternatives if one.pcrs]
+    what = "the key" if len(lost) == len(alternatives) else "that alternative"
+    lines.append(
+        f"An update of what is measured (firmware, boot loader) ends {what} for good: this version "
+        "has nobody who can approve the new state."
+    )
+    lines.append(f"On a software TPM, {SOFTWARE_PCRS}.")
+    if any(pcr.bank == "sha1" for one in alternatives for pcr in one.pcrs):
+        lines.append("SHA-1 is broken: choose the sha256 bank where there is one.")
+    return lines
+
+
+# ── what no key can have ─────────────────────────────────────────────────────────────────────
+
+
+def _roughly(policy: Policy, known: Groups) -> list[str]:
+    if isinstance(policy, All | Any):
+        head = "All of these are demanded:" if isinstance(policy, All) else "One of these will do:"
+        return [head, *(f"  {line}" for part in policy.parts for line in _roughly(part, known))]
+    if isinstance(policy, Budget):
+        return [
+            f'Officers of "{policy.group}" grant a number of uses; the chip counts them and '
+            "refuses when they are spent. Nobody is present at a use."
+        ]
+    if isinstance(policy, Window):
+        return [
+            f'Officers of "{policy.group}" open the key for some seconds; until then, or a reset, '
+            "anyone with this machine can use it."
+        ]
+    if isinstance(policy, Open):
+        return [OPEN[0]]
+    group = policy.group if isinstance(policy, Quorum) else ""
+    pcrs = (policy,) if isinstance(policy, Pcr) else ()
+    return [_demands(Alternative(group, pcrs, pin=not group and not pcrs), known)]
