@@ -46,6 +46,7 @@ _NAMES = EXTENSION_NAMES | {
     "1.3.6.1.4.1.311.21.4": "nextPublish",
 }
 _TIMES = (der.UTC_TIME, der.GENERALIZED_TIME)
+_CONSTRUCTED = 0x20
 _MAX_TAILS = 4096
 _FLAGS = {0x81: "only_user", 0x82: "only_ca", 0x84: "indirect", 0x85: "only_attribute"}
 
@@ -56,6 +57,16 @@ def describe_crl(raw: bytes) -> dict[str, Any]:
     `entries` is their number, `reasons` how many have which, `revoked` the first of them one by
     one; `delta_base` the number of the CRL that a delta is about; `idp` its distribution point.
     """
+    try:
+        facts = _describe(raw)
+    except ParseError:
+        facts = _describe(der.definite(raw))  # BER with indefinite lengths: rare, and slower
+        facts["marks"].insert(0, "not DER: it has lengths that are indefinite")
+    facts["sha256"] = sha256_hex(raw)
+    return facts
+
+
+def _describe(raw: bytes) -> dict[str, Any]:
     parts = _spans(raw, 0, len(raw), what="a CRL")
     if len(parts) != 1 or raw[0] != der.SEQUENCE:
         raise ParseError("this is not a CRL: it does not begin with a SEQUENCE")
@@ -65,10 +76,10 @@ def describe_crl(raw: bytes) -> dict[str, Any]:
     fields = _spans(raw, *outer[0][1:], what="a CRL")
     problems: list[str] = []
     version = _version(raw, fields)
-    tags = [tag for tag, _, _ in fields]
-    if tags[:2] != [der.SEQUENCE, der.SEQUENCE] or len(tags) < 3 or tags[2] not in _TIMES:
+    tags = [tag & ~_CONSTRUCTED for tag, _, _ in fields]  # some software is careless with it
+    if tags[:2] != [0x10, 0x10] or len(tags) < 3 or tags[2] not in _TIMES:
         raise ParseError("this is not a CRL: its fields are of other types")
-    times = [span for span in fields[2:4] if span[0] in _TIMES]
+    times = [span for span in fields[2:4] if span[0] & ~_CONSTRUCTED in _TIMES]
     rest = fields[2 + len(times) :]
     entries = rest.pop(0) if rest and rest[0][0] == der.SEQUENCE else None
     facts: dict[str, Any] = {
@@ -92,7 +103,6 @@ def describe_crl(raw: bytes) -> dict[str, Any]:
     ]
     if extensions and version != 2:
         problems.append(f"version {version} with extensions, which version 2 alone has")
-    facts["sha256"] = sha256_hex(raw)
     facts["marks"] = list(dict.fromkeys(problems))[:100]
     return facts
 

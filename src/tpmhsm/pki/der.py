@@ -21,6 +21,7 @@ UTC_TIME, GENERALIZED_TIME = 0x17, 0x18
 SEQUENCE, SET = 0x30, 0x31
 
 _MAX_DEPTH = 64
+_END = b"\0\0"  # of an indefinite length
 
 
 class Element(NamedTuple):
@@ -42,15 +43,12 @@ def complete(what: str) -> Iterator[None]:
 
 def read(data: bytes, offset: int = 0, *, lenient: bool = False) -> tuple[Element, int]:
     """The element at `offset` and the offset after it. ParseError says where it breaks."""
-    element, end = _read(data, offset, lenient, 0)
-    return element, end
+    return _read(data, offset, lenient)
 
 
-def _read(data: bytes, start: int, lenient: bool, depth: int) -> tuple[Element, int]:
+def _read(data: bytes, start: int, lenient: bool) -> tuple[Element, int]:
     if start + 2 > len(data):
         raise ParseError(f"the data ends inside an ASN.1 element, at byte {start}")
-    if depth > _MAX_DEPTH:
-        raise ParseError(f"ASN.1 elements are nested too deeply, at byte {start}")
     tag, at = data[start], start + 1
     constructed = bool(tag & 0x20)
     if tag & 0x1F == 0x1F:
@@ -58,7 +56,8 @@ def _read(data: bytes, start: int, lenient: bool, depth: int) -> tuple[Element, 
             raise ParseError(f"an ASN.1 tag that X.509 does not use, at byte {start}")
         tag, at = _read_long_tag(data, start)
     if constructed and lenient and data[at : at + 1] == b"\x80":
-        return _read_indefinite(data, start, tag, at + 1, depth)
+        end = _skip(data, start, at + 1)
+        return Element(tag, data[at + 1 : end - 2], data[start:end]), end
     body, length = _read_length(data, at, lenient)
     end = body + length
     if end > len(data):
@@ -84,10 +83,16 @@ def span(data: bytes, start: int = 0) -> tuple[int, int, int]:
 
 
 def _read_long_tag(data: bytes, start: int) -> tuple[int, int]:
-    """A tag of several octets, as one number, and the offset after it (X.690, 8.1.2.4)."""
-    for end in range(start + 2, min(start + 6, len(data))):
+    """A tag of several octets, as one number, and the offset after it (X.690, 8.1.2.4).
+
+    Numbers below 31 are not to be written so; OpenSSL reads them, and so are they read here.
+    """
+    number = 0
+    for end in range(start + 2, min(start + 6, len(data) + 1)):
+        number = number << 7 | data[end - 1] & 0x7F
         if not data[end - 1] & 0x80:
-            return int.from_bytes(data[start:end], "big"), end
+            small = data[start] & 0xE0 | number
+            return small if number < 0x1F else int.from_bytes(data[start:end], "big"), end
     raise ParseError(f"an ASN.1 tag without an end, at byte {start}")
 
 
@@ -105,14 +110,25 @@ def _read_length(data: bytes, at: int, lenient: bool) -> tuple[int, int]:
     return at + 1 + count, length
 
 
-def _read_indefinite(
-    data: bytes, start: int, tag: int, position: int, depth: int
-) -> tuple[Element, int]:
-    parts = []
-    while data[position : position + 2] != b"\0\0":
-        element, position = _read(data, position, True, depth + 1)
-        parts.append(element.raw)
-    return Element(tag, b"".join(parts), data[start : position + 2]), position + 2
+def _skip(data: bytes, start: int, position: int) -> int:
+    """The offset after an element of indefinite length whose content begins at `position`."""
+    depth = 1
+    while depth:
+        if position + 2 > len(data):
+            raise ParseError(f"the data ends inside an ASN.1 element, at byte {start}")
+        tag, first = data[position], data[position + 1]
+        if not tag | first:  # end-of-contents
+            depth -= 1
+            position += 2
+        elif first < 0x80 and tag & 0x1F != 0x1F:
+            position += 2 + first
+        else:
+            _, body, end = _any_header(data, position)
+            depth += end is None
+            position = body if end is None else end
+        if depth > _MAX_DEPTH:
+            raise ParseError(f"ASN.1 elements are nested too deeply, at byte {position}")
+    return position
 
 
 def read_whole(data: bytes, *, lenient: bool = False) -> Element:
@@ -140,6 +156,53 @@ def children(content: bytes, *, lenient: bool = False) -> list[Element]:
     return elements
 
 
+def definite(data: bytes) -> bytes:
+    """A BER element with all lengths definite and shortest; strings in pieces stay so.
+
+    One pass, so that deep nesting costs no more than its size. ParseError.
+    """
+    open_: list[tuple[int, list[bytes], int | None]] = [(0, [], len(data))]
+    position = 0
+    while True:
+        tag, parts, end = open_[-1]
+        if position == end or (end is None and data[position : position + 2] == _END):
+            open_.pop()
+            if not open_:
+                return b"".join(parts)
+            open_[-1][1].append(encode(tag, *parts))
+            position += 2 if end is None else 0
+            continue
+        tag, body, stop = _any_header(data, position)
+        limit = next(end for _, _, end in reversed(open_) if end is not None)
+        if stop is not None and stop > limit:
+            raise ParseError(f"the data ends inside an ASN.1 element, at byte {position}")
+        if _is_constructed(tag):
+            if len(open_) > _MAX_DEPTH:
+                raise ParseError(f"ASN.1 elements are nested too deeply, at byte {position}")
+            open_.append((tag, [], stop))
+            position = body
+        else:
+            parts.append(encode(tag, data[body:stop]))
+            position = stop or body
+
+
+def _is_constructed(tag: int) -> bool:
+    while tag > 0xFF:
+        tag >>= 8
+    return bool(tag & 0x20)
+
+
+def _any_header(data: bytes, start: int) -> tuple[int, int, int | None]:
+    """As `span`, with no end for an indefinite length."""
+    at = start + 1
+    tag = data[start] if start < len(data) else 0
+    if tag & 0x1F == 0x1F:
+        tag, at = _read_long_tag(data, start)
+    if data[at : at + 1] == b"\x80" and _is_constructed(tag):
+        return tag, at + 1, None
+    return span(data, start)
+
+
 def octets(element: Element, depth: int = 0) -> bytes:
     """The content of a string, which BER may have cut into pieces (X.690, 8.7). ParseError."""
     if not element.tag & 0x20:
@@ -154,6 +217,8 @@ def octets(element: Element, depth: int = 0) -> bytes:
 
 def header(tag: int, size: int) -> bytes:
     """Identifier and length octets of an element with `size` octets of content."""
+    if tag > 0xFF:  # a tag of several octets
+        return tag.to_bytes((tag.bit_length() + 7) // 8, "big") + header(0, size)[1:]
     if size < 0x80:
         return bytes((tag, size))
     length = size.to_bytes((size.bit_length() + 7) // 8, "big")

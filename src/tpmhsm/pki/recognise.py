@@ -159,7 +159,7 @@ def _signed(parts: list[der.Element]) -> str | None:
     times = (der.UTC_TIME, der.GENERALIZED_TIME)
     if tags[:1] == [der.INTEGER]:
         tags = tags[1:]
-    if tags[:2] == [der.SEQUENCE] * 2 and len(tags) > 2 and tags[2] in times:
+    if tags[:2] == [der.SEQUENCE] * 2 and len(tags) > 2 and tags[2] & ~0x20 in times:
         return "crl"
     if tags[:2] == [der.SEQUENCE, der.IA5_STRING]:
         return "spkac"
