@@ -17,7 +17,7 @@ from tpmhsm.errors import NotFoundError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tpmhsm.store.certificates import CertificateRow
+    from tpmhsm.store.certificates import CertificateRow, Wanted
     from tpmhsm.store.revocations import RevocationRow
 
 PURPOSES = ("server", "client", "email", "code", "timestamp", "ocsp", "any")
@@ -115,15 +115,29 @@ def row_json(
     }
 
 
-@cert.command("list", epilog="Example: tpmhsm cert list")
+@cert.command("list")
+@click.option("--name", default="", help="Of this host or person, or anything below this domain.")
+@click.option("--serial", default="", metavar="HEX", help="Of this serial number.")
+@click.option("--key", default="", metavar="LABEL|HEX", help="Of this key, or its SPKI's SHA-256.")
+@click.option("--sha256", default="", metavar="HEX", help="Whose SHA-256 begins so.")
+@click.option("--ca", default="", metavar="CA", help="Issued by this authority.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@click.option("--before", type=click.IntRange(1), metavar="ID", help="Older than this one.")
 @pass_app
-def list_(app: App) -> None:
-    """All stored certificates."""
+def list_(app: App, /, limit: int, **asked: Any) -> None:
+    """Stored certificates, the newest first: all, or those that fit every option.
+
+    \b
+    Example:
+      tpmhsm cert list --name example.com --limit 20
+    """
+    wanted = _wanted(app, **asked)
     with app.store.reading() as tx:
-        rows = tx.certificates.all()
+        rows = tx.certificates.page(wanted, limit + 1)
+    more, rows = len(rows) > limit, rows[:limit]
     items = rows_json(app, rows)
     app.emit(
-        {"items": items},
+        {"items": items, "more": more},
         lambda: table(
             ("ID", "SUBJECT", "ISSUER", "KEY", "DAYS LEFT", "SHA-256"),
             [
@@ -131,9 +145,39 @@ def list_(app: App) -> None:
                  _left(i), i["sha256"][:16])
                 for i in items
             ],
-            empty="no certificates; tpmhsm cert import FILE…",
+            empty="no certificates fit" if any(asked.values())
+            else "no certificates; tpmhsm cert import FILE…",
         ),
     )  # fmt: skip
+    if more:
+        app.note(f"there are more: --before {rows[-1].id} lists older ones")
+
+
+def _wanted(
+    app: App, *, name: str, serial: str, key: str, sha256: str, ca: str, before: int | None
+) -> Wanted:
+    from tpmhsm.store.certificates import Wanted
+
+    spki = ""
+    if key:
+        known = {row.label: row.spki_sha256 for row in app.keyring.all()}
+        spki = known.get(key) or _digits(key, "--key")
+    return Wanted(
+        name=name.removeprefix("dns:").removeprefix("*."),
+        serial=_digits(serial, "--serial"),
+        sha256=_digits(sha256, "--sha256"),
+        spki_sha256=spki,
+        authority=ca,
+        before=before,
+    )
+
+
+def _digits(text: str, option: str) -> str:
+    digits = "".join(text.split()).replace(":", "").lower()
+    if digits.strip("0123456789abcdef"):
+        hint = "tpmhsm key list shows all keys" if option == "--key" else ""
+        raise UsageError(f"{option} {text!r} is not hexadecimal", hint=hint)
+    return digits
 
 
 def _left(item: dict[str, Any]) -> str:
@@ -286,10 +330,10 @@ def _verified(found: dict[str, Any]) -> str:
 
 
 def _stored(app: App) -> tuple[list[bytes], list[bytes]]:
-    """The stored certificates: roots, and all others."""
+    """The stored certificates of CAs: roots, and all others."""
     with app.store.reading() as tx:
-        rows = tx.certificates.all()
-    roots = [row.der for row in rows if row.is_ca and row.subject == row.issuer]
+        rows = tx.certificates.cas()
+    roots = [row.der for row in rows if row.subject == row.issuer]
     return roots, [row.der for row in rows if row.der not in roots]
 
 

@@ -20,7 +20,7 @@ def bundle_ders(app: App, sha256: str, form: str) -> list[bytes]:
 
     with app.store.reading() as tx:
         wanted = tx.certificates.find(sha256)
-        pool = [row.der for row in tx.certificates.all()] if form != "leaf" else []
+        pool = [row.der for row in tx.certificates.cas()] if form != "leaf" else []
     if wanted is None:
         raise NotFoundError(f"there is no certificate {sha256}")
     if form == "leaf":

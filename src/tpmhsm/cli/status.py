@@ -13,6 +13,9 @@ from tpmhsm.errors import TpmHsmError
 SOON = 30
 """Days before the end of a certificate at which it is mentioned."""
 
+RECENT = 1000
+"""Entries at the end of the log that are verified."""
+
 WIDTH, HEIGHT = 80, 24
 
 Todo = list[dict[str, str]]
@@ -132,22 +135,16 @@ def _certificates(app: App, todo: Todo) -> dict[str, Any]:
 
     now = datetime.now(UTC)
     with app.store.reading() as tx:
-        rows = [row for row in tx.certificates.all() if row.authority and not row.is_ca]
-    valid = sorted((row for row in rows if row.not_after > rfc3339(now)), key=_end)
-    soon = [row for row in valid if row.not_after < rfc3339(now + timedelta(days=SOON))]
-    if soon:
-        todo.append({"what": f"{len(soon)} certificates end soon", "next": "tpmhsm cert list"})
-    return {"valid": len(valid), "next_end": valid[0].not_after if valid else None}
-
-
-def _end(row: Any) -> str:
-    return str(row.not_after)
+        ends = tx.certificates.ends(rfc3339(now), rfc3339(now + timedelta(days=SOON)))
+    if ends.soon:
+        todo.append({"what": f"{ends.soon} certificates end soon", "next": "tpmhsm cert list"})
+    return {"valid": ends.count, "next_end": ends.first}
 
 
 def _database(app: App, todo: Todo) -> dict[str, Any]:
     try:
         with app.store.reading() as tx:
-            entries = tx.audit.verify_chain().seq
+            entries = tx.audit.verify_chain(last=RECENT).seq  # all of them: doctor store
     except TpmHsmError as error:
         todo.append({"what": error.message, "next": error.hint})
         return {"ok": False, "where": app.store.words}
