@@ -63,6 +63,7 @@ class Machine:
             keys=dict(self.memory.keys),
             rosters={group: dict(known) for group, known in self.memory.rosters.items()},
             known=list(self.memory.known),
+            crls=dict(self.memory.crls),
         )
         return replace(self, memory=memory)
 
