@@ -18,7 +18,7 @@ from tpmhsm.pki.policy_graph import PolicyInput, process_policies
 from tpmhsm.pki.revocation import Revocation
 
 _MAX_EXPLAINED = 64
-_EXPLAINING = {"signatures": 300, "steps": 3000}
+_EXPLAINING = {"signatures": 300, "steps": 20_000}
 
 
 @dataclass(frozen=True)

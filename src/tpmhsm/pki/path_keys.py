@@ -35,7 +35,7 @@ class TooComplexError(Exception):
 class Budget:
     """What one search may cost: signatures (big keys cost more) and steps."""
 
-    def __init__(self, signatures: float = 1500, steps: int = 20_000) -> None:
+    def __init__(self, signatures: float = 1500, steps: int = 50_000) -> None:
         self._signatures, self._steps = signatures, steps
         self._known: dict[tuple[bytes, ...], bool] = {}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
 
 from tpmhsm.pki.general_names import NameKey
@@ -54,6 +55,28 @@ class Forest:
         self._named: dict[NameKey, dict[bytes, PathCertificate]] = {}
         for item in (*self.anchors.values(), *others):
             self._named.setdefault(item.subject_key, {}).setdefault(item.raw, item)
+        self._rooted: dict[datetime, frozenset[NameKey]] = {}
+        self._ordered: dict[tuple[NameKey, bytes | None, datetime], list[PathCertificate]] = {}
+
+    def rooted(self, at: datetime) -> frozenset[NameKey]:
+        """The names of CAs from which names lead up to an anchor valid at that moment.
+
+        What is not among them is a dead end, however many paths lead into it.
+        """
+        if at not in self._rooted:
+            issued: dict[NameKey, set[NameKey]] = {}
+            for certificates in self._named.values():
+                for item in certificates.values():
+                    issued.setdefault(item.issuer_key, set()).add(item.subject_key)
+            fresh = (item for item in self.anchors.values() if not any(date_faults(item, at)))
+            wanted, seen = [item.subject_key for item in fresh], set[NameKey]()
+            while wanted:
+                name = wanted.pop()
+                if name not in seen:
+                    seen.add(name)
+                    wanted += issued.get(name, ())
+            self._rooted[at] = frozenset(seen)
+        return self._rooted[at]
 
     def named(self, key: NameKey) -> list[PathCertificate]:
         """All certificates of one subject, anchors first."""
@@ -66,17 +89,21 @@ class Forest:
     def issuers(self, child: PathCertificate, rules: Rules) -> list[PathCertificate]:
         """Those that may have issued it, the likeliest first."""
         wanted = child.authority_key.key if child.authority_key else None
+        if (found := self._ordered.get((child.issuer_key, wanted, rules.at))) is not None:
+            return found
 
         def order(item: PathCertificate) -> tuple[bool, ...]:
             known = wanted is not None and item.subject_id is not None
             return (
                 known and item.subject_id != wanted,
-                any(date_faults(item, rules.at)),
                 not self.is_anchor(item),
+                any(date_faults(item, rules.at)),
                 not known,
             )
 
-        return sorted(self.named(child.issuer_key), key=order)
+        found = sorted(self.named(child.issuer_key), key=order)
+        self._ordered[child.issuer_key, wanted, rules.at] = found
+        return found
 
 
 class Search:
@@ -117,9 +144,12 @@ class Search:
     def _extend(self, path: Path, findings: tuple[Finding, ...]) -> Iterator[Candidate]:
         child = path[-1]
         for issuer in self._forest.issuers(child, self._rules):
-            self._budget.step(len(path))
+            self._budget.step()
+            if self._strict and self._is_hopeless(issuer):
+                continue
             if _repeats(issuer, path) or not self._may_have_signed(path, issuer):
                 continue
+            self._budget.step(5 + len(path))
             anchor = self._forest.is_anchor(issuer)
             found = findings + tuple(self._judge(issuer, path, anchor))
             if self._strict and found:
@@ -130,6 +160,13 @@ class Search:
                     yield Candidate(longer, found)
             elif len(longer) < MAX_LENGTH:
                 yield from self._extend(longer, found)
+
+    def _is_hopeless(self, issuer: PathCertificate) -> bool:
+        """Known without any arithmetic to lead nowhere."""
+        if any(own_faults(issuer, self._rules)):
+            return True
+        rooted = self._forest.rooted(self._rules.at)
+        return not self._forest.is_anchor(issuer) and issuer.issuer_key not in rooted
 
     def _may_have_signed(self, path: Path, issuer: PathCertificate) -> bool:
         """By name it did; keys that inherit their parameters are judged when the path is whole."""
