@@ -15,6 +15,7 @@ from tpmhsm.pki import der
 from tpmhsm.pki.load import (
     CERTIFICATE_LABELS,
     MAX_BUNDLE,
+    MAX_SIZE,
     Broken,
     bare_base64,
     check_size,
@@ -163,11 +164,11 @@ class _Reader:
         while position < len(data):
             where = f"byte {base + position}" if base + position else ""
             try:
-                element, end = der.read(data, position, lenient=True)
+                raw, end = _element(data, position)
             except ParseError as error:
                 self.found.faults.append(Fault(where, error.message))
                 return
-            self._add(element.raw, where, "")
+            self._add(raw, where, "")
             position = _BLANKS.match(data, end).end()  # type: ignore[union-attr]
             if position < len(data) and data[position] != der.SEQUENCE:
                 self.found.notes.append(
@@ -182,6 +183,8 @@ class _Reader:
         try:
             if label == "TRUSTED CERTIFICATE":  # OpenSSL's: a certificate, then trust settings
                 raw = der.read(raw, lenient=True)[0].raw
+            if len(raw) > MAX_SIZE:
+                raise ParseError(f"no certificate has {len(raw)} bytes")
             read_loosely(raw)
         except ParseError as error:
             self._add_other(raw, where, label, error.message)
@@ -254,6 +257,14 @@ class _Reader:
             self.found.faults.append(Fault(where, f"this is no certificate: {error.message}"))
             return
         yield Item("certificate", raw, where)
+
+
+def _element(data: bytes, position: int) -> tuple[bytes, int]:
+    """The element there and the offset after it, without a copy of a file that is one element."""
+    if position == 0 and data[1:2] != b"\x80" and der.span(data)[2] == len(data):
+        return data, len(data)
+    element, end = der.read(data, position, lenient=True)
+    return element.raw, end
 
 
 def _inside(where: str, container: str) -> str:

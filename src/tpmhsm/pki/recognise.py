@@ -10,6 +10,8 @@ from tpmhsm.errors import ParseError
 from tpmhsm.pki import der
 
 _ENUMERATED = 0x0A
+_ENOUGH = 1 << 16
+"""Octets in which the fields before a CRL's entries, and of all else the first, find room."""
 
 WORDS = {
     "certificate": "a certificate",
@@ -86,23 +88,29 @@ def in_words(kind: str) -> str:
 
 def kind_of_der(raw: bytes) -> str | None:
     """The kind of one DER or BER structure, a key of `WORDS`; None for what is not known."""
+    if raw[:1] != b"\x30":
+        return None
     try:
-        outer, _ = der.read(raw, lenient=True)
-        if outer.tag != der.SEQUENCE:
-            return None
-        return _kind(leading(outer.content))
+        if raw[1:2] == b"\x80":
+            return _kind(leading(der.read(raw, lenient=True)[0].content))
+        _, body, end = der.span(raw)
+        return _kind(leading(raw, body, end))
     except ParseError:
         return None
 
 
-def leading(content: bytes, limit: int = 10) -> list[der.Element]:
-    """The first elements, up to the first that is none."""
+def leading(data: bytes, position: int = 0, end: int | None = None) -> list[der.Element]:
+    """The first ten elements, up to the first that is none; of long ones the beginning alone."""
     parts: list[der.Element] = []
-    position = 0
+    end = len(data) if end is None else end
     try:
-        while position < len(content) and len(parts) < limit:
-            element, position = der.read(content, position, lenient=True)
-            parts.append(element)
+        while position < end and len(parts) < 10:
+            if data[position + 1 : position + 2] == b"\x80":
+                element, position = der.read(data, position, lenient=True)
+                parts.append(element)
+                continue
+            tag, body, position = der.span(data, position)
+            parts.append(der.Element(tag, data[body : min(position, body + _ENOUGH)], b""))
     except ParseError:
         pass
     return parts
@@ -223,7 +231,7 @@ def _is_crmf(element: der.Element) -> bool:
 
 def _is_ocsp(inner: list[der.Element]) -> bool:
     lists = [item for item in inner if item.tag == der.SEQUENCE]
-    requests = leading(lists[0].content, 1) if lists else []
-    certs = leading(requests[0].content, 1) if requests else []
+    requests = leading(lists[0].content) if lists else []
+    certs = leading(requests[0].content) if requests else []
     names = [part.tag for part in leading(certs[0].content)] if certs else []
     return names == [der.SEQUENCE, der.OCTET_STRING, der.OCTET_STRING, der.INTEGER]
