@@ -10,6 +10,13 @@ from pathlib import Path
 
 from tests.clients.house import Chain, House
 
+STATES: dict[str, tuple[str, ...]] = {
+    "clean": (),
+    "held": ("hold",),
+    "released": ("release",),
+    "revoked": ("revoke", "--reason", "superseded", "--invalidity-date", "2026-01-01T00:00:00Z"),
+}
+
 
 @dataclass(frozen=True)
 class Revoking:
@@ -29,34 +36,36 @@ class Revoking:
         return self.root[intermediate], self.issuing[leaf]
 
 
-def revoke_in_turn(house: House, alg: str) -> Revoking:
-    """All that can happen to a certificate, to a leaf and to an intermediate."""
-    top, below = f"{alg}-crl-root", f"{alg}-crl-issuing"
-    house.authority(top, alg)
-    house.authority(below, alg, "--issuer", top)
-    leaves = [
-        house.leaf(f"{alg}-crl-{n}", below, "", (f"dns:{n}.example.com",), alg="p256")
+def revoke_in_turn(house: House, algorithms: tuple[str, ...]) -> dict[str, Revoking]:
+    """All that can happen to a leaf and to an intermediate, for each algorithm."""
+    chains = {alg: _line(house, alg) for alg in algorithms}
+    found: dict[str, dict[str, Path]] = {}
+    for state in STATES:  # one after the other for all: two CRLs of an authority take two seconds
+        for alg, (leaf, _) in chains.items():
+            below = house.path / f"{alg}-crl-issuing.pem"
+            for ca, certificate in ((f"{alg}-crl-issuing", leaf.leaf), (f"{alg}-crl-root", below)):
+                found.setdefault(ca, {})[state] = _crl(house, ca, certificate, state)
+    return {
+        alg: Revoking(*chains[alg], found[f"{alg}-crl-issuing"], found[f"{alg}-crl-root"])
+        for alg in algorithms
+    }
+
+
+def _line(house: House, alg: str) -> tuple[Chain, Chain]:
+    root, issuing = f"{alg}-crl-root", f"{alg}-crl-issuing"
+    house.authority(root, alg)
+    house.authority(issuing, alg, "--issuer", root)
+    leaf, other = (
+        house.leaf(f"{alg}-crl-{n}", issuing, "", (f"dns:{n}.example.com",), alg="p256")
         for n in ("leaf", "other")
-    ]
-    return Revoking(
-        *leaves,
-        issuing=_story(house, below, leaves[0].leaf, "keyCompromise"),
-        root=_story(house, top, house.path / f"{below}.pem", "cACompromise"),
     )
+    return leaf, other
 
 
-def _story(house: House, ca: str, certificate: Path, reason: str) -> dict[str, Path]:
-    acts = {
-        "clean": (),
-        "held": ("hold", ca, certificate),
-        "released": ("release", ca, certificate),
-        "revoked": ("revoke", ca, certificate, "--reason", reason,
-                    "--invalidity-date", "2026-01-01T00:00:00Z"),
-    }  # fmt: skip
-    found = {}
-    for state, act in acts.items():
-        if act:
-            house.machine("ca", *act)
-        found[state] = house.path / f"{ca}-{state}.crl"
-        house.machine("ca", "crl", ca, "--out", found[state])
-    return found
+def _crl(house: House, ca: str, certificate: Path, state: str) -> Path:
+    if act := STATES[state]:
+        verb, *options = act
+        house.machine("ca", verb, ca, certificate, *options)
+    file = house.path / f"{ca}-{state}.crl"
+    house.machine("ca", "crl", ca, "--out", file)
+    return file

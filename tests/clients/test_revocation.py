@@ -70,9 +70,6 @@ def test_a_stale_crl_is_no_news(revoking: Revoking, client: Client, named: str) 
     refuses(client, Question(revoking.leaf, at=late, crls=crls), reasons[named])
 
 
-@pytest.mark.xfail(
-    reason="CRLs made within one second have one thisUpdate, and NSS keeps the first"
-)
 def test_nss_replaces_each_crl_by_the_next(revoking: Revoking, nss: Nss) -> None:
     database = nss.database(revoking.leaf, revoking.root["clean"])
     for state, good in (("clean", True), ("held", False), ("released", True), ("revoked", False)):

@@ -6,6 +6,7 @@ later one always has the greater number, whatever fails between.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -86,6 +87,7 @@ class Crls:
         if people:
             self._refuse_second(name)
         for _ in range(_TRIES):
+            self._await_a_later_second(name)
             draft = self._draw_up(name, key, certificate, days, floor)
             try:
                 return (
@@ -94,6 +96,17 @@ class Crls:
             except _NumberTakenError:
                 continue
         raise UsageError(f"others are making CRLs of {name!r}: try again", code="busy")
+
+    def _await_a_later_second(self, name: str) -> None:
+        """NSS keeps the CRL that it has unless the thisUpdate of the next one is later."""
+        with self._store.reading() as tx:
+            last = tx.crls.latest(name)
+        if last is None:
+            return
+        later = datetime.fromisoformat(last.this_update) + timedelta(seconds=1)
+        wait = (later - datetime.now(UTC)).total_seconds()
+        if 0 < wait <= 1:  # more: the clock was set back, and waiting is no remedy
+            time.sleep(wait)
 
     def _draw_up(
         self, name: str, key: str, certificate: x509.Certificate, days: int, floor: int
