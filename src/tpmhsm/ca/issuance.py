@@ -184,6 +184,7 @@ def _abandon_stale(tx: Transaction, authority: str) -> None:
     for serial in found:
         if serial not in births:
             tx.serials.abandoned(authority, serial)
+            tx.audit.append("abandoned", {"ca": authority, "serial": serial})
 
 
 # ── many at a time ───────────────────────────────────────────────────────────
