@@ -18,6 +18,7 @@ from tpmhsm.errors import (
     VerificationError,
 )
 from tpmhsm.tpm.chip import Chip
+from tpmhsm.tpm.sessions import start_hmac
 from tpmhsm.wire.codec import decode, encode
 from tpmhsm.wire.commands import (
     CertifyCreation,
@@ -53,6 +54,9 @@ from tpmhsm.wire.structures import (
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+    from tpmhsm.tpm.pins import Pin
+    from tpmhsm.wire.commands import CreateResponse
 
     PublicKey = EllipticCurvePublicKey | RSAPublicKey
 
@@ -149,16 +153,19 @@ def create_key(
     algorithm: str,
     policy: bytes | None,
     hash_name: str = "sha256",
+    *,
+    pin: Pin | None = None,
 ) -> CreatedKey:
     """Make a signing key under `parent`. It is not loaded.
 
     `policy`: the digest (32 bytes) of what must be fulfilled for it to sign, or None for an open
-    key. Scheme and hash are fixed for good. UsageError for an algorithm that is not one of
-    ALGORITHMS, ChipRefusedError for one that this chip lacks.
+    key. Scheme and hash are fixed for good. `pin` reaches the chip encrypted; the chip counts wrong
+    ones from then on. UsageError for an algorithm that is not one of ALGORITHMS, ChipRefusedError
+    for one that this chip lacks.
     """
-    template = signing_template(algorithm, policy, hash_name)
+    template = signing_template(algorithm, policy, hash_name, counts=pin is not None)
     try:
-        made = chip.send(Create(parent.handle, SensitiveCreate(), template, b"", ()))
+        made = _create(chip, parent, template, pin)
     except ChipRefusedError as error:
         if base_code(error.rc) not in _UNSUPPORTED:
             raise
@@ -180,8 +187,26 @@ def create_key(
     )
 
 
-def signing_template(algorithm: str, policy: bytes | None, hash_name: str = "sha256") -> Public:
-    """The public area that a new signing key is asked for with. Raises UsageError."""
+def _create(chip: Chip, parent: Loaded, template: Public, pin: Pin | None) -> CreateResponse:
+    """TPM2_Create; with a PIN in a session whose encryption only this parent can undo."""
+    if pin is None:
+        return chip.send(Create(parent.handle, SensitiveCreate(), template, b"", ()))
+    session = start_hmac(chip, salt_key=pin.salt, encrypt=True)
+    session.last = True
+    try:
+        sensitive = SensitiveCreate(user_auth=pin.value)
+        return chip.send(Create(parent.handle, sensitive, template, b"", ()), session)
+    except ChipRefusedError:
+        chip.flush(session.handle)
+        raise
+
+
+def signing_template(
+    algorithm: str, policy: bytes | None, hash_name: str = "sha256", *, counts: bool = False
+) -> Public:
+    """The public area that a new signing key is asked for with; `counts`: it has a PIN, and the
+    chip counts wrong ones. Raises UsageError.
+    """
     if algorithm not in ALGORITHMS or hash_name not in HASHES:
         raise UsageError(
             f"no such algorithm: {algorithm} with {hash_name}",
@@ -190,7 +215,9 @@ def signing_template(algorithm: str, policy: bytes | None, hash_name: str = "sha
     if policy is not None and len(policy) != 32:
         raise UsageError(f"a policy digest has 32 bytes, not {len(policy)}")
     # Without adminWithPolicy an empty password could change the key's authorization.
-    attributes = _BORN_HERE | Attribute.ADMIN_WITH_POLICY | Attribute.SIGN | Attribute.NO_DA
+    attributes = _BORN_HERE | Attribute.ADMIN_WITH_POLICY | Attribute.SIGN
+    if not counts:  # dictionary attack protection would lock everybody out with one key's owner
+        attributes |= Attribute.NO_DA
     if policy is None:
         attributes |= Attribute.USER_WITH_AUTH
     digest = SchemeHash(HASHES[hash_name])

@@ -8,9 +8,10 @@ whose approval.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from tpmhsm.errors import ChipRefusedError, RefusedError, UsageError
+from tpmhsm.errors import ChipRefusedError, DeviceError, RefusedError, UsageError
 from tpmhsm.policy.bound import increment_command, roster_write_command
 from tpmhsm.policy.plan import (
     Approvals,
@@ -19,16 +20,21 @@ from tpmhsm.policy.plan import (
     plan_roster_write,
     plan_sign,
 )
-from tpmhsm.policy.steps import AuthorizeNv, CommandCode, Nv, Or, Signed, Step
+from tpmhsm.policy.steps import AuthorizeNv, AuthValue, CommandCode, Nv, Or, Pcr, Signed, Step
+from tpmhsm.tpm import pins
 from tpmhsm.tpm.objects import Loaded, plain_signature, sign_command
+from tpmhsm.tpm.pcrs import unpack_selection
+from tpmhsm.tpm.pins import Pin
 from tpmhsm.tpm.sessions import PolicySession, start_policy
 from tpmhsm.wire.codec import Structure
 from tpmhsm.wire.commands import (
     LoadExternal,
     PolicyAuthorizeNV,
+    PolicyAuthValue,
     PolicyCommandCode,
     PolicyNV,
     PolicyOR,
+    PolicyPCR,
     PolicySigned,
 )
 from tpmhsm.wire.constants import RC, RH
@@ -84,13 +90,22 @@ def run_roster_write(
     execute(chip, plan, roster_write_command(group, roster))
 
 
-def execute(chip: Chip, plan: Plan, command: Command[R]) -> R:
+def execute(chip: Chip, plan: Plan, command: Command[R], pin: Pin | None = None) -> R:
     """Run a plan's steps in one policy session, then `command`, which ends the session.
 
-    Takes `plan.commands` commands. Raises ChipRefusedError with the step, and the person, in
-    words; nothing is left in the chip then.
+    Takes `plan.commands` commands; `pin` for a plan that has one. Raises ChipRefusedError with the
+    step, and the person, in words; nothing is left in the chip then.
     """
-    session = start_policy(chip)
+    try:
+        return _execute(chip, plan, command, pin)
+    except (ChipRefusedError, DeviceError) as e:
+        if not plan.has_pin or (better := pins.explained(chip, e)) is e:
+            raise
+        raise better from e
+
+
+def _execute(chip: Chip, plan: Plan, command: Command[R], pin: Pin | None) -> R:
+    session = _start(chip, plan, pin)
     try:
         for number, step in enumerate(plan.steps, 1):
             try:
@@ -102,9 +117,25 @@ def execute(chip: Chip, plan: Plan, command: Command[R]) -> R:
             return chip.send(command, session)
         except ChipRefusedError as e:
             raise _explained(e, plan, len(plan.steps) + 1, None) from e
-    except (RefusedError, UsageError):
-        chip.flush(session.handle)
+    except (RefusedError, UsageError, DeviceError):
+        with suppress(DeviceError):
+            chip.flush(session.handle)
         raise
+
+
+def _start(chip: Chip, plan: Plan, pin: Pin | None) -> PolicySession:
+    """A session; for a PIN a salted one, which who listens cannot try PINs on.
+
+    It encrypts as well, but not where approvals bound the command's cpHash: that is computed over
+    the parameters as they are sent, and approvers approved them in plain (Part 1 §16.7, §21).
+    """
+    if not plan.has_pin:
+        return start_policy(chip)
+    if pin is None:
+        raise UsageError(f"{plan.act}: the PIN is needed", code="pin-needed")
+    session = start_policy(chip, salt_key=pin.salt, encrypt=not plan.given)
+    session.auth_value = pin.value
+    return session
 
 
 def run_step(chip: Chip, session: PolicySession, plan: Plan, step: Step) -> None:
@@ -122,6 +153,11 @@ def run_step(chip: Chip, session: PolicySession, plan: Plan, step: Step) -> None
     elif isinstance(step, AuthorizeNv):
         index = plan.indices[step.name]
         chip.send(PolicyAuthorizeNV(index, index, handle))
+    elif isinstance(step, Pcr):
+        chip.send(PolicyPCR(handle, step.digest, unpack_selection(step.selection)))
+    elif isinstance(step, AuthValue):
+        chip.send(PolicyAuthValue(handle))
+        session.with_value = True
     else:
         raise UsageError(f"policy step {type(step).__name__}: not in this version")
 
@@ -180,6 +216,8 @@ def _words(error: ChipRefusedError, step: Step | None, person: str) -> tuple[str
         return _words_of_epoch(base, int.from_bytes(step.operand, "big"))
     if isinstance(step, AuthorizeNv):
         return _words_of_roster(base)
+    if isinstance(step, Pcr) or base == RC.PCR_CHANGED:
+        return _words_of_pcrs(base)
     if isinstance(step, Or):
         return "the approvals so far do not lead to a quorum", "ask for the missing approvals"
     return (
@@ -194,6 +232,16 @@ def _words_of_person(error: ChipRefusedError, base: int, person: str) -> tuple[s
     if base == RC.SIGNATURE:
         return f"{person} approved other bytes", f"ask {person} to approve this request"
     return f"it does not accept {person}'s approval", ""
+
+
+def _words_of_pcrs(base: int) -> tuple[str, str]:
+    if base == RC.PCR_CHANGED:
+        return "a PCR moved between the policy and the signature", "try again"
+    return (
+        "the PCRs have other values than at the key's birth: another firmware or boot",
+        "start the machine as it was then; after an update this key, or this alternative of its "
+        "policy, is of no use any more",
+    )
 
 
 def _words_of_epoch(base: int, epoch: int) -> tuple[str, str]:
