@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from tpmhsm.policy import approver
 from tpmhsm.policy.group import GroupDocument, RosterDocument, founders_of
-from tpmhsm.policy.people import Member, Threshold
+from tpmhsm.policy.people import Member, Threshold, members_of
 
 EK = b"an EK certificate"
 NAMES = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy")
@@ -42,8 +42,8 @@ def threshold(m, people, *, founding=False, kind="p256"):
 
 
 def group(custodians=None, officers=(), **other):
-    custodians = custodians or threshold(2, (0, 1, 2), founding=True)
-    founders = [m.contribution for m in custodians.members]
+    custodians = joined(custodians or threshold(2, (0, 1, 2), founding=True))
+    founders = [m.contribution for m in members_of(custodians)]
     facts = {
         "name": "officers",
         "device_ek": sha256(EK).digest(),
@@ -51,14 +51,19 @@ def group(custodians=None, officers=(), **other):
         "nonce": sha256(b"nonce").digest(),
         "counter_index": 0x01800001,
         "roster_index": 0x01800002,
-        "custodians": (custodians,),
+        "custodians": custodians,
         "founders": founders_of([*founders, *map(contribution, officers)]),
     }
     return GroupDocument(**{**facts, **other})
 
 
 def roster(of, officers=None, epoch=1):
-    return RosterDocument(of.id, epoch, (officers or threshold(2, (0, 1, 2)),))
+    """`officers`: a threshold, or a tuple of them."""
+    return RosterDocument(of.id, epoch, joined(officers or threshold(2, (0, 1, 2))))
+
+
+def joined(rule):
+    return rule if isinstance(rule, tuple) else (rule,)
 
 
 def tpmt_sign(private, message, algorithm=None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -13,27 +14,40 @@ from tests.support.shell import RULE, Shell
 
 from tpmhsm.cli import approve as approving
 from tpmhsm.errors import UsageError
-from tpmhsm.requests.drafts import threshold
+from tpmhsm.policy.people import describe_rule, members_of, needed
+from tpmhsm.requests.drafts import rule
 
 CARDS = {name: card(name) for name in ("alice", "bob", "carol")}
 
 
 def test_rules_are_read() -> None:
-    rule = threshold(CARDS, " 2 : alice, bob ,carol,", contribution=False)
-    assert rule.describe() == "2 of 3 (alice, bob, carol)"
-    assert all(member.contribution == b"" for member in rule.members)
-    governing = threshold(CARDS, "1:alice", contribution=True)
+    read = rule(CARDS, " 2 : alice, bob ,carol,", contribution=False)
+    assert describe_rule(read) == "2 of 3 (alice, bob, carol)"
+    assert all(member.contribution == b"" for member in members_of(read))
+    (governing,) = rule(CARDS, "1:alice", contribution=True)
     assert len(governing.members[0].contribution) == 32
+
+
+def test_joined_rules_are_read() -> None:
+    read = rule(CARDS, "1:alice, bob + 1:carol", contribution=False)
+    assert describe_rule(read) == "1 of 2 (alice, bob) and 1 of 1 (carol)"
+    with pytest.raises(UsageError, match="bob stands on two ladders") as error:
+        rule(CARDS, "2:alice,bob+1:bob,carol", contribution=False)
+    assert error.value.code == "two-ladders"
+    twin = {**CARDS, "rob+1": replace(CARDS["bob"], name="rob+1")}  # a plus within a name
+    with pytest.raises(UsageError, match="have the same key"):
+        rule(twin, "1:bob,alice+1:rob+1", contribution=False)
+    assert needed(rule(twin, "1:rob+1,alice+1:carol", contribution=False)) == 2
 
 
 @given(st.text(st.sampled_from("0123456789:,. -+eE²٣alicebob\n"), max_size=30))
 def test_any_other_text_is_refused_in_words(text: str) -> None:
     try:
-        rule = threshold(CARDS, text, contribution=False)
+        read = rule(CARDS, text, contribution=False)
     except UsageError as error:
         assert error.message
         return
-    assert 1 <= rule.m <= rule.n <= 3
+    assert 1 <= needed(read) <= len(members_of(read)) <= 3
 
 
 def test_two_rosters_for_one_epoch_at_once(governed: Shell) -> None:

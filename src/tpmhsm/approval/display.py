@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tpmhsm.approval.acts import rule_of
 from tpmhsm.approval.content import Flag, Listing, Row
 from tpmhsm.approval.review import Review
 from tpmhsm.approval.screen import escape, groups_of, width_of, wrap
+from tpmhsm.policy.people import describe_outstanding, still_needed
 
 WIDTH = 80
 HEIGHT = 24
@@ -165,9 +167,12 @@ def _allows(review: Review) -> str:
 
 
 def _count(review: Review) -> str:
-    have = len(review.approved)
+    rule = rule_of(review.request)
+    have = review.needed - still_needed(rule, review.approved)
     who = f" ({', '.join(review.approved)}, verified)" if review.approved else ""
     text = f"{have} of {review.needed}{who}"
+    if len(rule) > 1 and have < review.needed:
+        text += f"; to come: {describe_outstanding(rule, review.approved)}"
     if review.already:
         return f"{text}; yours was given before"
     return f"{text}; yours completes it" if review.completes else text

@@ -7,8 +7,9 @@ from tpmhsm.approval.content import Content, Flag, Row
 from tpmhsm.approval.memory import Memory
 from tpmhsm.approval.request import Request
 from tpmhsm.approval.screen import groups_of
+from tpmhsm.policy.changes import Change
 from tpmhsm.policy.group import RosterDocument
-from tpmhsm.policy.people import Member, Thresholds, members_of
+from tpmhsm.policy.people import Member, Thresholds, describe_rule, members_of, needed
 
 
 def people_facts(request: Request) -> dict[str, str]:
@@ -17,7 +18,7 @@ def people_facts(request: Request) -> dict[str, str]:
     return {
         "group": request.group.name,
         "epoch": str(asked.epoch),
-        "officers": rule_words(asked.officers),
+        "officers": describe_rule(asked.officers),
         "keys": " ".join(f"{m.name}={m.chip_name.hex()[4:20]}" for m in members_of(asked.officers)),
     }
 
@@ -35,11 +36,13 @@ def _founding(request: Request, asked: RosterDocument, memory: Memory) -> Conten
     device, flags = _device(request, memory)
     rows = [
         Row("Group", group.name, f"id {group.id.hex()[:16]}…"),
-        Row("Governed", f"by {rule_words(group.custodians)}, for ever"),
-        Row("Officers", rule_words(asked.officers), f"epoch {asked.epoch}"),
+        Row("Governed", f"by {describe_rule(group.custodians)}, for ever"),
+        Row("Officers", describe_rule(asked.officers), f"epoch {asked.epoch}"),
         device,
         *_key_rows(members_of(group.custodians), members_of(asked.officers)),
     ]
+    flags += _rule_flags(asked.officers, "officer")
+    flags += _rule_flags(group.custodians, "custodian")
     if _keys(group.custodians) == _keys(asked.officers):
         flags.append(Flag("PERMANENT", "the officers govern too: a lost quorum cannot be replaced"))
     return Content(
@@ -65,67 +68,78 @@ def _device(request: Request, memory: Memory) -> tuple[Row, list[Flag]]:
 
 
 def _change(request: Request, old: RosterDocument, new: RosterDocument) -> Content:
-    before, after = _by_key(old.officers), _by_key(new.officers)
-    added = [after[key] for key in after if key not in before]
-    removed = [before[key] for key in before if key not in after]
+    change = Change(old.officers, new.officers)
     rows = [
         Row("Group", request.group.name, f"id {request.group.id.hex()[:16]}…"),
-        Row("Officers", rule_words(new.officers), f"epoch {new.epoch}"),
-        Row("Until now", rule_words(old.officers), f"epoch {old.epoch}"),
-        Row("Added", ", ".join(m.name for m in added) or "nobody"),
-        Row("Removed", ", ".join(m.name for m in removed) or "nobody"),
-        *_key_rows(tuple(added), ()),
+        Row("Change", change.words()),
+        Row("Officers", describe_rule(new.officers), f"epoch {new.epoch}"),
+        Row("Until now", describe_rule(old.officers), f"epoch {old.epoch}"),
+        *_key_rows(change.added, ()),
     ]
     return Content(
         f'new officers of "{request.group.name}"',
         tuple(rows),
-        tuple(_change_flags(old, new, added, removed)),
+        tuple(_change_flags(request, change, new.epoch)),
         facts=people_facts(request),
     )
 
 
-def _change_flags(
-    old: RosterDocument, new: RosterDocument, added: list[Member], removed: list[Member]
-) -> list[Flag]:
-    flags = [Flag("NEW OFFICER", f"{m.name} can approve from epoch {new.epoch} on") for m in added]
-    flags += [Flag("REMOVED", f"{m.name} can approve no longer") for m in removed]
-    for was, is_ in zip(old.officers, new.officers, strict=False):
-        if is_.m * was.n < was.m * is_.n:
-            flags.append(Flag("FEWER", f"{is_.m} of {is_.n} suffice, until now {was.m} of {was.n}"))
-        elif (is_.m, is_.n) != (was.m, was.n):
-            flags.append(Flag("RULE", f"{is_.m} of {is_.n}, until now {was.m} of {was.n}"))
-    flags += [
-        Flag("RENAMED", f"{was.name}'s key is called {is_.name} from epoch {new.epoch} on")
-        for was, is_ in _renamed(old, new)
+def _change_flags(request: Request, change: Change, epoch: int) -> list[Flag]:
+    governing = _keys(request.group.custodians)
+    flags = [
+        Flag("NEW OFFICER", f"{m.name} can approve from epoch {epoch} on") for m in change.added
     ]
-    if not added and not removed and not flags:
+    flags += [Flag("REMOVED", f"{m.name} can approve no longer") for m in change.removed]
+    flags += [
+        Flag("STILL GOVERNS", f"{m.name} stays a custodian, who can help to change officers")
+        for m in change.removed
+        if m.chip_name in governing
+    ]
+    flags += _number_flags(change)
+    flags += _rule_flags(change.after, "officer")
+    flags += [
+        Flag("RENAMED", f"{was.name}'s key is called {is_.name} from epoch {epoch} on")
+        for was, is_ in change.renamed
+    ]
+    if change.same:
         flags.append(Flag("NO CHANGE", "the same people: this only moves the epoch"))
-    names = {m.name for m in removed} & {m.name for m in added}
-    flags += [Flag("NEW KEY", f"{name} gets another key") for name in sorted(names)]
+    return flags + [Flag("NEW KEY", f"{name} gets another key") for name in change.rekeyed]
+
+
+def _number_flags(change: Change) -> list[Flag]:
+    """How the numbers change, and whether fewer people, or only new ones, can approve now."""
+    flags = []
+    if change.newcomers_suffice:
+        flags.append(Flag("NEWCOMERS", "those who are added suffice, without anybody of until now"))
+    weaker = {id(was) for was, _ in change.weaker}
+    for was, fewest in change.weaker:
+        names = ", ".join(m.name for m in was.members)
+        who = f"only {fewest}" if fewest else "nobody"
+        flags.append(Flag("WEAKER", f"{who} of ({names}) is needed any more, until now {was.m}"))
+    for was, is_ in ((was, is_) for was, is_ in change.ladders if was and id(was) not in weaker):
+        if is_ is None or (is_.m, is_.n) == (was.m, was.n):
+            continue
+        words = f"{is_.m} of {is_.n}{{}}, until now {was.m} of {was.n}"
+        if is_.m * was.n < was.m * is_.n:
+            flags.append(Flag("FEWER", words.format(" suffice")))
+        else:
+            flags.append(Flag("RULE", words.format("")))
     return flags
 
 
-def _renamed(old: RosterDocument, new: RosterDocument) -> list[tuple[Member, Member]]:
-    """Keys that stay and get another name: as it was, as it is to be."""
-    before, after = _by_key(old.officers), _by_key(new.officers)
+def _rule_flags(rule: Thresholds, role: str) -> list[Flag]:
+    """Rules that hang on one person."""
+    if needed(rule) == 1:
+        return [Flag("ALONE", f"one {role} alone suffices: a single stolen key decides")]
     return [
-        (before[key], after[key])
-        for key in before
-        if key in after and before[key].name != after[key].name
+        Flag("NO SPARE", f"each {role} of ({', '.join(m.name for m in t.members)}) is needed")
+        for t in rule
+        if t.m == t.n
     ]
-
-
-def rule_words(rule: Thresholds) -> str:
-    """Words for a rule: '2 of 3 (alice, bob, carol)'."""
-    return " and ".join(threshold.describe() for threshold in rule)
 
 
 def _keys(rule: Thresholds) -> set[bytes]:
     return {member.chip_name for member in members_of(rule)}
-
-
-def _by_key(rule: Thresholds) -> dict[bytes, Member]:
-    return {member.chip_name: member for member in members_of(rule)}
 
 
 def _key_rows(*lists: tuple[Member, ...]) -> list[Row]:

@@ -21,7 +21,7 @@ from tpmhsm.approval.request import Request
 from tpmhsm.approval.verify import verify_approval, verify_denial
 from tpmhsm.errors import ParseError, UsageError, VerificationError
 from tpmhsm.policy.approver import key_identity
-from tpmhsm.policy.people import Member, needed
+from tpmhsm.policy.people import Member, needed, still_needed
 
 if TYPE_CHECKING:
     from tpmhsm.approval.identity import Identity
@@ -58,7 +58,9 @@ class Review:
     @property
     def completes(self) -> bool:
         """Whether this approval is the last one needed."""
-        return not self.already and len(self.approved) + 1 == self.needed
+        rule, before = rule_of(self.request), self.approved
+        after = still_needed(rule, (*before, self.approver.name))
+        return not self.already and still_needed(rule, before) > after == 0
 
     def check(self) -> None:
         """UsageError unless `review` itself made this: the checks must have run."""

@@ -20,7 +20,7 @@ from tpmhsm.errors import ApprovalRefusedError, VerificationError
 from tpmhsm.policy.approver import key_identity
 from tpmhsm.policy.fingerprint import fingerprint
 from tpmhsm.policy.group import RosterDocument, check_pair
-from tpmhsm.policy.people import Member, members_of
+from tpmhsm.policy.people import Member, describe_rule, members_of
 
 FOUNDING = 0
 """The epoch under which a memory notes that it saw the founding: no roster has it."""
@@ -39,7 +39,7 @@ def find_approver(request: Request, name: str, key: object) -> Member:
     rule = rule_of(request)
     wanted = key_identity(key)  # type: ignore[arg-type]
     member = next((m for m in members_of(rule) if key_identity(m.key) == wanted), None)
-    words = " and ".join(threshold.describe() for threshold in rule)
+    words = describe_rule(rule)
     if member is None:
         known = any(m.name == name for m in members_of(rule))
         reason = f"{name} has another key there" if known else f"{name or 'this key'} is not there"

@@ -93,7 +93,7 @@ class App:
         """Approval requests."""
         from tpmhsm.requests.desk import Desk
 
-        return Desk(self.store, self.keyring, self.groups)
+        return Desk(self.store, self.keyring, self.groups, tell=lambda one: self.note(one.words))
 
     @cached_property
     def authorities(self) -> Authorities:

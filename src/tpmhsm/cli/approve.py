@@ -15,6 +15,7 @@ from tpmhsm.cli.files import STDIO, naming
 from tpmhsm.cli.options import Out, out_options, packed
 from tpmhsm.cli.prompts import ask, at_terminal
 from tpmhsm.cli.secrets import Secret, passphrase_options
+from tpmhsm.cli.waiting import overtaken
 from tpmhsm.cli.words import one_line
 from tpmhsm.errors import ApprovalRefusedError, RefusedError, TpmHsmError, UsageError
 
@@ -113,7 +114,7 @@ def _approve(
         row = app.desk.add_approval(approval)
         app.note(f"approved; request {row.id} is {row.state}")
         publish_executed(app, row)
-        return {**result, "state": row.state}
+        return {**result, "state": row.state, **overtaken(app)}
     return {**result, "file": hand_over(app, item, who, out, "approval", approval.data)}
 
 

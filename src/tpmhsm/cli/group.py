@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
 from tpmhsm.cli.app import App, facts, pass_app, table
 from tpmhsm.cli.options import wait_option
 from tpmhsm.cli.waiting import settled
+from tpmhsm.errors import WaitingError
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @click.group(epilog="Example: tpmhsm group create officers --officers 2:alice,bob,carol")
@@ -17,22 +21,39 @@ def group() -> None:
 
 
 RULE = "M:NAME,NAME,…"
+JOINED = "+".join
+
+
+def officers_option(help: str) -> Callable[[F], F]:
+    """`--officers`, which joins ladders when it is given again."""
+    return click.option("--officers", required=True, multiple=True, metavar=RULE, help=help)
 
 
 @group.command()
 @click.argument("name")
-@click.option("--officers", required=True, metavar=RULE, help="Who approves: M of these people.")
-@click.option("--custodians", metavar=RULE, help="Who governs, for ever; the officers by default.")
+@officers_option('Who approves: M of these people; again for "and M of those".')
+@click.option(
+    "--custodians",
+    multiple=True,
+    metavar=RULE,
+    help="Who governs, for ever; the officers by default.",
+)
 @wait_option
 @pass_app
-def create(app: App, name: str, officers: str, custodians: str | None, wait: bool) -> None:
+def create(
+    app: App, name: str, officers: tuple[str, ...], custodians: tuple[str, ...], wait: bool
+) -> None:
     """Found a group; waits for M of its custodians.
+
+    A rule joins ladders with a plus, or with the option again: 2 of these and 1 of those. Nobody
+    stands on two of them.
 
     \b
     Example:
       tpmhsm group create officers --officers 2:alice,bob,carol
+      tpmhsm group create board --officers 2:alice,bob,carol+1:dave,erin
     """
-    if custodians is None:
+    if not custodians:
         app.note(
             "warning: the officers are the custodians too, and custodians are permanent: "
             "a lost quorum cannot be replaced (--custodians names others)"
@@ -40,7 +61,7 @@ def create(app: App, name: str, officers: str, custodians: str | None, wait: boo
 
     def propose() -> dict[str, Any]:
         with app.progress("measuring the chip"):
-            waiting = app.desk.propose_group(name, officers, custodians or officers)
+            waiting = app.desk.propose_group(name, JOINED(officers), JOINED(custodians or officers))
         raise waiting
 
     _show(app, settled(app, wait, propose, lambda _: app.groups.describe(name)))
@@ -48,22 +69,35 @@ def create(app: App, name: str, officers: str, custodians: str | None, wait: boo
 
 @group.command()
 @click.argument("name")
-@click.option("--officers", required=True, metavar=RULE, help="The officers from now on.")
+@officers_option('All officers from now on; again for "and M of those".')
 @click.option("--reason", default="", help="Shown to the custodians as the host's claim.")
 @wait_option
 @pass_app
-def change(app: App, name: str, officers: str, reason: str, wait: bool) -> None:
-    """Replace one officer; waits for M of the custodians.
+def change(app: App, name: str, officers: tuple[str, ...], reason: str, wait: bool) -> None:
+    """Change the officers and their numbers; waits for M of the custodians.
+
+    The rule given is the whole new one. Approvals under the old one become void when the new one is
+    in force; requests that wait are asked anew then. The keys stay.
 
     \b
     Example:
-      tpmhsm group change officers --officers 2:alice,bob,dave
+      tpmhsm group change officers --officers 3:alice,bob,dave,erin
+      tpmhsm group change officers --officers 2:alice,bob,carol+1:dave,erin
     """
 
     def propose() -> dict[str, Any]:
-        raise app.desk.propose_roster(name, officers, reason)
+        raise _said(app, app.desk.propose_roster(name, JOINED(officers), reason))
 
     _show(app, settled(app, wait, propose, lambda _: app.groups.describe(name)))
+
+
+def _said(app: App, waiting: WaitingError) -> WaitingError:
+    """Say what the change changes before people are waited for."""
+    if waiting.details["same"]:
+        app.note("note: the same people and numbers: only approvals of the old epoch become void")
+    else:
+        app.note(f"the change: {waiting.details['change']}")
+    return waiting
 
 
 def _show(app: App, found: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from tpmhsm.cli.app import App, facts, pass_app, table
 from tpmhsm.cli.crl_files import publish_executed
 from tpmhsm.cli.files import STDIO, naming
 from tpmhsm.cli.options import Out, out_options, wait_option
-from tpmhsm.cli.waiting import settled
+from tpmhsm.cli.waiting import overtaken, settled
 from tpmhsm.cli.words import one_line
 from tpmhsm.errors import DeviceError, NotFoundError, StoreError, TpmHsmError
 
@@ -44,6 +44,7 @@ def request_json(app: App, row: RequestRow) -> dict[str, Any]:
         "key": row.key,
         "group": app.desk.group_name(row),
         "needed": row.needed,
+        "missing": app.desk.missing(row),
         "approvals": [{"approver": a.approver, "kind": a.kind, "at": a.at} for a in approvals],
         "denials": [
             {"approver": d.approver, "reason": d.reason, "at": d.at}
@@ -57,6 +58,12 @@ def request_json(app: App, row: RequestRow) -> dict[str, Any]:
         "executed": row.executed_at or None,
         "result": row.result,
     }
+
+
+def _approved(found: dict[str, Any]) -> str:
+    """'1 of 3': approvals that count. Too many on one of joined ladders count for no other."""
+    count = found["needed"] - found["missing"] if found["state"] == "waiting" else None
+    return f"{len(found['approvals']) if count is None else count} of {found['needed']}"
 
 
 @request.command("list", epilog="Example: tpmhsm request list --state waiting")
@@ -79,7 +86,7 @@ def list_(app: App, state: str | None) -> None:
                     r["title"],
                     r["key"] or "",
                     r["group"] or "",
-                    f"{len(r['approvals'])} of {r['needed']}",
+                    _approved(r),
                 )
                 for r in rows
             ],
@@ -117,7 +124,7 @@ def show(app: App, what: str) -> None:
                 ("Reason", one_line(found["reason"])),
                 ("Key", found["key"]),
                 ("Group", found["group"]),
-                ("Approved", f"{len(found['approvals'])} of {found['needed']}"),
+                ("Approved", _approved(found)),
                 ("", "\n".join(map(one_line, people))),
                 ("Denied", "\n".join(map(one_line, denied))),
                 ("SHA-256", found["digest"]),
@@ -170,7 +177,7 @@ def import_(app: App, files: tuple[str, ...]) -> None:
             app.note(f"{file}: {error.message}")
             failure = failure or error
         else:
-            outcomes.append({"file": file, "request": row.id, "state": row.state})
+            outcomes.append({"file": file, "request": row.id, "state": row.state, **overtaken(app)})
             app.note(f"{file}: request {row.id} is {describe(app, row)}")
             publish_executed(app, row)
     if failure is not None:
@@ -214,7 +221,8 @@ def execute(app: App, identifier: str, wait: bool) -> None:
     wanted = number(identifier)
     row = settled(app, wait, lambda: app.desk.execute(wanted))
     publish_executed(app, row)
-    app.emit(request_json(app, row), f"request {row.id} is {row.state}")
+    found = {**request_json(app, row), **overtaken(app)}
+    app.emit(found, f"request {row.id} is {row.state}")
 
 
 @request.command(epilog="Example: tpmhsm request cancel 7")

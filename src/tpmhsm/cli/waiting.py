@@ -1,10 +1,10 @@
-"""`--wait`: stay until people have decided."""
+"""`--wait`: stay until people have decided; and what they decided for other requests."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tpmhsm.cli.app import App
 from tpmhsm.errors import RefusedError, WaitingError
@@ -33,6 +33,13 @@ def settled(
             raise
         row = _await(app, error)
     return after(row) if after else act()
+
+
+def overtaken(app: App) -> dict[str, Any]:
+    """The waiting requests that a change of officers has just overtaken, if there are any."""
+    found = [one.facts for one in app.desk.overtaken]
+    app.desk.overtaken.clear()
+    return {"overtaken": found} if found else {}
 
 
 def _await(app: App, waiting: WaitingError) -> RequestRow:

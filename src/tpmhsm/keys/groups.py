@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 from tpmhsm.errors import RefusedError, StoreError, UsageError
 from tpmhsm.keys import founding
 from tpmhsm.keys.host import load_host, must_be
-from tpmhsm.policy.approver import key_identity
-from tpmhsm.policy.explain import describe_rule, explain_group, explain_policy, standing
+from tpmhsm.policy.explain import explain_group, explain_policy, standing
 from tpmhsm.policy.fingerprint import fingerprint
 from tpmhsm.policy.group import (
     GroupDocument,
     RosterDocument,
+    check_pair,
     founders_of,
     parse_group,
     parse_roster,
 )
 from tpmhsm.policy.model import Open, Policy, groups_of, makeable
-from tpmhsm.policy.people import Threshold, Thresholds, members_of, needed
+from tpmhsm.policy.people import Thresholds, describe_rule, members_of, needed
 from tpmhsm.policy.plan import Approvals
 from tpmhsm.policy.tree import key_policy
 
@@ -133,7 +133,11 @@ class Groups:
     # ── founding ─────────────────────────────────────────────────────────────
 
     def plan_founding(
-        self, name: str, officers: Threshold, custodians: Threshold, contributions: Iterable[bytes]
+        self,
+        name: str,
+        officers: Thresholds,
+        custodians: Thresholds,
+        contributions: Iterable[bytes],
     ) -> tuple[GroupDocument, RosterDocument, str]:
         """Documents of a new group and its fingerprint; nothing is changed, in chip or database.
 
@@ -158,10 +162,11 @@ class Groups:
             nonce=secrets.token_bytes(32),
             counter_index=place.counter,
             roster_index=place.roster,
-            custodians=(custodians,),
+            custodians=custodians,
             founders=founders_of(contributions),
         )
-        first = RosterDocument(document.id, place.epoch, (officers,))
+        first = RosterDocument(document.id, place.epoch, officers)
+        check_pair(document, first)
         words = fingerprint(document, host.ek_evidence)
         return document, first, " ".join(words)
 
@@ -181,18 +186,18 @@ class Groups:
 
     # ── change ───────────────────────────────────────────────────────────────
 
-    def plan_roster(self, name: str, officers: Threshold) -> tuple[GroupState, RosterDocument]:
-        """The roster that puts these officers in the place of those in force.
-
-        This version replaces one officer, or none (to go on when the epoch was pushed forward).
+    def plan_roster(self, name: str, officers: Thresholds) -> tuple[GroupState, RosterDocument]:
+        """The roster that puts these officers in the place of those in force, of the epoch after
+        the chip's. The same officers again only move the epoch. Raises UsageError.
         """
         from tpmhsm.tpm import nv
 
         state = self.active(name)
-        _one_replaced(state.roster, officers)
         with self._device.transaction() as chip:
             epoch = nv.read_counter(chip, state.group.counter_index) + 1
-        return state, RosterDocument(state.group.id, epoch, (officers,))
+        roster = RosterDocument(state.group.id, epoch, officers)
+        check_pair(state.group, roster)
+        return state, roster
 
     def put_in_force(
         self, group: GroupDocument, roster: RosterDocument, approvals: Sequence[Approvals]
@@ -246,22 +251,9 @@ def _rule(rule: Thresholds) -> dict[str, Any]:
     return {
         "needed": needed(rule),
         "members": [member.name for member in members_of(rule)],
+        "ladders": [
+            {"needed": one.m, "members": [member.name for member in one.members]} for one in rule
+        ],
         "spare": standing(rule).spare,
         "text": describe_rule(rule),
     }
-
-
-def _one_replaced(roster: RosterDocument, officers: Threshold) -> None:
-    (before,) = roster.officers
-    if (before.m, before.n) != (officers.m, officers.n):
-        raise UsageError(
-            f"the group is {before.m} of {before.n}; other numbers: not in this version",
-            code="not-in-this-version",
-        )
-    known = {key_identity(member.key) for member in before.members}
-    kept = sum(key_identity(member.key) in known for member in officers.members)
-    if officers.n - kept > 1:
-        raise UsageError(
-            "replace one officer at a time: more at once is not in this version",
-            code="not-in-this-version",
-        )

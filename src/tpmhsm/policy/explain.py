@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from tpmhsm.errors import NotFoundError
 from tpmhsm.policy.group import GroupDocument, RosterDocument
 from tpmhsm.policy.model import All, Any, Budget, Open, Pcr, Pin, Policy, Quorum, Window
-from tpmhsm.policy.people import Threshold, Thresholds, find_member
+from tpmhsm.policy.people import (
+    Threshold,
+    Thresholds,
+    describe_rule,
+    find_member,
+    needed,
+    write_rule,
+)
 
 Groups = Mapping[str, tuple[GroupDocument, RosterDocument]]
 """By label: the founding document and the roster in force."""
@@ -16,31 +23,34 @@ Groups = Mapping[str, tuple[GroupDocument, RosterDocument]]
 _LATER = "This version does not make such keys."
 
 
+Left = tuple[int, tuple[str, ...]]
+"""One ladder: how many it takes, and who is left."""
+
+
 @dataclass(frozen=True)
 class Standing:
-    """How one rule stands: people needed, people left, and how many more may be lost."""
+    """How one rule stands when somebody is lost: who is left on each ladder, and how many more
+    may be lost, whoever they are.
+    """
 
-    needed: int
-    left: tuple[str, ...]
-    reachable: bool
-    spare: int
+    ladders: tuple[Left, ...]
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the rule can still be met."""
+        return all(len(names) >= m for m, names in self.ladders)
+
+    @property
+    def spare(self) -> int:
+        """How many more may be lost."""
+        return max(0, min(len(names) - m for m, names in self.ladders))
 
 
 def standing(rule: Thresholds, without: str = "") -> Standing:
     """Return how a rule stands when the named person is lost."""
-    left = [[m.name for m in threshold.members if m.name != without] for threshold in rule]
-    spares = [len(names) - threshold.m for names, threshold in zip(left, rule, strict=True)]
     return Standing(
-        needed=sum(threshold.m for threshold in rule),
-        left=tuple(name for names in left for name in names),
-        reachable=min(spares) >= 0,
-        spare=max(0, min(spares)),
+        tuple((t.m, tuple(m.name for m in t.members if m.name != without)) for t in rule)
     )
-
-
-def describe_rule(rule: Thresholds) -> str:
-    """'2 of 3 (alice, bob, carol)', joined by 'and'."""
-    return " and ".join(threshold.describe() for threshold in rule)
 
 
 def explain_policy(policy: Policy, groups: Groups | None = None) -> list[str]:
@@ -144,11 +154,20 @@ def _warnings(group: GroupDocument, roster: RosterDocument) -> list[str]:
             "and custodians cannot be replaced."
         )
     for role, rule in (("officer", roster.officers), ("custodian", group.custodians)):
-        if any(threshold.m == 1 for threshold in rule):
+        if needed(rule) == 1:
             lines.append(f"! One {role} alone is enough: a single stolen key decides.")
-        elif standing(rule).spare == 0:
-            lines.append(f"! Every {role} is needed: one who is lost stops them all.")
+        lines += [
+            f"! Every {role}{_of(threshold, rule)} is needed: one who is lost stops them all."
+            for threshold in rule
+            if threshold.m == threshold.n and needed(rule) > 1
+        ]
     return lines
+
+
+def _of(threshold: Threshold, rule: Thresholds) -> str:
+    """' of (dave, erin)' where a rule has several ladders."""
+    names = ", ".join(member.name for member in threshold.members)
+    return f" of ({names})" if len(rule) > 1 else ""
 
 
 def _keys(rule: Sequence[Threshold]) -> set[bytes]:
@@ -176,10 +195,11 @@ def _without(
         + ("" if governing.reachable else " The officers can never be changed again.")
     )
     if officer and governing.reachable:
-        others = [n for n in signing.left if n] + ["NEW"]
-        lines.append(
-            f"Next: tpmhsm group change {group.name} --officers {signing.needed}:{','.join(others)}"
+        pairs = zip(roster.officers, signing.ladders, strict=True)
+        rule = write_rule(
+            (m, names if len(names) == was.n else (*names, "NEW")) for was, (m, names) in pairs
         )
+        lines.append(f"Next: tpmhsm group change {group.name} --officers {rule}")
     if custodian:
         lines.append(
             f"{name} stays a custodian on paper: if the key is stolen rather than lost, it still "
@@ -189,10 +209,18 @@ def _without(
 
 
 def _left(state: Standing, role: str) -> str:
-    """'still possible with alice, carol: 2 needed, no officer more may be lost'."""
-    if not state.reachable:
-        return f"impossible: {state.needed} needed, {len(state.left)} left"
-    who = ", ".join(state.left)
-    return (
-        f"still possible with {who}: {state.needed} needed, {_number(state.spare, role)} to spare"
-    )
+    """'still possible with alice, carol: 2 needed, no officers to spare'."""
+    joint = len(state.ladders) > 1
+    short = [
+        f"{m} needed, {len(names)} left" + (f" ({', '.join(names) or 'nobody'})" if joint else "")
+        for m, names in state.ladders
+        if len(names) < m
+    ]
+    if short:
+        return f"impossible: {' and '.join(short)}"
+    spare = f"{_number(state.spare, role)} to spare"
+    if joint:
+        words = " and ".join(f"{m} of ({', '.join(names)})" for m, names in state.ladders)
+        return f"still possible with {words}, {spare}"
+    m, names = state.ladders[0]
+    return f"still possible with {', '.join(names)}: {m} needed, {spare}"

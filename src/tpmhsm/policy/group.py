@@ -26,6 +26,7 @@ from tpmhsm.policy.documents import (
 from tpmhsm.policy.people import (
     CONTRIBUTION,
     Thresholds,
+    check_rule,
     members_of,
     parse_thresholds,
 )
@@ -61,6 +62,7 @@ class GroupDocument:
     def __post_init__(self) -> None:
         check_label(self.name, "group")
         self._check_sizes()
+        check_rule(self.custodians)
         for threshold in self.custodians:
             if threshold.m * 2 <= threshold.n:
                 raise UsageError(
@@ -144,6 +146,7 @@ class RosterDocument:
     def __post_init__(self) -> None:
         if len(self.group) != 32 or not 1 <= self.epoch < 1 << 64:
             raise UsageError("a roster names a group by its 32-byte id, and an epoch from 1")
+        check_rule(self.officers)
         if self.uses != USES:
             raise UsageError(
                 f"a roster for {', '.join(self.uses) or 'nothing'}: not in this version"

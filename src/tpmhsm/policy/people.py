@@ -1,8 +1,13 @@
-"""People in documents: members with their keys, and how many of them it takes."""
+"""People in documents: members with their keys, and how many of them it takes.
+
+A rule is one threshold ("2 of 3") or several that are joined ("2 of these and 1 of those"). Each
+becomes a ladder of its own in the chip, with its number in the policyRef. Nobody stands on two.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -130,11 +135,61 @@ Thresholds = tuple[Threshold, ...]
 """A rule: every one of these thresholds must be met."""
 
 
+def check_rule(rule: Thresholds) -> None:
+    """Refuse (UsageError) an empty rule, too many people, and one name or key on two ladders:
+    that person would count twice.
+    """
+    members = members_of(rule)
+    if not 1 <= len(members) <= MAX_APPROVERS:
+        raise UsageError(f"a rule of {len(members)} people (at most {MAX_APPROVERS})")
+    ladder: dict[str, int] = {}
+    for number, threshold in enumerate(rule, 1):
+        for member in threshold.members:
+            if (other := ladder.setdefault(member.name, number)) != number:
+                raise UsageError(
+                    f"{member.name} stands on two ladders of one rule ({other} and {number}): "
+                    "one person would count twice",
+                    code="two-ladders",
+                )
+    check_distinct([(member.name, member.key) for member in members])
+
+
 def parse_thresholds(items: list[Any], what: str, *, contributions: bool) -> Thresholds:
-    """Read the rule of a document. This version knows rules of one threshold."""
-    if len(items) != 1:
-        raise ParseError(f"{what}: {len(items)} thresholds; this version knows rules of one")
+    """Read the rule of a document. The document that it stands in checks it as a whole."""
     return tuple(Threshold.parse(item, what, contributions=contributions) for item in items)
+
+
+_JOIN = re.compile(r"\+(?=\s*\d+\s*:)")
+
+
+def read_rule(text: str) -> list[tuple[int, list[str]]]:
+    """Read `2:alice,bob,carol` or, joined, `2:alice,bob,carol+1:dave,erin`.
+
+    Gives (M, names) for each ladder; UsageError for what is no rule. A plus joins only before a
+    number and a colon, which no name contains.
+    """
+    found = []
+    for part in _JOIN.split(text):
+        count, colon, rest = part.partition(":")
+        names = [name.strip() for name in rest.split(",") if name.strip()]
+        if not colon or not count.strip().isdecimal() or len(count) > 4 or not names:
+            raise UsageError(
+                f"{part.strip()!r} is no rule",
+                hint="M:NAME,NAME,… as in 2:alice,bob,carol; joined: 2:alice,bob,carol+1:dave,erin",
+                code="bad-rule",
+            )
+        found.append((int(count), names))
+    return found
+
+
+def write_rule(ladders: Iterable[tuple[int, Iterable[str]]]) -> str:
+    """A rule as it is typed, from what `read_rule` gives."""
+    return "+".join(f"{m}:{','.join(names)}" for m, names in ladders)
+
+
+def describe_rule(rule: Thresholds) -> str:
+    """Words: '2 of 3 (alice, bob, carol) and 1 of 2 (dave, erin)'."""
+    return " and ".join(threshold.describe() for threshold in rule)
 
 
 def members_of(rule: Thresholds) -> tuple[Member, ...]:
@@ -145,6 +200,30 @@ def members_of(rule: Thresholds) -> tuple[Member, ...]:
 def needed(rule: Thresholds) -> int:
     """How many approvals a rule takes."""
     return sum(threshold.m for threshold in rule)
+
+
+def outstanding(rule: Thresholds, approved: Collection[str]) -> tuple[tuple[int, list[str]], ...]:
+    """For each ladder that is not satisfied yet: how many more it takes, and of whom.
+
+    `approved` are names of members. More approvals than M on one ladder count for no other.
+    """
+    found = []
+    for threshold in rule:
+        rest = [member.name for member in threshold.members if member.name not in approved]
+        if (more := threshold.m - (threshold.n - len(rest))) > 0:
+            found.append((more, rest))
+    return tuple(found)
+
+
+def still_needed(rule: Thresholds, approved: Collection[str]) -> int:
+    """How many approvals are missing when these members (names) have approved."""
+    return sum(more for more, _ in outstanding(rule, approved))
+
+
+def describe_outstanding(rule: Thresholds, approved: Collection[str]) -> str:
+    """Words: '1 of (alice, carol) and 1 of (dave, erin)'; empty when nothing is missing."""
+    left = outstanding(rule, approved)
+    return " and ".join(f"{more} of ({', '.join(names)})" for more, names in left)
 
 
 def ladders(

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64decode
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tpmhsm.approval.request import Claims, parse_request
 from tpmhsm.approval.votes import Approval, Denial, is_approval, parse_approval, parse_denial
 from tpmhsm.errors import ExistsError, RefusedError, TpmHsmError, WaitingError
+from tpmhsm.policy.changes import Change
 from tpmhsm.policy.group import parse_group, parse_roster
 from tpmhsm.requests.drafts import register
 from tpmhsm.requests.execution import Execution, votes_by_act
-from tpmhsm.requests.ledger import Ledger, end, reason_of, title_of
+from tpmhsm.requests.ledger import Ledger, Overtaken, end, reason_of, title_of
 from tpmhsm.requests.recovery import Recovery
 from tpmhsm.store.groups import GroupRow, RosterRow
 from tpmhsm.store.requests import ApprovalRow, DenialRow
 
 if TYPE_CHECKING:
+    from tpmhsm.approval.request import Request
     from tpmhsm.keys.groups import Groups
     from tpmhsm.keys.keyring import Keyring
     from tpmhsm.pki.csr import CsrContent
     from tpmhsm.policy.group import RosterDocument
-    from tpmhsm.policy.people import Threshold
+    from tpmhsm.policy.people import Thresholds
     from tpmhsm.store import Store
     from tpmhsm.store.requests import RequestRow
 
@@ -30,8 +33,14 @@ if TYPE_CHECKING:
 class Desk(Ledger):
     """All requests of a home, and all that can be done with them."""
 
-    def __init__(self, store: Store, keyring: Keyring, groups: Groups) -> None:
-        super().__init__(store, keyring, groups)
+    def __init__(
+        self,
+        store: Store,
+        keyring: Keyring,
+        groups: Groups,
+        tell: Callable[[Overtaken], None] | None = None,
+    ) -> None:
+        super().__init__(store, keyring, groups, tell)
         self._execution = Execution(store, keyring, groups, self)
         self._recovery = Recovery(store, groups, self)
 
@@ -61,7 +70,7 @@ class Desk(Ledger):
             number = register(tx, draft)
         return self.waiting(number)
 
-    def _founding(self, name: str, officers: Threshold, custodians: Threshold) -> int | None:
+    def _founding(self, name: str, officers: Thresholds, custodians: Thresholds) -> int | None:
         """The request that waits to found exactly this group. ExistsError for another of the name.
 
         What the members contributed differs from card to card and does not count here.
@@ -74,13 +83,13 @@ class Desk(Ledger):
             return None
         number = next((r.id for r in waiting if (r.group_id, r.kind) == (row.id, "group")), None)
         same = (parse_group(row.document).custodians, parse_roster(rosters[0].document).officers)
-        if number is not None and same == ((custodians,), (officers,)):
+        if number is not None and same == (custodians, officers):
             return number
         raise ExistsError(
             f"a group named {name!r} exists already",
             hint=f"it waits for its custodians: tpmhsm request show {number}"
             if number
-            else f"tpmhsm group show {name}; tpmhsm group change {name} replaces an officer",
+            else f"tpmhsm group show {name}; tpmhsm group change {name} changes its officers",
         )
 
     def propose_roster(self, name: str, officers: str, reason: str = "") -> WaitingError:
@@ -90,13 +99,19 @@ class Desk(Ledger):
         """
         self._recovery.restore(name)
         draft = self.drafts.of_roster(name, officers, Claims(reason=reason))
+        waiting = self.waiting(self._register_roster(draft))
+        assert draft.roster is not None  # noqa: S101 - a change has a roster in force
+        change = Change(draft.roster.officers, draft.asked_roster.officers)
+        waiting.details |= {"change": change.words(), "same": change.same}
+        return waiting
+
+    def _register_roster(self, draft: Request) -> int:
         for row in self.all("waiting"):
             if (row.kind, row.digest) == ("roster", draft.digest.hex()):
-                return self.waiting(row.id)
+                return row.id
         with self._store.transaction() as tx:
             tx.rosters.add(_roster_row(draft.asked_roster))
-            number = register(tx, draft)
-        return self.waiting(number)
+            return register(tx, draft)
 
     def propose(self, label: str, kind: str, content: bytes, claims: Claims) -> bytes:
         """The signature over a CSR or file that people must approve.

@@ -12,7 +12,14 @@ from tpmhsm.approval.cards import Card, DeviceCard, create_device_card, parse_ca
 from tpmhsm.approval.evidence import ChipState
 from tpmhsm.approval.request import Claims, KeyPart, Request
 from tpmhsm.errors import RefusedError, UsageError
-from tpmhsm.policy.people import Threshold, members_of, needed
+from tpmhsm.policy.people import (
+    Threshold,
+    Thresholds,
+    check_rule,
+    members_of,
+    needed,
+    read_rule,
+)
 
 if TYPE_CHECKING:
     from tpmhsm.keys.groups import Groups, GroupState
@@ -38,23 +45,25 @@ def device_card(host: HostDevice, created: datetime | None = None) -> DeviceCard
     )
 
 
-def threshold(cards: dict[str, Card], text: str, *, contribution: bool) -> Threshold:
-    """Read `2:alice,bob,carol`. Raises UsageError; names must be those of added approvers."""
-    count, colon, names = text.partition(":")
-    people = [name.strip() for name in names.split(",") if name.strip()]
-    if not colon or not count.strip().isdecimal() or len(count) > 4 or not people:
-        raise UsageError(
-            f"{text!r} is no rule", hint="M:NAME,NAME,… as in 2:alice,bob,carol", code="bad-rule"
-        )
-    unknown = [name for name in people if name not in cards]
+def rule(cards: dict[str, Card], text: str, *, contribution: bool) -> Thresholds:
+    """Read `2:alice,bob,carol`, or joined, `2:alice,bob,carol+1:dave,erin`.
+
+    Raises UsageError; names must be those of added approvers, each on one ladder.
+    """
+    ladders = read_rule(text)
+    unknown = sorted({name for _, names in ladders for name in names if name not in cards})
     if unknown:
         raise UsageError(
             f"no approver is called {', '.join(unknown)}",
             hint=f"tpmhsm approver add {' '.join(f'{name}.card' for name in unknown)}",
             code="not-found",
         )
-    members = tuple(cards[name].member(contribution=contribution) for name in people)
-    return Threshold(int(count), members)
+    found = tuple(
+        Threshold(m, tuple(cards[name].member(contribution=contribution) for name in names))
+        for m, names in ladders
+    )
+    check_rule(found)
+    return found
 
 
 class Drafts:
@@ -70,22 +79,22 @@ class Drafts:
         with self._store.reading() as tx:
             return {row.name: parse_card(row.card) for row in tx.approvers.all()}
 
-    def rules(self, officers: str, custodians: str) -> tuple[Threshold, Threshold]:
+    def rules(self, officers: str, custodians: str) -> tuple[Thresholds, Thresholds]:
         """The rules of a group that is asked for. Raises UsageError."""
         cards = self.cards()
         return (
-            threshold(cards, officers, contribution=False),
-            threshold(cards, custodians, contribution=True),
+            rule(cards, officers, contribution=False),
+            rule(cards, custodians, contribution=True),
         )
 
     def of_group(
-        self, name: str, officers: Threshold, custodians: Threshold
+        self, name: str, officers: Thresholds, custodians: Thresholds
     ) -> tuple[Request, str]:
         """The founding of a group, and its fingerprint."""
         from tpmhsm.keys.host import load_host
 
         cards = self.cards()
-        founders = {m.name for m in (*officers.members, *custodians.members)}
+        founders = {m.name for m in (*members_of(officers), *members_of(custodians))}
         document, first, words = self._groups.plan_founding(
             name, officers, custodians, [cards[founder].contribution for founder in founders]
         )
@@ -106,9 +115,7 @@ class Drafts:
     def of_roster(self, name: str, officers: str, claims: Claims) -> Request:
         """A change of the officers."""
         cards = self.cards()
-        state, roster = self._groups.plan_roster(
-            name, threshold(cards, officers, contribution=False)
-        )
+        state, roster = self._groups.plan_roster(name, rule(cards, officers, contribution=False))
         return self._request("roster", state, roster.encoded, claims)
 
     def of_signature(self, row: KeyRow, kind: str, content: bytes, claims: Claims) -> Request:
@@ -154,7 +161,7 @@ class Drafts:
         held = self._groups.certify(state.group, draft.digest)
         return replace(draft, state=ChipState(*held.counter, *held.roster))
 
-    def _members(self, group: GroupDocument, officers: tuple[Threshold, ...]) -> tuple[Card, ...]:
+    def _members(self, group: GroupDocument, officers: Thresholds) -> tuple[Card, ...]:
         cards = self.cards()
         names = {m.name for m in (*members_of(group.custodians), *members_of(officers))}
         return tuple(cards[name] for name in sorted(names) if name in cards)

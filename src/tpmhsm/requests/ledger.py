@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from tpmhsm.approval.acts import rule_of
 from tpmhsm.approval.request import SIGN_KINDS, Request, parse_request
 from tpmhsm.approval.screen import escape
 from tpmhsm.approval.votes import parse_approval, parse_denial
 from tpmhsm.errors import DeviceError
-from tpmhsm.policy.people import needed
+from tpmhsm.policy.people import needed, still_needed
 from tpmhsm.requests.signer import DeskSigner
 
 if TYPE_CHECKING:
@@ -28,15 +29,41 @@ if TYPE_CHECKING:
     from tpmhsm.store.requests import ApprovalRow, DenialRow, RequestRow
 
 
-class Ledger:
-    """All requests of a home."""
+@dataclass(frozen=True)
+class Overtaken:
+    """A waiting request that a change of officers overtook: asked anew, or cancelled (`state`).
 
-    def __init__(self, store: Store, keyring: Keyring, groups: Groups) -> None:
+    `void` are those whose approvals, of the old epoch, count no longer; `words` say it all.
+    """
+
+    request: int
+    state: str
+    void: tuple[str, ...]
+    words: str
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The JSON object."""
+        return {"request": self.request, "state": self.state, "void": list(self.void)}
+
+
+class Ledger:
+    """All requests of a home. `tell` hears of each request that a change of officers overtakes."""
+
+    def __init__(
+        self,
+        store: Store,
+        keyring: Keyring,
+        groups: Groups,
+        tell: Callable[[Overtaken], None] | None = None,
+    ) -> None:
         from tpmhsm.requests.drafts import Drafts
 
         self._store = store
         self._keyring = keyring
         self._groups = groups
+        self._tell = tell
+        self.overtaken: list[Overtaken] = []
         self.drafts: Drafts = Drafts(store, keyring, groups)
         self.signer = DeskSigner(store, keyring, self.drafts)
 
@@ -74,7 +101,10 @@ class Ledger:
 
     def missing(self, row: RequestRow) -> int:
         """How many approvals are still needed; none for a request that has ended."""
-        return max(0, row.needed - len(self.approvals(row.id))) if row.state == "waiting" else 0
+        if row.state != "waiting":
+            return 0
+        with self._store.reading() as tx:
+            return _missing(tx, row)
 
     def group_name(self, row: RequestRow) -> str | None:
         """The name of the group that is asked."""
@@ -134,18 +164,38 @@ class Ledger:
         A waiting change of the officers was drawn up for an epoch that is gone, and is cancelled.
         """
         if row.kind not in SIGN_KINDS:
-            with self._store.transaction() as tx:
-                if tx.requests.get(row.id).state == "waiting":
-                    end(tx, row, "cancelled", "the roster changed")
+            self._cancel(row)
         else:
-            fresh = self.drafts.again(parse_request(row.document))
-            with self._store.transaction() as tx:
-                current = tx.requests.get(row.id)
-                if current.state == "waiting" and current.document == row.document:
-                    tx.requests.start_over(row.id, fresh.data, needed(rule_of(fresh)))
-                    tx.audit.append("request-again", {"id": row.id})
+            self._ask_anew(row, self.drafts.again(parse_request(row.document)))
         with self._store.reading() as tx:
             return tx.requests.get(row.id)
+
+    def _cancel(self, row: RequestRow) -> None:
+        with self._store.transaction() as tx:
+            if tx.requests.get(row.id).state != "waiting":
+                return
+            void = _approvers(tx, row)
+            end(tx, row, "cancelled", "the roster changed")
+        why = "it was drawn up for an epoch that is past"
+        self._note(row, "cancelled", void, f"is cancelled: {why}")
+
+    def _ask_anew(self, row: RequestRow, fresh: Request) -> None:
+        with self._store.transaction() as tx:
+            current = tx.requests.get(row.id)
+            if current.state != "waiting" or current.document != row.document:
+                return
+            void = _approvers(tx, row)
+            tx.requests.start_over(row.id, fresh.data, needed(rule_of(fresh)))
+            tx.audit.append("request-again", {"id": row.id})
+        assert fresh.roster is not None  # noqa: S101 - `again` drew it up under one
+        self._note(row, "waiting", void, f"is asked anew in epoch {fresh.roster.epoch}")
+
+    def _note(self, row: RequestRow, state: str, void: tuple[str, ...], what: str) -> None:
+        lost = f"the approvals of {', '.join(void)} are void" if void else "nobody had approved it"
+        words = f"request {row.id} ({title_of(row)}) {what}; {lost}"
+        self.overtaken.append(found := Overtaken(row.id, state, void, words))
+        if self._tell is not None:
+            self._tell(found)
 
     def renew_all(self, group_id: str) -> None:
         """Renew every waiting request of a group whose roster has just changed."""
@@ -165,7 +215,16 @@ def _is_stale(tx: Transaction, row: RequestRow) -> bool:
 
 def begun(tx: Transaction, row: RequestRow) -> bool:
     """Whether the chip may have begun to found or change a group: such a request must go on."""
-    return row.kind not in SIGN_KINDS and len(tx.requests.approvals(row.id)) >= row.needed
+    return row.kind not in SIGN_KINDS and _missing(tx, row) == 0
+
+
+def _missing(tx: Transaction, row: RequestRow) -> int:
+    """How many approvals are missing, on every ladder: too many on one count for no other."""
+    return still_needed(rule_of(parse_request(row.document)), _approvers(tx, row))
+
+
+def _approvers(tx: Transaction, row: RequestRow) -> tuple[str, ...]:
+    return tuple(approval.approver for approval in tx.requests.approvals(row.id))
 
 
 def end(tx: Transaction, row: RequestRow, state: str, why: str) -> None:

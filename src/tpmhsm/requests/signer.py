@@ -8,7 +8,10 @@ from base64 import b64encode
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from tpmhsm.approval.acts import rule_of
+from tpmhsm.approval.request import parse_request
 from tpmhsm.errors import RefusedError, WaitingError
+from tpmhsm.policy.people import describe_outstanding, still_needed
 from tpmhsm.requests.drafts import Drafts, register
 
 if TYPE_CHECKING:
@@ -66,19 +69,19 @@ class DeskSigner:
         """What to tell people about a waiting request."""
         with self._store.reading() as tx:
             row = tx.requests.get(request)
-            count = len(tx.requests.approvals(request))
+            approvals = [approval.approver for approval in tx.requests.approvals(request)]
             group = tx.groups.get_by_id(row.group_id or "")
         who = "custodians" if row.kind in ("group", "roster") else "officers"
-        missing = row.needed - count
+        missing = _missing(row, approvals)
         words = f" (fingerprint: {group.fingerprint})" if row.kind == "group" else ""
         return WaitingError(
-            f"waiting for {missing} of the {who} of {group.name}: request {request}{words}",
+            f"waiting for {missing} {who} of {group.name}: request {request}{words}",
             request=request,
             hint=f"tpmhsm request export {request} writes the file for the approvers' machines; "
             f"tpmhsm approve {request} --as NAME -i KEY approves here",
             details={
                 "needed": row.needed,
-                "approvals": count,
+                "approvals": len(approvals),
                 "digest": row.digest,
                 "group": group.name,
                 "fingerprint": group.fingerprint,
@@ -102,6 +105,14 @@ class DeskSigner:
             der = resume_csr(self._keyring.public_key(key), key.hash, content).complete(signature)
             result["pem"] = csr_pem(der)
         return result
+
+
+def _missing(row: RequestRow, approved: list[str]) -> str:
+    """'2 of the', or of joined ladders '1 of (alice, carol) and 1 of (dave, erin),'."""
+    rule = rule_of(parse_request(row.document))
+    if len(rule) == 1:
+        return f"{still_needed(rule, approved)} of the"
+    return f"{describe_outstanding(rule, approved) or 'none'},"
 
 
 class DeskTurns:
