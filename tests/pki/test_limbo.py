@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import datetime
 
 import pytest
+from tests.pki.suites import LIMBO_AT, limbo_cases
 
 from tpmhsm.errors import TpmHsmError
 from tpmhsm.pki.crl_file import crl_ders
 from tpmhsm.pki.load import certificate_ders
 from tpmhsm.pki.verify import VerifyOptions, verify_certificate
 
-NOW = datetime(2026, 11, 23, tzinfo=UTC)
 USAGES = {"serverAuth": "server", "clientAuth": "client", "emailProtection": "email"}
-MISSES = {
-    "pathlen::validation-ignores-pathlen-in-leaf": "a CA that is to be a server: the Baseline"
-    " Requirements forbid it, and so does the case webpki::ca-as-leaf",
-}
-
-
-def cases(folder: str | None):
-    """The cases of all files in a folder of the suite's format."""
-    if not folder:
-        return [pytest.param(None, id="none", marks=pytest.mark.skip("TPMHSM_TEST_DATA"))]
-    found = []
-    for file in sorted((Path(folder) / "limbo").glob("*.json")):
-        for case in json.loads(file.read_text())["testcases"]:
-            reason = MISSES.get(case["id"])
-            marks = [pytest.mark.xfail(reason=reason, strict=True)] if reason else []
-            found.append(pytest.param(case, id=case["id"], marks=marks))
-    return found
 
 
 def outcome(case) -> str:
@@ -50,7 +30,7 @@ def outcome(case) -> str:
     options = VerifyOptions(
         purpose=USAGES.get(usage, default),
         host=host["value"] if host else "",
-        at=datetime.fromisoformat(moment) if moment else NOW,
+        at=datetime.fromisoformat(moment) if moment else LIMBO_AT,
         crls=crls,
         require_crl=bool(crls),
         max_depth=case["max_chain_depth"],
@@ -63,7 +43,7 @@ def outcome(case) -> str:
     return "valid"
 
 
-@pytest.mark.parametrize("case", cases(os.environ.get("TPMHSM_TEST_DATA")))
+@pytest.mark.parametrize("case", limbo_cases())
 def test_limbo(case):
     found = outcome(case)
     assert (found == "valid") == (case["expected_result"] == "SUCCESS"), found

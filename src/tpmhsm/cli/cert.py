@@ -295,7 +295,7 @@ def verify(
       tpmhsm cert verify web.pem --trust root.pem --purpose server --host www.example.com
     """
     from tpmhsm.cli.times import parse_time
-    from tpmhsm.pki.crl_file import crl_ders
+    from tpmhsm.pki.crl_file import MAX_SIZE, crl_ders
     from tpmhsm.pki.load import certificate_ders
     from tpmhsm.pki.verify import VerifyOptions, verify_certificate
 
@@ -309,7 +309,7 @@ def verify(
         purpose=purpose,
         host=host or "",
         at=parse_time(at) if at else None,
-        crls=tuple(one for f in crls for one in crl_ders(app.read(f), f)),
+        crls=tuple(one for f in crls for one in crl_ders(app.read(f, limit=MAX_SIZE), f)),
         require_crl=bool(crls),
         max_depth=max_depth,
         policies=policies,
