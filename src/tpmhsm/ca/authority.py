@@ -24,6 +24,7 @@ from tpmhsm.ca.issuance import (
     resume,
     same_wish,
 )
+from tpmhsm.ca.known_keys import check_known
 from tpmhsm.ca.records import certificate_row
 from tpmhsm.ca.settings import Settings
 from tpmhsm.errors import ExistsError, NotFoundError, ParseError, UsageError
@@ -108,6 +109,7 @@ class Authorities:
         chosen = self._options(issuer or name, signing, options)
         applicant = Applicant(public, parse_dn(subject))
         token = prepare(rules, applicant, parent, chosen)
+        self._check_known(token, name)
         if known is not None and (done := self._go_on(known, signing, token)) is not None:
             return done
         order = Order(
@@ -281,8 +283,13 @@ class Authorities:
         rules = get_profile(profile)
         _no_root(rules)
         token = prepare(rules, applicant, parent, self._options(name, row.key_label, options))
+        self._check_known(token)
         claims = _claims(token, reason, issuer=parent, csr=csr)
         return issue(self._store, self._signer, Order(name, row.key_label, token, claims))
+
+    def _check_known(self, token: Prepared, authority: str = "") -> None:
+        with self._store.reading() as tx:
+            token.notes += check_known(tx, token, authority)
 
 
 def _no_root(rules: Profile) -> None:

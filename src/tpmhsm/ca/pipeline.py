@@ -29,6 +29,7 @@ from tpmhsm.ca.issuance import (
     keep_all,
     reserve_all,
 )
+from tpmhsm.ca.known_keys import KnownKeys
 from tpmhsm.ca.records import issued_row
 from tpmhsm.ca.workshop import Inline, Process, Worker
 from tpmhsm.errors import RefusedError, StoreError, TpmHsmError
@@ -89,9 +90,10 @@ _tokens: dict[str, Prepared] = {}
 
 @dataclass(frozen=True)
 class Draft:
-    """What a worker tells of a token."""
+    """What a worker tells of a token; `key` is the SHA-256 of its public key."""
 
     serial: str
+    key: str
     tbs: bytes
     document: dict[str, Any]
     notes: tuple[str, ...]
@@ -104,7 +106,7 @@ def draft(standing: Standing, csr: bytes, what: str, profile: str) -> Draft:
     token = prepare(get_profile(profile), applicant, issuer, standing.options)
     serial = serial_hex(token.serial)
     _tokens[serial] = token
-    return Draft(serial, token.tbs, token.to_document(), token.notes)
+    return Draft(serial, token.facts["key"]["sha256"], token.tbs, token.to_document(), token.notes)
 
 
 def finish(serial: str, signature: bytes, authority: str) -> CertificateRow:
@@ -147,6 +149,7 @@ class Issuer:
         kinds: list[Callable[[], Worker]] = [Process] * workers or [Inline]
         self._workers = [kind() for kind in kinds]
         self._commits = Commits(store)
+        self._known_keys = KnownKeys(store)
         self._turns = signer.turns()
 
     @property
@@ -224,6 +227,11 @@ class _Flight:
             self._end(error)
             return
         self._draft = found
+        try:
+            self._issuer._known_keys.check(found.key)
+        except TpmHsmError as refused:
+            self._forget(refused)
+            return
         row = SerialRow(
             self._standing.authority, found.serial, found.tbs, "", prepared=found.document
         )

@@ -167,6 +167,9 @@ def _put(tx: Transaction, name: str, target: Target, entry: Entry) -> Outcome:
         entry=encode_entry(entry),
         changed=tx.audit.append("hold" if held else "revoke", stated).seq,
     )
+    if entry.reason in (KEY_COMPROMISE, CA_COMPROMISE):
+        why = f"{name!r} revoked certificate {target.serial} for {entry.reason}"
+        tx.barred_keys.bar(target.spki_sha256, why)
     return Outcome(facts_of(tx.revocations.put(row), target), changed=True)
 
 

@@ -29,7 +29,7 @@ _HEX = re.compile("[0-9a-fA-F]{1,40}")
 @dataclass(frozen=True)
 class Target:
     """One certificate of an authority: `serial` hexadecimal, times RFC 3339, `sha256` empty when
-    the certificate itself is not here (its signature was never stored).
+    the certificate itself is not here (its signature was never stored); `spki_sha256` its key's.
     """
 
     serial: str
@@ -38,6 +38,7 @@ class Target:
     ca: bool
     subject: str
     sha256: str = ""
+    spki_sha256: str = ""
 
 
 def readings(text: str) -> tuple[int, ...]:
@@ -103,7 +104,14 @@ def _known(tx: Transaction, authority: str, own: bytes, serial: str) -> Target |
         )
     # abandoned, or its record is gone: the chip may have signed it all the same
     facts = tbs_facts(record.tbs)
-    return Target(serial, facts["not_before"], facts["not_after"], facts["ca"], facts["subject"])
+    return Target(
+        serial,
+        facts["not_before"],
+        facts["not_after"],
+        facts["ca"],
+        facts["subject"],
+        spki_sha256=facts["key"]["sha256"],
+    )
 
 
 def by_file(tx: Transaction, authority: str, own: bytes, raw: bytes, what: str) -> Target:
@@ -129,7 +137,15 @@ def by_file(tx: Transaction, authority: str, own: bytes, raw: bytes, what: str) 
 def _of_row(tx: Transaction, authority: str, row: CertificateRow) -> Target:
     if row.authority is None:
         tx.certificates.save(replace(row, authority=authority))
-    return Target(row.serial, row.not_before, row.not_after, row.is_ca, row.subject, row.sha256)
+    return Target(
+        row.serial,
+        row.not_before,
+        row.not_after,
+        row.is_ca,
+        row.subject,
+        row.sha256,
+        row.spki_sha256,
+    )
 
 
 def _is_issued_by(raw: bytes, own: bytes) -> bool:

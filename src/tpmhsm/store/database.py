@@ -27,6 +27,7 @@ from tpmhsm.store.version import HEAD, found_version, is_ours_or_empty
 if TYPE_CHECKING:
     from tpmhsm.store.audit import Audit
     from tpmhsm.store.authorities import Authorities, Serials
+    from tpmhsm.store.barred_keys import BarredKeys
     from tpmhsm.store.certificates import Certificates
     from tpmhsm.store.groups import Groups, Rosters
     from tpmhsm.store.keys import Keys
@@ -132,6 +133,13 @@ class Transaction:
         from tpmhsm.store.revocations import Revocations
 
         return Revocations(self._connection)
+
+    @cached_property
+    def barred_keys(self) -> BarredKeys:
+        """Keys that are certified never again, and what else is known of a key."""
+        from tpmhsm.store.barred_keys import BarredKeys
+
+        return BarredKeys(self._connection)
 
     @cached_property
     def crls(self) -> Crls:

@@ -1,0 +1,157 @@
+"""Keys that this home knows already: a CA's, compromised, revoked, certified for somebody else."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from tests.ca.doubles import House
+from tests.ca.test_authority import csr
+
+from tpmhsm.ca.records import certificate_row
+from tpmhsm.ca.revocation import Revocations, Which
+from tpmhsm.ca.settings import read_settings
+from tpmhsm.errors import UsageError
+
+DAY = timedelta(days=1)
+
+
+def revoke(house: House, authority: str, serial: str, reason: str | None) -> None:
+    Revocations(house.store, house.authorities, read_settings(house.home)).revoke(
+        authority, Which(serial=f"0x{serial}"), reason
+    )
+
+
+def sign(house: House, *args: str, profile: str = "tls-server") -> Any:
+    return house.authorities.sign("root-ca", csr(house, *args), profile=profile)
+
+
+@pytest.fixture
+def rooted(house: House) -> House:
+    house.authorities.create("root-ca", "root", "CN=Root,O=Example")
+    return house
+
+
+@pytest.mark.parametrize("profile", ["tls-server", "tls-client"])
+def test_a_cas_key_serves_nothing_else(rooted: House, profile: str) -> None:
+    with pytest.raises(UsageError, match="the key of the authority 'root-ca'") as caught:
+        sign(rooted, "root", profile=profile)
+    assert caught.value.code == "key-known"
+    assert caught.value.details["findings"][0]["code"] == "key-of-ca"
+
+
+def test_the_key_of_an_authority_that_is_still_being_made(rooted: House) -> None:
+    rooted.authorities.remember_external("away", "issuing", "CN=Away")
+    with pytest.raises(UsageError, match="the key of the authority 'away'"):
+        sign(rooted, "issuing")
+
+
+def foreign(house: House, label: str, subject: str, *, ca: bool) -> None:
+    """A certificate by a CA elsewhere, imported."""
+    name = x509.Name.from_rfc4514_string(subject)
+    issuer = x509.Name.from_rfc4514_string("CN=Elsewhere")
+    now = datetime.now(UTC).replace(microsecond=0)
+    made = x509.CertificateBuilder(
+        issuer, name, house.signer.public_key(label), x509.random_serial_number(), now, now + DAY
+    ).add_extension(x509.BasicConstraints(ca, None), True)
+    signed = made.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    with house.store.transaction() as tx:
+        tx.certificates.add(certificate_row(signed, source="imported"))
+
+
+def test_the_key_of_a_ca_elsewhere(rooted: House) -> None:
+    foreign(rooted, "leaf", "CN=Other CA", ca=True)
+    with pytest.raises(UsageError, match="the key of the CA CN=Other CA"):
+        sign(rooted)
+    with pytest.raises(UsageError, match="the key of another CA"):
+        rooted.authorities.create("x", "leaf", "CN=Mine", issuer="root-ca")
+    crossed = rooted.authorities.create("x", "leaf", "CN=Other CA", issuer="root-ca")
+    assert any("cross-certificate" in note for note in crossed.notes)
+
+
+def test_a_root_has_a_key_of_its_own(rooted: House) -> None:
+    for subject in ("CN=Second", "CN=Root,O=Example"):
+        with pytest.raises(UsageError, match="two roots would be one"):
+            rooted.authorities.create("second", "root", subject)
+
+
+@pytest.mark.parametrize("reason", ["keyCompromise", "cACompromise"])
+def test_a_compromised_key_is_certified_never_again(rooted: House, reason: str) -> None:
+    if reason == "cACompromise":
+        made = rooted.authorities.create("sub", "issuing", "CN=Sub", issuer="root-ca")
+        label = "issuing"
+    else:
+        made, label = sign(rooted), "leaf"
+    revoke(rooted, "root-ca", made.facts["serial"], reason)
+    for host in ("www.example.com", "other.example.com"):
+        with pytest.raises(UsageError, match="is compromised"):
+            sign(rooted, label, host)
+    with pytest.raises(UsageError, match="is compromised"):
+        rooted.authorities.create("again", label, "CN=Sub", issuer="root-ca")
+    with rooted.store.transaction() as tx:
+        tx.certificates.delete(made.facts["sha256"])
+    with pytest.raises(UsageError, match="is compromised"):
+        sign(rooted, label)
+
+
+def test_a_reason_that_becomes_compromise_later(rooted: House) -> None:
+    made = sign(rooted)
+    revoke(rooted, "root-ca", made.facts["serial"], "superseded")
+    again = sign(rooted)
+    assert any("was revoked (superseded)" in note for note in again.notes)
+    revoke(rooted, "root-ca", made.facts["serial"], "keyCompromise")
+    with pytest.raises(UsageError, match="is compromised"):
+        sign(rooted)
+
+
+def test_a_renewal_is_no_news_and_other_names_are(rooted: House) -> None:
+    assert sign(rooted).notes == ()
+    assert sign(rooted).notes == ()
+    notes = sign(rooted, "leaf", "mail.example.com").notes
+    assert any("certified already, for www.example.com" in note for note in notes)
+    foreign(rooted, "issuing", "CN=Somebody", ca=False)
+    notes = sign(rooted, "issuing").notes
+    assert any("certified already, for CN=Somebody" in note for note in notes)
+
+
+def test_many_at_a_time_keep_the_same_rules(rooted: House) -> None:
+    made = sign(rooted)
+    with rooted.authorities.issuer(workers=0) as issuer:
+        own = issuer.sign("root-ca", csr(rooted, "root"), profile="tls-server")
+        with pytest.raises(UsageError, match="the key of the CA CN=Root"):
+            own.result(10)
+        revoke(rooted, "root-ca", made.facts["serial"], "keyCompromise")
+        with pytest.raises(UsageError, match="is compromised"):
+            issuer.sign("root-ca", csr(rooted), profile="tls-server").result(10)
+
+
+def test_uses_of_a_key_are_the_newest(rooted: House) -> None:
+    for _ in range(3):
+        made = sign(rooted)
+    with rooted.store.reading() as tx:
+        uses = tx.barred_keys.uses(made.facts["key"]["sha256"])
+    assert uses[0].serial == made.facts["serial"]
+    assert len(uses) == 3 and not any(use.is_ca or use.revoked for use in uses)
+
+
+def test_keys_that_were_compromised_before_there_was_a_list(rooted: House) -> None:
+    """The migration finds them."""
+    made = sign(rooted)
+    revoke(rooted, "root-ca", made.facts["serial"], "keyCompromise")
+    digest = made.facts["key"]["sha256"]
+    with rooted.store.transaction() as tx:
+        tx._connection.exec_driver_sql("DROP TABLE barred_keys")
+        tx._connection.exec_driver_sql("UPDATE tpmhsm_version SET version_num = '0004'")
+    from tpmhsm.store import Store
+
+    rooted.store.close()
+    with Store.open(rooted.home) as store:
+        with store.reading() as tx:
+            assert list(tx.barred_keys.among([digest, "x"])) == [digest]
+        with store.transaction() as tx:
+            tx.barred_keys.bar(digest, "again")
+            assert "compromised" in tx.barred_keys.among([digest])[digest]
