@@ -140,7 +140,7 @@ def _rows(
     yield Row("Number", str(number), known)
     yield Row("Valid", f"{start:%Y-%m-%d %H:%M} → {end:%Y-%m-%d %H:%M} ({valid_days(start, end)}"
               " days)")  # fmt: skip
-    yield Row("Lists", f"{count:,} certificates")
+    yield Row("Lists", f"{count:,} certificate{'' if count == 1 else 's'}")
     since = f" since number {last.number}" if last else ""
     words = {
         "added": changes.added,

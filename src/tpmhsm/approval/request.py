@@ -38,7 +38,7 @@ REQUEST_FORMAT = "tpmhsm/request/1"
 MAX_REQUEST = 1 << 20
 
 MAX_CRL_REQUEST = 64 << 20
-"""A CRL alone may be longer: a million entries have 47 MB in a request. The rest of the file is
+"""A CRL alone may be longer: a million entries take 62 MB in a request. The rest of the file is
 held to `MAX_REQUEST` all the same, so that nobody has to read 64 MB of anything but base64.
 """
 

@@ -171,10 +171,11 @@ def _make(app: App, name: str, days: int | None, reason: str, wait: bool, out: O
 
 def crl_words(found: dict[str, Any]) -> str:
     """A CRL's facts for people."""
+    count = found["entries"]
     return facts(
         [
             ("CRL", f"{found['number']} of {found['ca_name']}"),
-            ("Lists", f"{found['entries']:,} certificates"),
+            ("Lists", f"{count:,} certificate{'' if count == 1 else 's'}"),
             ("Made", found["this_update"]),
             ("Next by", found["next_update"]),
             ("File", found["file"]),
