@@ -112,10 +112,24 @@ def test_every_field_of_a_group_is_in_its_id():
     assert len({g.id for g in [group, *others]}) == len(others) + 1
 
 
-def test_roster_document_is_read_back():
-    roster = makers.roster(makers.group(), epoch=7)
+@pytest.mark.parametrize("ladders", [1, 2, 4])
+def test_roster_document_is_read_back(ladders):
+    officers = tuple(makers.threshold(1, (2 * i, 2 * i + 1)) for i in range(ladders))
+    roster = makers.roster(makers.group(), officers, epoch=7)
     assert parse_roster(roster.encoded) == roster
     assert roster.hash == sha256(roster.encoded).digest()
+
+
+def test_joined_custodians_are_read_back():
+    rule = (
+        makers.threshold(2, (0, 1, 2), founding=True),
+        makers.threshold(1, (3,), founding=True),
+    )
+    group = makers.group(rule)
+    assert parse_group(group.encoded) == group
+    assert group.id != makers.group(rule[::-1]).id
+    with pytest.raises(UsageError, match="1 of 2: it must be more than half"):
+        makers.group((rule[0], makers.threshold(1, (3, 4), founding=True)))
 
 
 def broken(document, change):
@@ -140,6 +154,9 @@ GROUP_FAULTS = {
     "AK Name": lambda v: v["device"].update(ak="00"),
     "no custodians": lambda v: v.update(custodians=[]),
     "two thresholds": lambda v: v["custodians"].append(v["custodians"][0]),
+    "one member on two ladders": lambda v: v["custodians"].append(
+        {"m": 1, "members": v["custodians"][0]["members"][:1]}
+    ),
     "m 0": lambda v: v["custodians"][0].update(m=0),
     "m of half": lambda v: v["custodians"][0].update(m=1),
     "m too many": lambda v: v["custodians"][0].update(m=4),
@@ -172,6 +189,9 @@ ROSTER_FAULTS = {
     "no uses": lambda v: v.update(uses=[]),
     "uses type": lambda v: v.update(uses=[1]),
     "group": lambda v: v.update(group="00"),
+    "no officers": lambda v: v.update(officers=[]),
+    "one ladder twice": lambda v: v["officers"].append(v["officers"][0]),
+    "more ladders than people may be": lambda v: v.update(officers=v["officers"] * 129),
     "contribution": lambda v: v["officers"][0]["members"][0].update(contribution="00" * 32),
 }
 

@@ -187,6 +187,39 @@ def test_group_without_one_who_cannot():
     assert "The officers can never be changed again." in text
 
 
+JOINED = (makers.threshold(2, (0, 1, 2)), makers.threshold(1, (3, 4)))
+
+
+def test_joined_ladders_in_words():
+    group = makers.group()
+    text = "\n".join(explain_group(group, makers.roster(group, JOINED)))
+    rule = "2 of 3 (alice, bob, carol) and 1 of 2 (dave, erin)"
+    assert f"Who can sign: officers, {rule}." in text
+    assert "1 officer before signing stops" in text
+    assert "alone is enough" not in text
+    assert rule in "\n".join(
+        explain_policy(Quorum("officers"), {"officers": (group, makers.roster(group, JOINED))})
+    )
+
+
+def test_joined_ladders_that_hang_on_one():
+    group = makers.group()
+    rule = (JOINED[0], makers.threshold(1, (3,)))
+    text = "\n".join(explain_group(group, makers.roster(group, rule)))
+    assert "! Every officer of (dave) is needed" in text
+    text = "\n".join(explain_group(group, makers.roster(group, rule), "dave"))
+    assert "Signing: impossible: 1 needed, 0 left (nobody)." in text
+    assert "--officers 2:alice,bob,carol+1:NEW" in text
+
+
+def test_joined_ladders_without_one():
+    group = makers.group()
+    text = "\n".join(explain_group(group, makers.roster(group, JOINED), "erin"))
+    words = "2 of (alice, bob, carol) and 1 of (dave), no officers to spare"
+    assert f"Signing: still possible with {words}." in text
+    assert "tpmhsm group change officers --officers 2:alice,bob,carol+1:dave,NEW" in text
+
+
 def test_group_without_a_stranger():
     group = makers.group()
     with pytest.raises(NotFoundError):

@@ -101,7 +101,7 @@ class Change:
             return f"no longer: {was.m} of ({_names(was)})"
         if was is None or is_ is None or (was.m, was.n) == (is_.m, is_.n):
             return ""
-        where = f" of ({_names(is_)})" if len(self.after) > 1 else ""
+        where = f" ({_names(is_)})" if len(self.after) > 1 else ""
         return f"needs {was.m} of {was.n} → {is_.m} of {is_.n}{where}"
 
     # ── weaker? ──────────────────────────────────────────────────────────────
