@@ -7,24 +7,23 @@ word. The bytes alone do not say these things; the database does.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tpmhsm.ca.issuance import reserve_all
 from tpmhsm.pki.findings import Finding, refusal, refuse, warning, warnings_of
 from tpmhsm.pki.key_checks import HINT
 
 if TYPE_CHECKING:
     from tpmhsm.pki.issue import Prepared
-    from tpmhsm.store import Store, Transaction
+    from tpmhsm.store import Transaction
+    from tpmhsm.store.authorities import SerialRow
     from tpmhsm.store.barred_keys import KeyUse
 
 _FRESH = 1.0
 """Seconds for which the keys of CAs are used without asking the database again."""
-
-_COMPROMISED = "CABF BR 6.1.1.3; 4.9.1.1"
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def _findings(
     wanted: Wanted, barred: str, holders: Sequence[str], uses: Sequence[KeyUse]
 ) -> Iterator[Finding]:
     if barred:
-        yield refusal("key-compromised", f"it is compromised: {barred}", _COMPROMISED)
+        yield _compromised(barred)
     cas = [use.subject for use in uses if use.is_ca]
     if (cas or holders) and not wanted.ca:
         yield _of_ca(holders, cas)
@@ -77,6 +76,10 @@ def _findings(
         words = f"this is a cross-certificate: the key of {(*cas, *holders)[0]} has one already"
         yield warning("key-of-ca", words, "RFC 4158")
     yield from _other_uses(wanted, [use for use in uses if not use.is_ca])
+
+
+def _compromised(why: str) -> Finding:
+    return refusal("key-compromised", f"it is compromised: {why}", "CABF BR 6.1.1.3; 4.9.1.1")
 
 
 def _of_ca(holders: Sequence[str], cas: Sequence[str]) -> Finding:
@@ -98,23 +101,30 @@ def _other_uses(wanted: Wanted, uses: Sequence[KeyUse]) -> Iterator[Finding]:
 
 
 class KnownKeys:
-    """The refusals alone, for many certificates a second. Threads may share it."""
+    """The refusals alone, for many certificates a second."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._lock = threading.Lock()
+    def __init__(self) -> None:
         self._read = -_FRESH
         self._cas: dict[str, str] = {}
 
-    def check(self, spki_sha256: str) -> None:
-        """UsageError (`key-known`) for an end entity's key that is a CA's or compromised."""
-        with self._lock, self._store.reading() as tx:
-            if time.monotonic() - self._read >= _FRESH:
-                self._cas, self._read = tx.barred_keys.of_cas(), time.monotonic()
-            barred = tx.barred_keys.among([spki_sha256])
-        found = []
-        if why := barred.get(spki_sha256):
-            found.append(refusal("key-compromised", f"it is compromised: {why}", _COMPROMISED))
-        if subject := self._cas.get(spki_sha256):
-            found.append(_of_ca((), (subject,)))
-        refuse(found, "the public key", hint=HINT, code="key-known")
+    def check(self, tx: Transaction, digests: Sequence[str]) -> None:
+        """UsageError (`key-known`) when one of these end entities' keys (SHA-256 of their
+        SubjectPublicKeyInfo, hexadecimal) is a CA's or compromised.
+        """
+        if time.monotonic() - self._read >= _FRESH:
+            self._cas, self._read = tx.barred_keys.of_cas(), time.monotonic()
+        barred = tx.barred_keys.among(set(digests))
+        for digest in digests:
+            found = []
+            if why := barred.get(digest):
+                found.append(_compromised(why))
+            if digest in self._cas:
+                found.append(_of_ca((), (self._cas[digest],)))
+            refuse(found, "the public key", hint=HINT, code="key-known")
+
+    def reserve(
+        self, tx: Transaction, items: Sequence[tuple[str, SerialRow]]
+    ) -> Sequence[SerialRow]:
+        """Write issuances ahead whose keys are in order: (digest of the key, record) each."""
+        self.check(tx, [digest for digest, _ in items])
+        return reserve_all(tx, [record for _, record in items])

@@ -27,7 +27,6 @@ from tpmhsm.ca.issuance import (
     abandon_stale,
     certificate_facts,
     keep_all,
-    reserve_all,
 )
 from tpmhsm.ca.known_keys import KnownKeys
 from tpmhsm.ca.records import issued_row
@@ -149,7 +148,7 @@ class Issuer:
         kinds: list[Callable[[], Worker]] = [Process] * workers or [Inline]
         self._workers = [kind() for kind in kinds]
         self._commits = Commits(store)
-        self._known_keys = KnownKeys(store)
+        self._known_keys = KnownKeys()
         self._turns = signer.turns()
 
     @property
@@ -227,15 +226,12 @@ class _Flight:
             self._end(error)
             return
         self._draft = found
-        try:
-            self._issuer._known_keys.check(found.key)
-        except TpmHsmError as refused:
-            self._forget(refused)
-            return
         row = SerialRow(
             self._standing.authority, found.serial, found.tbs, "", prepared=found.document
         )
-        self._issuer._commits.put(reserve_all, row, self._reserved)
+        self._issuer._commits.put(
+            self._issuer._known_keys.reserve, (found.key, row), self._reserved
+        )
 
     def _reserved(self, _: object, error: BaseException | None) -> None:
         if error:
