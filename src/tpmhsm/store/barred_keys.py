@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Column, Table, Text, select
+from sqlalchemy import Column, Table, Text, bindparam, select
 
 from tpmhsm.store.authorities import authorities
 from tpmhsm.store.certificates import certificates
@@ -72,27 +73,11 @@ class BarredKeys(Repository[BarredKeyRow]):
 
     def authorities_of(self, spki_sha256: str) -> list[str]:
         """The names of the authorities here that have this key."""
-        query = (
-            select(authorities.c.name)
-            .join(keys, keys.c.label == authorities.c.key_label)
-            .where(keys.c.spki_sha256 == spki_sha256)
-            .order_by(authorities.c.name)
-        )
-        return [row[0] for row in self._connection.execute(query)]
+        found = self._connection.execute(_AUTHORITIES, {"key": spki_sha256})
+        return [row[0] for row in found]
 
     def uses(self, spki_sha256: str) -> list[KeyUse]:
         """What is certified for a key, newest first; of very many certificates the newest alone."""
-        c, r = certificates.c, revocations.c
-        newest = (
-            select(c.id, c.subject, c.issuer, c.serial, c.names, c.is_ca, c.authority)
-            .where(c.spki_sha256 == spki_sha256, c.deleted == "")
-            .order_by(c.id.desc())
-            .limit(_LOOKED_AT)
-            .subquery()
-        ).c
-        same = (r.authority == newest.authority) & (r.serial == newest.serial)
-        query = select(*newest, r.reason).outerjoin(revocations, same & r.state.in_(LISTED))
-        query = query.order_by(newest.id.desc())
         return [
             KeyUse(
                 row.subject,
@@ -102,5 +87,29 @@ class BarredKeys(Repository[BarredKeyRow]):
                 row.is_ca,
                 row.reason or "",
             )
-            for row in self._connection.execute(query)
+            for row in self._connection.execute(_USES, {"key": spki_sha256})
         ]
+
+
+def _uses() -> Any:
+    c, r = certificates.c, revocations.c
+    newest = (
+        select(c.id, c.subject, c.issuer, c.serial, c.names, c.is_ca, c.authority)
+        .where(c.spki_sha256 == bindparam("key"), c.deleted == "")
+        .order_by(c.id.desc())
+        .limit(_LOOKED_AT)
+        .subquery()
+    ).c
+    same = (r.authority == newest.authority) & (r.serial == newest.serial)
+    query = select(*newest, r.reason).outerjoin(revocations, same & r.state.in_(LISTED))
+    return query.order_by(newest.id.desc())
+
+
+# Built once: building them takes longer than the database does.
+_USES = _uses()
+_AUTHORITIES = (
+    select(authorities.c.name)
+    .join(keys, keys.c.label == authorities.c.key_label)
+    .where(keys.c.spki_sha256 == bindparam("key"))
+    .order_by(authorities.c.name)
+)
