@@ -7,11 +7,13 @@ from base64 import b64encode
 from typing import TYPE_CHECKING
 
 from tpmhsm.errors import ExistsError, RefusedError, UsageError, VerificationError
+from tpmhsm.keys.choice import Chooser, Pins, bind, policy_of_row
 from tpmhsm.keys.groups import Groups
 from tpmhsm.keys.host import load_host
+from tpmhsm.policy.compile import KeyPolicy
 from tpmhsm.policy.documents import check_label
-from tpmhsm.policy.model import Open, Quorum, makeable
-from tpmhsm.policy.text import format_policy, parse_policy
+from tpmhsm.policy.model import Quorum
+from tpmhsm.policy.published import format_document, read_policy
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -28,31 +30,40 @@ if TYPE_CHECKING:
 class Keyring:
     """The keys of one home in one device."""
 
-    def __init__(self, store: Store, device: Device) -> None:
+    def __init__(self, store: Store, device: Device, pins: Pins | None = None) -> None:
         self._store = store
         self._device = device
         self._groups = Groups(store, device)
+        self._chooser = Chooser(self._groups, device, pins)
 
     # ── life ─────────────────────────────────────────────────────────────────
 
-    def create(self, label: str, alg: str, *, policy: str, hash_name: str = "sha256") -> KeyRow:
+    def create(
+        self, label: str, alg: str, *, policy: str, hash_name: str = "sha256", pin: bytes = b""
+    ) -> KeyRow:
         """Make a key in the chip and keep it, with its creation ticket and a CertifyCreation.
 
-        Raises ExistsError for a taken label, UsageError for a policy this version cannot make,
-        DeviceError for an algorithm the chip has not.
+        `policy` as text or as a document; `pin` for one that wants it. Raises ExistsError for a
+        taken label, UsageError for a policy that no key can have, DeviceError for an algorithm the
+        chip has not.
         """
         from tpmhsm.store.keys import KeyRow
         from tpmhsm.tpm import objects
+        from tpmhsm.tpm.pins import Pin, check_pin
 
         check_label(label, "key label")
-        parsed = makeable(parse_policy(policy))
-        group = self._groups.active(parsed.group) if isinstance(parsed, Quorum) else None
-        digest = self._groups.policy_digest(parsed)
+        bound = bind(read_policy(policy), self._groups, self._device)
+        if bound.has_pin:
+            check_pin(pin)
+        group = self._groups.active(bound.groups[0]) if bound.groups else None
         self._free(label)
         host = load_host(self._store)
         with self._device.transaction() as chip:
             parent = objects.storage_parent(chip, host.parent_name)
-            made = objects.create_key(chip, parent, alg, digest or None, hash_name)
+            secret = Pin.to(parent, pin) if bound.has_pin else None
+            made = objects.create_key(
+                chip, parent, alg, bound.digest or None, hash_name, pin=secret
+            )
             attestation = objects.attestation_key(chip, host.ak_name)
             loaded = objects.load_key(chip, parent, made.public, made.private)
             born = objects.certify_creation(
@@ -63,7 +74,8 @@ class Keyring:
             alg=alg,
             hash=hash_name,
             use="sign",
-            policy=format_policy(parsed),
+            policy=bound.text,
+            policy_document="" if _says_all(bound) else format_document(bound),
             public=made.public,
             private=made.private,
             name=made.name.hex(),
@@ -124,30 +136,50 @@ class Keyring:
 
     # ── signing ──────────────────────────────────────────────────────────────
 
-    def people(self, row: KeyRow) -> Quorum | None:
-        """The quorum that must approve each signature, None for a key that signs by itself."""
-        policy = makeable(parse_policy(row.policy))
-        return None if isinstance(policy, Open) else policy
+    def policy(self, row: KeyRow) -> KeyPolicy:
+        """A key's policy with everything that its digest depends on."""
+        return policy_of_row(row, self._groups)
 
-    def sign_digest(self, row: KeyRow, digest: bytes, approvals: Approvals | None = None) -> bytes:
+    def published(self, row: KeyRow) -> str:
+        """The policy as it is published with the key: a document in TOML."""
+        return row.policy_document or format_document(self.policy(row))
+
+    def people(self, row: KeyRow) -> Quorum | None:
+        """The quorum that must approve the next signature, None when the key signs without."""
+        group = self._chooser.people(row)
+        return None if group is None else Quorum(group)
+
+    def sign_digest(
+        self, row: KeyRow, digest: bytes, approvals: Approvals | None = None, group: str = ""
+    ) -> bytes:
         """The chip's signature over a digest by the key's hash: DER ECDSA or PKCS#1 v1.5.
 
-        `approvals` for a key with a quorum; the chip, not this code, judges them. The signature is
-        verified before it is given back. Raises ChipRefusedError.
+        `approvals` by officers of `group` (the policy's first, if empty) for a key with a quorum;
+        the chip, not this code, judges them. Asks for the PIN of a key that wants it. The
+        signature is verified before it is given back. Raises ChipRefusedError.
         """
+        from tpmhsm.policy.plan import Officers
         from tpmhsm.tpm import objects, policies
+        from tpmhsm.tpm.pins import Pin
 
+        officers = None
+        if approvals is not None:
+            group = group or (self.policy(row).groups or ("",))[0]
+            state = self._groups.active(group)
+            officers = Officers(state.group, state.roster, approvals)
+        choice = self._chooser.choose(row, group if officers else "")
+        plan = choice.plan(row, digest, officers)
         host = load_host(self._store)
         with self._device.transaction() as chip:
             parent = objects.storage_parent(chip, host.parent_name)
+            pin = Pin.to(parent, choice.pin) if choice.pin else None
             key = objects.load_key(chip, parent, row.public, row.private)
-            quorum = self.people(row)
-            if quorum is None:
+            if plan is None:
                 signature = objects.sign_digest(chip, key, digest)
             else:
-                state = self._groups.active(quorum.group)
-                signature = policies.sign_with_quorum(
-                    chip, key, digest, state.group, state.roster, approvals or {}
+                command = objects.sign_command(key, digest)
+                signature = objects.plain_signature(
+                    policies.execute(chip, plan, command, pin).signature
                 )
         _check(row, digest, signature)
         return signature
@@ -156,7 +188,7 @@ class Keyring:
         """Begin to sign many, by a thread of its own. Close it when done."""
         from tpmhsm.keys.turns import Turns
 
-        return Turns(self._store, self._device)
+        return Turns(self._store, self._device, self._chooser.choose)
 
     def private_key(self, label: str) -> ChipEllipticCurveKey | ChipRsaKey:
         """The key as `cryptography` knows private keys. Raises RefusedError if it needs people."""
@@ -195,12 +227,12 @@ class Keyring:
     def tss2(self, row: KeyRow) -> bytes:
         """DER of the wrapped key for other programs on this machine; see `tpmhsm.keys.tss2`.
 
-        Raises UsageError for a key with a policy: other programs cannot bring the approvals.
+        Raises UsageError for a key with a policy: other programs cannot fulfil it.
         """
         from tpmhsm.keys.tss2 import loadable_key
         from tpmhsm.tpm.objects import storage_parent
 
-        if self.people(row) is not None:
+        if row.policy != "open":
             raise UsageError(
                 f"key {row.label!r} signs by {row.policy}, which other programs cannot fulfil",
                 hint="only open keys are exported with --tss2",
@@ -215,6 +247,11 @@ class Keyring:
         import hashlib
 
         _check(row, hashlib.new(row.hash, data).digest(), signature)
+
+
+def _says_all(policy: KeyPolicy) -> bool:
+    """Whether the text and the groups' documents say all of it, as for `open` and `quorum`."""
+    return len(policy.alternatives) == 1 and not policy.has_pin and not policy.has_pcrs
 
 
 def _users(tx: Transaction, row: KeyRow) -> list[str]:

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tpmhsm.errors import ChipRefusedError, DeviceError, NotFoundError, TpmHsmError
+from tpmhsm.keys.choice import policy_of_row
 from tpmhsm.keys.host import load_host, must_be
-from tpmhsm.policy.model import Open, makeable
-from tpmhsm.policy.text import parse_policy
-from tpmhsm.policy.tree import counter_nv, key_policy, roster_content, roster_nv
+from tpmhsm.policy.tree import counter_nv, roster_content, roster_nv
 from tpmhsm.store.proof import Check
 from tpmhsm.wire.codec import decode
 from tpmhsm.wire.names import name_of_nv, name_of_public
@@ -117,9 +116,8 @@ def _columns(row: KeyRow, groups: Groups) -> list[str]:
             faults.append("its public key is another one than the chip's")
         if objects.hash_of(area) != row.hash:
             faults.append("it signs with another hash than the database says")
-        policy = makeable(parse_policy(row.policy))
-        digest = b"" if isinstance(policy, Open) else key_policy(groups.state(policy.group).group)
-        if area.auth_policy != digest:
+        policy = policy_of_row(row, groups)
+        if area.auth_policy != policy.digest or policy.text != row.policy:
             faults.append(f"its policy in the chip is not {row.policy}")
     except TpmHsmError as error:
         faults.append(error.message)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from tpmhsm.errors import DeviceError
 from tpmhsm.keys.host import load_host
 
 if TYPE_CHECKING:
+    from tpmhsm.keys.choice import Choice
     from tpmhsm.policy.plan import Plan
     from tpmhsm.store import Store
     from tpmhsm.store.keys import KeyRow
@@ -37,12 +38,13 @@ Then = Callable[[bytes | None, BaseException | None], None]
 
 @dataclass(frozen=True)
 class Job:
-    """One signature: by which key, over which digest; `plan` for a key that asks people."""
+    """One signature: by which key, over which digest; `plan` and `pin` for one with a policy."""
 
     row: KeyRow
     digest: bytes
     then: Then
     plan: Plan | None = None
+    pin: bytes = field(default=b"", repr=False)
 
 
 class Turns:
@@ -51,8 +53,10 @@ class Turns:
     `commands` counts what was sent to the chip.
     """
 
-    def __init__(self, store: Store, device: Device) -> None:
+    def __init__(self, store: Store, device: Device, choose: Callable[[KeyRow], Choice]) -> None:
         self.commands = 0
+        self._choose = choose
+        self._chosen: dict[str, Choice] = {}
         self._device = device
         self._parent = load_host(store).parent_name
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
@@ -63,12 +67,21 @@ class Turns:
     def put(self, row: KeyRow, digest: bytes, then: Then, plan: Plan | None = None) -> None:
         """Have a digest by the key's own hash signed: DER ECDSA or PKCS#1 v1.5.
 
+        `plan` with people's approvals. Without one it is chosen at a key's first signature how it
+        is used, and a PIN is asked for then.
+
         The signature is not verified here: that is for `then`'s side, while the chip goes on.
         Errors as of `Keyring.sign_digest`. Raises DeviceError after `close`.
         """
         if self._closed:
             raise DeviceError("these turns at the chip are over", code="closed")
-        self._queue.put(Job(row, digest, then, plan))
+        if plan is not None:
+            self._queue.put(Job(row, digest, then, plan))
+            return
+        choice = self._chosen.get(row.name)
+        if choice is None:
+            choice = self._chosen[row.name] = self._choose(row)
+        self._queue.put(Job(row, digest, then, choice.plan(row, digest), choice.pin))
 
     def close(self) -> None:
         """Sign what still waits, then end. May be called twice."""
@@ -135,12 +148,14 @@ class _Hand:
 
     def _signature(self, job: Job) -> bytes:
         from tpmhsm.tpm import objects, policies
+        from tpmhsm.tpm.pins import Pin
 
         key = self._loaded(job.row)
         if job.plan is None:
             return objects.sign_digest(self._chip, key, job.digest)
         command = objects.sign_command(key, job.digest)
-        answer = policies.execute(self._chip, job.plan, command)
+        pin = Pin.to(self._parent, job.pin) if job.pin and self._parent else None
+        answer = policies.execute(self._chip, job.plan, command, pin)
         return objects.plain_signature(answer.signature)
 
     def _loaded(self, row: KeyRow) -> Loaded:

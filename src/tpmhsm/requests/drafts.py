@@ -123,9 +123,8 @@ class Drafts:
         quorum = self._keyring.people(row)
         if quorum is None:
             raise RefusedError(f"key {row.label!r} signs without people")
-        part = KeyPart(
-            row.label, row.public, row.policy, row.creation_attest, row.creation_signature
-        )
+        policy = row.policy_document or row.policy
+        part = KeyPart(row.label, row.public, policy, row.creation_attest, row.creation_signature)
         return self._request(kind, self._groups.active(quorum.group), content, claims, part)
 
     def again(self, old: Request) -> Request:

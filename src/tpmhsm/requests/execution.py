@@ -94,7 +94,7 @@ class Execution:
         key = self._keyring.get(row.key or "")
         (votes,) = votes_by_act(request)
         digest = hashlib.new(key.hash, request.content).digest()
-        signature = self._keyring.sign_digest(key, digest, votes)
+        signature = self._keyring.sign_digest(key, digest, votes, request.group.name)
         with self._store.transaction() as tx:
             if _still_waits(tx, row):
                 complete = self._ledger.signer.complete

@@ -1,0 +1,174 @@
+"""How a key is used now: which alternative of its policy, and with which PIN.
+
+People are asked here, never while the chip is held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+from tpmhsm.errors import RefusedError, UsageError
+from tpmhsm.policy.compile import KeyPolicy
+from tpmhsm.policy.normal import Alternative
+from tpmhsm.policy.published import read_policy
+from tpmhsm.policy.tree import roster_name
+
+if TYPE_CHECKING:
+    from tpmhsm.keys.groups import Groups
+    from tpmhsm.policy.model import Pcr
+    from tpmhsm.policy.pcrs import Measured
+    from tpmhsm.policy.plan import Officers, Plan
+    from tpmhsm.store.keys import KeyRow
+    from tpmhsm.tpm.device import Device
+
+
+class Pins(Protocol):
+    """Where PINs come from. `given`: one was named, so that nobody need be asked."""
+
+    @property
+    def given(self) -> bool:
+        """Whether a file or descriptor has it."""
+        ...
+
+    def pin_of(self, label: str) -> bytes:
+        """The PIN of a key. Raises UsageError, RefusedError when it is stopped."""
+        ...
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One alternative of a key's policy, and the PIN if it wants one."""
+
+    policy: KeyPolicy
+    alternative: Alternative
+    pin: bytes = field(default=b"", repr=False)
+
+    def plan(self, row: KeyRow, digest: bytes, officers: Officers | None = None) -> Plan | None:
+        """The steps of one signature; None for an open key."""
+        from tpmhsm.policy.plan import plan_use
+
+        if self.policy.is_open:
+            return None
+        return plan_use(self.policy, self.alternative, row.public, digest, officers)
+
+
+def policy_of_row(row: KeyRow, groups: Groups) -> KeyPolicy:
+    """A key's policy with all its facts. The document of its birth has them; a policy that names
+    groups alone is bound by the groups' own documents.
+    """
+    if row.policy_document:
+        return read_policy(row.policy_document)
+    policy = read_policy(row.policy)
+    indices = {label: roster_name(groups.state(label).group) for label in policy.groups}
+    return KeyPolicy(policy.alternatives, indices)
+
+
+def bind(policy: KeyPolicy, groups: Groups, device: Device) -> KeyPolicy:
+    """The policy of a key that is made now: rosters' Names, and the PCRs as they are.
+
+    UsageError for a group that is not in force, for PCRs that prove nothing, and for a document
+    whose facts are others than those of this chip.
+    """
+    from tpmhsm.tpm.pcrs import measure_at_birth
+
+    indices = {label: roster_name(groups.active(label).group) for label in policy.groups}
+    measured: Measured = {}
+    if policy.has_pcrs:
+        with device.transaction() as chip:
+            measured = measure_at_birth(chip, _pcrs(policy.alternatives))
+    for what, said, found in (
+        ("rosters", policy.indices, indices),
+        ("PCRs", policy.measured, measured),
+    ):
+        if said and said != found:
+            raise UsageError(
+                f"the policy document was made with other {what} than this chip has now",
+                code="policy-other-facts",
+                hint="without [roster] and [measured] it is for any chip",
+            )
+    return KeyPolicy(policy.alternatives, indices, measured)
+
+
+def _pcrs(alternatives: Sequence[Alternative]) -> list[Pcr]:
+    return [pcr for one in alternatives for pcr in one.pcrs]
+
+
+class Chooser:
+    """Chooses alternatives for one home's keys."""
+
+    def __init__(self, groups: Groups, device: Device, pins: Pins | None) -> None:
+        self._groups = groups
+        self._device = device
+        self._pins = pins
+
+    def people(self, row: KeyRow) -> str | None:
+        """The group that must approve now; None when the key signs without people.
+
+        Of several groups the first is asked. Where a PIN or the machine's state would do as well,
+        nobody is asked if the PIN was named beforehand, or the PCRs are as they were.
+        """
+        policy = read_policy(row.policy)
+        alone = [one for one in policy.alternatives if not one.group]
+        if not policy.groups or self._possible(row, alone):
+            return None
+        return policy.groups[0]
+
+    def _possible(self, row: KeyRow, alone: Sequence[Alternative]) -> bool:
+        pin = self._pins is not None and self._pins.given
+        able = [one for one in alone if pin or not one.pin]
+        if not able or not all(one.pcrs for one in able):
+            return bool(able)
+        return bool(self._as_measured(policy_of_row(row, self._groups), able))
+
+    def choose(self, row: KeyRow, group: str = "") -> Choice:
+        """The alternative by which the key signs now; with `group`, by that group's approvals.
+
+        Asks for the PIN if there is no way without. The PCRs are read only where they decide
+        between alternatives: otherwise the chip itself says that they moved. Raises RefusedError
+        when people are needed or no alternative can be met.
+        """
+        policy = policy_of_row(row, self._groups)
+        able = [one for one in policy.alternatives if one.group == group]
+        if not able:
+            _no_way(row, policy, group)
+        if len(able) > 1 and any(one.pcrs for one in able):
+            able = self._as_measured(policy, able)
+            if not able:
+                raise RefusedError(
+                    f"key {row.label!r}: no alternative of {row.policy} can be met with the PCRs "
+                    "as they are now",
+                    code="policy-pcrs-moved",
+                    hint="start the machine as it was when the key was made",
+                )
+        chosen = min(able, key=lambda one: one.pin)
+        return Choice(policy, chosen, self._pin(row) if chosen.pin else b"")
+
+    def _as_measured(self, policy: KeyPolicy, able: Sequence[Alternative]) -> list[Alternative]:
+        from tpmhsm.tpm.pcrs import measure
+
+        with self._device.transaction() as chip:
+            now = measure(chip, _pcrs(able))
+        met = policy.satisfiable(groups=policy.groups, pin=True, pcrs=now)
+        return [one for one in met if one in able]
+
+    def _pin(self, row: KeyRow) -> bytes:
+        if self._pins is None:
+            raise UsageError(
+                f"key {row.label!r} wants its PIN", code="pin-needed", hint="--pin-file F"
+            )
+        return self._pins.pin_of(row.label)
+
+
+def _no_way(row: KeyRow, policy: KeyPolicy, group: str) -> NoReturn:
+    if group:
+        raise RefusedError(
+            f"the officers of {group!r} have no part in key {row.label!r}: {row.policy}",
+            code="other-group",
+        )
+    raise RefusedError(
+        f"key {row.label!r} signs only with approvals of {' or '.join(map(repr, policy.groups))}",
+        code="needs-people",
+        hint="tpmhsm ca sign, csr create and key sign make approval requests",
+    )
