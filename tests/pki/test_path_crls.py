@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtensionOID as Ext
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.pki import forge
 from tests.pki.forge import aki, ca, crl, entry, leaf, of, usage
 from tests.pki.makers import NOW, key
@@ -22,6 +24,7 @@ from tpmhsm.pki import der
 from tpmhsm.pki.crl_file import crl_ders, read_path_crl
 from tpmhsm.pki.load import to_pem
 from tpmhsm.pki.path_certificate import read_path_certificate
+from tpmhsm.pki.verify import VerifyOptions, verify_certificate
 
 URI, OTHER_URI = "http://example.com/partition.crl", "http://example.com/other.crl"
 DAY = timedelta(days=1)
@@ -230,3 +233,27 @@ def test_fuzz_samples(kind):
         except TpmHsmError:
             pass
         assert time.process_time() - begin < 1, file
+
+
+MIDDLE = ca("CN=Damaged Issuing", TOP)
+LOW = leaf(MIDDLE)
+LISTS = (crl(TOP), crl(MIDDLE, entry(7), entry(8)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 3), st.integers(0, 10**6), st.integers(1, 255), st.booleans())
+def test_damage_is_refused_in_words(which, at, flip, cut):
+    """One octet changed, or the end cut off, in an intermediate, a root or a CRL."""
+    raws = [bytearray(raw) for raw in (MIDDLE.raw, TOP.raw, *LISTS)]
+    damaged = raws[which]
+    at %= len(damaged)
+    damaged[at] ^= flip
+    if cut:
+        del damaged[at:]
+    middle, top, *lists = (bytes(raw) for raw in raws)
+    options = VerifyOptions("server", "example.com", NOW, tuple(lists), require_crl=True)
+    try:
+        found = verify_certificate(LOW.raw, [top], [middle], options)
+    except TpmHsmError:
+        return
+    assert which == 1, found.facts  # a root is trusted as it is: its signature is not looked at

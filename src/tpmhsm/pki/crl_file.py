@@ -102,6 +102,7 @@ class PathCrl:
         current = self.issuer_key
         for start, end in _spans(self.entries):
             parts = der.children(self.entries[start:end])
+            _check_entry(parts)
             extensions = _entry_extensions(parts)
             if named := extensions.get(_CERTIFICATE_ISSUER):
                 names = read_general_names(der.read_whole(named.value).content)
@@ -133,7 +134,7 @@ class PathCrl:
         """
         seen: set[bytes] = set()
         for start, _ in _spans(self.entries):
-            serial = self.entries[start : start + 2 + self.entries[start + 1]]
+            serial = der.read(self.entries, start)[0].content
             if serial in seen:
                 return True
             seen.add(serial)
@@ -146,6 +147,8 @@ def _spans(entries: bytes) -> Iterator[tuple[int, int]]:
     """Begin and end of the content of each entry."""
     position, end = 0, len(entries)
     while position < end:
+        if position + 2 > end or entries[position] != der.SEQUENCE:
+            raise ParseError("the CRL's entries are cut off")
         length, body = entries[position + 1], position + 2
         if length >= 0x80:
             count = length & 0x7F
@@ -161,9 +164,13 @@ def _entry_extensions(parts: list[der.Element]) -> dict[str, RawExtension]:
     return {item.oid: item for item in found}
 
 
-def _entry(parts: list[der.Element]) -> Entry:
+def _check_entry(parts: list[der.Element]) -> None:
     if len(parts) not in (2, 3) or parts[0].tag != der.INTEGER:
         raise ParseError("a CRL entry of another form")
+
+
+def _entry(parts: list[der.Element]) -> Entry:
+    _check_entry(parts)
     extensions = _entry_extensions(parts)
     reason = 0
     if coded := extensions.get(_REASON):
@@ -172,7 +179,7 @@ def _entry(parts: list[der.Element]) -> Entry:
     return Entry(read_time(parts[1]), reason, unknown)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=16)
 def read_path_crl(raw: bytes) -> PathCrl:
     """From DER. ParseError when it is no CRL, or not of version 1 or 2."""
     tbs, algorithm, signature = split_signed(raw, "a CRL")

@@ -6,7 +6,7 @@ certificate, so that another path may still be found around it. RFC 5280 section
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, lru_cache
@@ -26,7 +26,7 @@ from tpmhsm.pki.general_names import (
 )
 from tpmhsm.pki.signatures import split_signed
 from tpmhsm.pki.subtrees import Subtrees, read_subtrees
-from tpmhsm.pki.tbs import read_tbs_certificate
+from tpmhsm.pki.tbs import TbsCertificate, read_tbs_certificate
 
 ANY_POLICY = "2.5.29.32.0"
 ANY_USAGE = "2.5.29.37.0"
@@ -136,33 +136,7 @@ def read_path_certificate(raw: bytes) -> PathCertificate:
     """From DER. ParseError when not even the outer fields can be told apart."""
     tbs, algorithm, signature = split_signed(raw)
     fields = read_tbs_certificate(tbs)
-    faults: list[Fault] = []
-    minor: list[Fault] = []
-    if fields.algorithm != algorithm:
-        faults.append(Fault("broken", "names two different signature algorithms"))
-    if fields.version not in (1, 2, 3) or (fields.extensions and fields.version != 3):
-        faults.append(Fault("broken", f"has extensions or a version {fields.version} that clash"))
-    extensions: dict[str, RawExtension] = {}
-    values: dict[str, Any] = {}
-    for item in fields.extensions:
-        label = EXTENSION_NAMES.get(item.oid, item.oid)
-        if item.oid in extensions:
-            faults.append(Fault("broken", f"has the extension {label} twice"))
-            continue
-        extensions[item.oid] = item
-        if item.oid not in _READERS:
-            continue
-        attribute, reader = _READERS[item.oid]
-        try:
-            values[attribute] = reader(item.value)
-        except (ParseError, UnicodeError, ValueError, IndexError) as error:
-            fault = Fault("broken", f"has a malformed extension {label}: {error}")
-            (minor if item.oid in _MINOR else faults).append(fault)
-    values.pop("", None)
-    unknown = [i.oid for i in fields.extensions if i.critical and i.oid not in UNDERSTOOD]
-    if unknown:
-        words = f"has critical extensions unknown here: {', '.join(unknown)}"
-        faults.append(Fault("unknown-critical", words))
+    found = _Extensions(fields.extensions)
     return PathCertificate(
         raw,
         tbs,
@@ -177,11 +151,56 @@ def read_path_certificate(raw: bytes) -> PathCertificate:
         fields.not_before,
         fields.not_after,
         fields.spki,
-        MappingProxyType(extensions),
-        tuple(faults),
-        minor_faults=tuple(minor),
-        **values,
+        MappingProxyType(found.items),
+        (*_outer_faults(fields, algorithm), *found.faults),
+        minor_faults=tuple(found.minor),
+        **found.values,
     )
+
+
+def _outer_faults(fields: TbsCertificate, algorithm: bytes) -> Iterator[Fault]:
+    """RFC 5280, 4.1.1.2 and 4.1.2.1."""
+    if fields.algorithm != algorithm:
+        yield Fault("broken", "names two different signature algorithms")
+    if fields.version not in (1, 2, 3) or (fields.extensions and fields.version != 3):
+        yield Fault("broken", f"is of version {fields.version}, which clashes with what it has")
+
+
+class _Extensions:
+    """The extensions of one certificate, decoded one by one; what does not decode is a fault."""
+
+    def __init__(self, extensions: list[RawExtension]) -> None:
+        self.items: dict[str, RawExtension] = {}
+        self.values: dict[str, Any] = {}
+        self.faults: list[Fault] = []
+        self.minor: list[Fault] = []
+        for item in extensions:
+            if item.oid in self.items:
+                self.faults.append(Fault("broken", f"has the extension {_label(item)} twice"))
+                continue
+            self.items[item.oid] = item
+            self._decode(item)
+        unknown = [i.oid for i in extensions if i.critical and i.oid not in UNDERSTOOD]
+        if unknown:
+            words = f"has critical extensions unknown here: {', '.join(unknown)}"
+            self.faults.append(Fault("unknown-critical", words))
+
+    def _decode(self, item: RawExtension) -> None:
+        attribute, reader = _READERS.get(item.oid, ("", None))
+        if reader is None:
+            return
+        try:
+            value = reader(item.value)
+        except (ParseError, ValueError, IndexError) as error:
+            fault = Fault("broken", f"has a malformed extension {_label(item)}: {error}")
+            (self.minor if item.oid in _MINOR else self.faults).append(fault)
+            return
+        if attribute:
+            self.values[attribute] = value
+
+
+def _label(item: RawExtension) -> str:
+    return EXTENSION_NAMES.get(item.oid, item.oid)
 
 
 def _sequence(value: bytes) -> list[der.Element]:

@@ -84,6 +84,11 @@ def broken_hash(algorithm: bytes) -> str:
         return "an unknown algorithm"
 
 
+def is_dsa_signature(algorithm: bytes) -> bool:
+    """DSA with SHA-1: PKITS has it, and nothing made today."""
+    return algorithm_oid(algorithm).startswith("1.2.840.10040.4.")
+
+
 def is_incomplete(spki: bytes) -> bool:
     """A DSA key without its parameters."""
     try:

@@ -23,10 +23,7 @@ MAX_COMPARISONS = 250_000
 
 @dataclass(frozen=True)
 class Rules:
-    """`at` the moment; `purpose` None for any; `max_depth` intermediates, self-issued not counted.
-
-    `issues_certificates` is False for the path of a CRL's signer: no purpose, no profile.
-    """
+    """`at` the moment; `purpose` None for any; `max_depth` CAs between, self-issued ones aside."""
 
     at: datetime
     purpose: Purpose | None = None

@@ -120,6 +120,8 @@ class Revocation:
         self._check_form(crl)
         self._check_times(crl)
         signer = self._signer(crl, target)
+        if self._strict and crl.has_twins(_MAX_TWINS):
+            raise _Unusable("has a serial number twice")
         entry = self._current_entry(crl, signer, target.certificate)
         return covered, entry
 
@@ -182,8 +184,6 @@ class Revocation:
             raise _Unusable("writes its times in another form than RFC 5280 demands")
         if crl.point is not None and crl.point.indirect:
             raise _Unusable("is indirect, which servers' certificates do not allow")
-        if crl.has_twins(_MAX_TWINS):
-            raise _Unusable("has a serial number twice")
 
     def _check_times(self, crl: PathCrl) -> None:
         if self._at < crl.this_update:

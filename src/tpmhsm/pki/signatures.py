@@ -53,7 +53,8 @@ _HASHES: dict[str, hashes.HashAlgorithm] = {
 
 def split_signed(raw: bytes, what: str = "a certificate") -> tuple[bytes, bytes, bytes]:
     """(to-be-signed, AlgorithmIdentifier, signature) of a signed DER structure."""
-    parts = der.children(der.read_whole(raw).content)
+    whole = der.read_whole(raw)
+    parts = der.children(whole.content) if whole.tag == der.SEQUENCE else []
     if [part.tag for part in parts] != [der.SEQUENCE, der.SEQUENCE, der.BIT_STRING]:
         raise ParseError(f"this is not {what}: its three parts are of other types")
     if parts[2].content[:1] != b"\0":  # every signature here is whole octets

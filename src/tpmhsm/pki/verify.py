@@ -18,7 +18,7 @@ from tpmhsm.pki.crl_file import read_path_crl
 from tpmhsm.pki.describe import certificate_der, describe_certificate
 from tpmhsm.pki.path_certificate import Fault, PathCertificate, read_path_certificate
 from tpmhsm.pki.path_engine import TOO_COMPLEX, Answer, Question, find_path
-from tpmhsm.pki.path_keys import Budget, TooComplexError
+from tpmhsm.pki.path_keys import Budget, TooComplexError, is_dsa_signature
 from tpmhsm.pki.path_rules import Rules
 from tpmhsm.pki.path_search import Finding, Forest, Path, Search
 from tpmhsm.pki.policy_graph import PolicyInput
@@ -132,6 +132,8 @@ def _success(
         notes.append(f"no CRL given covers {'; '.join(name or '(empty)' for name in unchecked)}")
     elif unchecked:
         notes.append("revocation was not checked: no CRL was given")
+    if any(is_dsa_signature(item.algorithm) for item in answer.path[:-1]):
+        notes.append("the chain is signed with DSA and SHA-1, which is not relied on any more")
     return {
         "valid": True,
         "at": rfc3339(at),
