@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,13 +10,14 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.ca.doubles import House
 from tests.ca.test_authority import csr
 
 from tpmhsm.ca.records import certificate_row
 from tpmhsm.ca.revocation import Revocations, Which
 from tpmhsm.ca.settings import read_settings
-from tpmhsm.errors import UsageError
+from tpmhsm.errors import ParseError, UsageError
 
 DAY = timedelta(days=1)
 
@@ -155,3 +157,31 @@ def test_keys_that_were_compromised_before_there_was_a_list(rooted: House) -> No
         with store.transaction() as tx:
             tx.barred_keys.bar(digest, "again")
             assert "compromised" in tx.barred_keys.among([digest])[digest]
+
+
+def test_lists_of_compromised_keys(rooted: House) -> None:
+    spki = rooted.signer.public_key("leaf").public_bytes(
+        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+    )
+    settings, listed = rooted.home / "tpmhsm.toml", rooted.home / "keys.txt"
+    settings.write_text('[keys]\nblocklists = ["keys.txt"]\n')
+    with pytest.raises(UsageError, match="cannot be read"):
+        sign(rooted)
+    listed.write_text(f"# nobody's\n{'00' * 32}\n")
+    sign(rooted)
+    listed.write_text(f"# found on a floppy disk\n{hashlib.sha256(spki).hexdigest()}\n")
+    with pytest.raises(UsageError, match=r"on the list of compromised keys .*keys\.txt") as caught:
+        sign(rooted)
+    assert caught.value.code == "key-known"
+    with (
+        rooted.authorities.issuer(workers=0) as issuer,
+        pytest.raises(UsageError, match="on the list"),
+    ):
+        issuer.sign("root-ca", csr(rooted), profile="tls-server").result(10)
+    listed.write_text("hello\n")
+    with pytest.raises(ParseError, match="no list of keys"):
+        sign(rooted)
+    for wrong in ("keys = 3", "[keys]\nblocklists = 3", "[keys]\nblocklists = [3]"):
+        settings.write_text(wrong)
+        with pytest.raises(UsageError, match="blocklists"):
+            sign(rooted)

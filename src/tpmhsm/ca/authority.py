@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tpmhsm.approval.request import Claims
+from tpmhsm.ca.blocklists import check_listed
 from tpmhsm.ca.external import notes_on, own_of
 from tpmhsm.ca.issuance import (
     Issued,
@@ -36,6 +37,7 @@ from tpmhsm.pki.limits import limits_what_is_below
 from tpmhsm.pki.names import format_dn, parse_dn
 from tpmhsm.pki.options import IssueOptions
 from tpmhsm.pki.profiles import get_profile
+from tpmhsm.pki.tbs import read_tbs_certificate
 from tpmhsm.policy.documents import check_label
 
 if TYPE_CHECKING:
@@ -267,6 +269,7 @@ class Authorities:
             row.key_label,
             parent.public_bytes(Encoding.DER),
             self._options(name, row.key_label, options),
+            self._settings.blocklists,
         )
 
     def _certify(
@@ -288,6 +291,7 @@ class Authorities:
         return issue(self._store, self._signer, Order(name, row.key_label, token, claims))
 
     def _check_known(self, token: Prepared, authority: str = "") -> None:
+        check_listed(self._settings.blocklists, read_tbs_certificate(token.tbs).spki)
         with self._store.reading() as tx:
             token.notes += check_known(tx, token, authority)
 

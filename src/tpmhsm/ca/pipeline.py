@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
+from tpmhsm.ca.blocklists import check_listed
 from tpmhsm.ca.issuance import (
     Issued,
     abandon_all,
@@ -35,6 +36,7 @@ from tpmhsm.errors import RefusedError, StoreError, TpmHsmError
 from tpmhsm.pki.applicant import applicant_from_csr
 from tpmhsm.pki.csr import load_csr
 from tpmhsm.pki.issue import Prepared, assemble, prepare
+from tpmhsm.pki.keys import spki_der
 from tpmhsm.pki.profiles import get_profile
 from tpmhsm.pki.tbs import serial_hex
 from tpmhsm.store.authorities import SerialRow
@@ -58,12 +60,15 @@ _SWEEP = 60.0
 
 @dataclass(frozen=True)
 class Standing:
-    """An authority as it certifies: its key, its certificate (DER), its options."""
+    """An authority as it certifies: its key, its certificate (DER), its options, the files of keys
+    that nobody certifies.
+    """
 
     authority: str
     key: str
     issuer: bytes
     options: IssueOptions
+    blocklists: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,7 @@ def draft(standing: Standing, csr: bytes, what: str, profile: str) -> Draft:
     """Check a CSR and prepare its certificate; the token stays here."""
     applicant = applicant_from_csr(load_csr(csr, what))
     issuer = _certificate(standing.issuer)
+    check_listed(standing.blocklists, spki_der(applicant.public_key))
     token = prepare(get_profile(profile), applicant, issuer, standing.options)
     serial = serial_hex(token.serial)
     _tokens[serial] = token

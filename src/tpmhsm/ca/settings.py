@@ -27,9 +27,13 @@ class AuthoritySettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """The whole file, as far as authorities read it."""
+    """The whole file, as far as authorities read it.
+
+    `blocklists` are the files of `[keys]`: keys that nobody certifies (`tpmhsm.pki.weak_list`).
+    """
 
     authorities: dict[str, AuthoritySettings] = field(default_factory=dict)
+    blocklists: tuple[str, ...] = ()
 
     def of(self, name: str) -> AuthoritySettings:
         """The settings of one authority; the defaults when it has none."""
@@ -50,7 +54,21 @@ def read_settings(home: Path) -> Settings:
     tables = document.get("ca", {})
     if not isinstance(tables, dict):
         raise UsageError(f"{path}: [ca] is no table")
-    return Settings({name: _authority(path, name, table) for name, table in tables.items()})
+    return Settings(
+        {name: _authority(path, name, table) for name, table in tables.items()},
+        _blocklists(path, document.get("keys", {})),
+    )
+
+
+def _blocklists(path: Path, table: Any) -> tuple[str, ...]:
+    """Paths, those that are not absolute below the home."""
+    files = table.get("blocklists", []) if isinstance(table, dict) else None
+    if not isinstance(files, list) or not all(isinstance(file, str) and file for file in files):
+        raise UsageError(
+            f"{path}, [keys]: blocklists is no list of files",
+            hint='[keys] and below it blocklists = ["blocklist.dat"]',
+        )
+    return tuple(str(path.parent / file) for file in files)
 
 
 def _authority(path: Path, name: str, table: Any) -> AuthoritySettings:
