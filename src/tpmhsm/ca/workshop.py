@@ -10,6 +10,7 @@ its memory: the tokens of checked certificates never leave the process that chec
 
 from __future__ import annotations
 
+import pickle
 import signal
 import socket
 import subprocess
@@ -161,10 +162,17 @@ def main(descriptor: int) -> None:
             for number, function, arguments in jobs:
                 done.append((number, *_run(function, arguments)))
                 if len(done) == _SOME:
-                    connection.send(done)
+                    _tell(connection, done)
                     done = []
-            if done:
-                connection.send(done)
+            _tell(connection, done)
+
+
+def _tell(connection: Connection, done: list[tuple[int, Any, Exception | None]]) -> None:
+    try:
+        connection.send(done)
+    except (TypeError, AttributeError, pickle.PicklingError) as error:  # nothing was sent
+        fault = TpmHsmError(f"this is a fault of TPM HSM: {error}", code="internal")
+        connection.send([(number, None, fault) for number, _, _ in done])
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tpmhsm.pki.csr import CsrContent
     from tpmhsm.policy.group import RosterDocument
     from tpmhsm.policy.people import Thresholds
+    from tpmhsm.requests.executing import Executing
     from tpmhsm.store import Store
     from tpmhsm.store.requests import RequestRow
 
@@ -229,6 +230,12 @@ class Desk(Ledger):
     def execute(self, number: int) -> RequestRow:
         """Have the chip do what was approved; see `Execution.execute`."""
         return self._execution.execute(number)
+
+    def executing(self, workers: int = 1) -> Executing:
+        """Begin to execute many; close it when done. See `tpmhsm.requests.executing`."""
+        from tpmhsm.requests.executing import Executing
+
+        return Executing(self._store, self._keyring, self, self._execution, workers)
 
     def title(self, row: RequestRow) -> str:
         """What is asked for, in a line."""

@@ -145,11 +145,7 @@ class Ledger:
         from tpmhsm.store.schema import now
 
         with self._store.reading() as tx:
-            due = [
-                row.id
-                for row in tx.requests.all("waiting")
-                if row.expires and row.expires <= now() and not begun(tx, row)
-            ]
+            due = [row.id for row in tx.requests.due(now()) if not begun(tx, row)]
         if not due:
             return
         with self._store.transaction() as tx:

@@ -200,14 +200,15 @@ class Requests(Repository[RequestRow]):
         )
         return self._save(ended, f"there is no request {request_id}")
 
+    def due(self, at: str) -> list[RequestRow]:
+        """Waiting requests whose time is over at a moment (RFC 3339)."""
+        return self._select(
+            requests.c.state == WAITING, requests.c.expires != "", requests.c.expires <= at
+        )
+
     def expire(self, at: str | None = None) -> list[RequestRow]:
         """End as expired every waiting request whose time is over; returns them."""
-        due = self._select(
-            requests.c.state == WAITING,
-            requests.c.expires != "",
-            requests.c.expires <= (at or now()),
-        )
-        return [self.finish(request.id, "expired") for request in due]
+        return [self.finish(request.id, "expired") for request in self.due(at or now())]
 
     def approve(self, approval: ApprovalRow) -> ApprovalRow:
         """Keep an approval of a waiting request; the same bytes again are no error.

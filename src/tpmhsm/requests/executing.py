@@ -1,0 +1,252 @@
+"""Many approved requests at a time: certificates whose approvals are all there.
+
+    with desk.executing(workers=1) as executing:
+        rows = [future.result() for future in [executing.execute(number) for number in numbers]]
+
+Each goes the way of `tpmhsm.requests.execution`, and what overlaps is different requests: approvals
+are verified in a process beside this one, the chip has the next plan at hand, and what several of
+them write goes to the disk in one transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from tpmhsm.approval.request import parse_request
+from tpmhsm.approval.votes import parse_approval
+from tpmhsm.ca.issuance import certificate_facts, keep_all
+from tpmhsm.ca.pipeline import IN_FLIGHT
+from tpmhsm.ca.records import issued_row
+from tpmhsm.ca.workshop import Inline, Process, Worker
+from tpmhsm.errors import ParseError, TpmHsmError
+from tpmhsm.pki.issue import assemble, restore
+from tpmhsm.pki.keys import load_spki
+from tpmhsm.policy.group import GroupDocument, RosterDocument, parse_group, parse_roster
+from tpmhsm.policy.plan import Plan, plan_sign
+from tpmhsm.requests.execution import votes_by_act
+from tpmhsm.store.commits import Commits
+
+if TYPE_CHECKING:
+    from tpmhsm.keys.keyring import Keyring
+    from tpmhsm.requests.execution import Execution
+    from tpmhsm.requests.ledger import Ledger
+    from tpmhsm.store import Store, Transaction
+    from tpmhsm.store.authorities import SerialRow
+    from tpmhsm.store.certificates import CertificateRow
+    from tpmhsm.store.keys import KeyRow
+    from tpmhsm.store.requests import RequestRow
+
+
+# ── what workers do ──────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What the chip is asked: the digest to be signed, and by whose approvals.
+
+    `group` and `roster` are documents, `votes` TPMT_SIGNATUREs by place in the rule.
+    """
+
+    digest: bytes
+    group: bytes
+    roster: bytes
+    votes: dict[int, bytes]
+
+    def plan(self, public: bytes) -> Plan:
+        """The policy session of the key with this public area."""
+        group, roster = _documents(self.group, self.roster)
+        return plan_sign(group, roster, public, self.digest, self.votes)
+
+
+@lru_cache(8)
+def _documents(group: bytes, roster: bytes) -> tuple[GroupDocument, RosterDocument]:
+    return parse_group(group), parse_roster(roster)
+
+
+def ready(document: bytes, approvals: tuple[bytes, ...], hash_name: str) -> Ready:
+    """Verify the approvals of a request."""
+    parts = tuple(parse_approval(one) for one in approvals)
+    request = replace(parse_request(document), approvals=parts)
+    if request.roster is None:
+        raise ParseError("a request for a signature names no roster")
+    (votes,) = votes_by_act(request)
+    digest = hashlib.new(hash_name, request.content).digest()
+    return Ready(digest, request.group.encoded, request.roster.encoded, votes)
+
+
+def certify(
+    prepared: dict[str, Any], spki: bytes, signature: bytes, authority: str
+) -> tuple[CertificateRow, dict[str, Any]]:
+    """Check the prepared bytes again, verify the signature over them, and put both together."""
+    token = restore(prepared, load_spki(spki))
+    certificate = assemble(token, signature)
+    return issued_row(token, certificate, authority), certificate_facts(certificate)
+
+
+# ── the line ─────────────────────────────────────────────────────────────────
+
+
+class Executing:
+    """Executes approved requests. Threads may share it; close it (or use `with`) when done.
+
+    `workers` is how many processes verify and plan; 0: whoever asks does so himself.
+    """
+
+    def __init__(
+        self, store: Store, keyring: Keyring, ledger: Ledger, execution: Execution, workers: int = 1
+    ) -> None:
+        self.ledger = ledger
+        self.execution = execution
+        self._store = store
+        self._keyring = keyring
+        self._room = threading.BoundedSemaphore(IN_FLIGHT)
+        kinds: list[Callable[[], Worker]] = [Process] * workers or [Inline]
+        self._workers = [kind() for kind in kinds]
+        self._commits = Commits(store)
+        self._turns = keyring.turns()
+
+    @property
+    def commands(self) -> int:
+        """How many commands the chip was sent."""
+        return self._turns.commands
+
+    def execute(self, number: int) -> Future[RequestRow]:
+        """Have the chip do what was approved. The future raises what `Execution.execute` does.
+
+        Anything but a certificate for others is executed at once, by the caller's thread.
+        """
+        future: Future[RequestRow] = Future()
+        flight = self._flight(number, future)
+        if flight is None:
+            try:
+                future.set_result(self.execution.execute(number))
+            except TpmHsmError as error:
+                future.set_exception(error)
+            return future
+        self._room.acquire()  # given back when the future is done
+        flight.begin()
+        return future
+
+    def _flight(self, number: int, future: Future[RequestRow]) -> _Flight | None:
+        row = self.ledger.get(number)
+        if row.kind != "certificate" or row.state != "waiting" or self.ledger.missing(row):
+            return None
+        key = self._keyring.get(row.key or "")
+        quorum = self._keyring.people(key)
+        with self._store.reading() as tx:
+            pending = [one for one in tx.authorities.all() if one.state == "pending"]
+            if any((one.settings or {}).get("request") == number for one in pending):
+                return None
+            group = tx.groups.find_by_id(row.group_id or "")
+            record = tx.serials.of_request(number)
+            approvals = tuple(one.document for one in tx.requests.approvals(number))
+        if quorum is None or group is None or key.policy != f"quorum({group.name})":
+            return None
+        worker = min(self._workers, key=lambda one: one.load)
+        return _Flight(self, worker, _Asked(row, key, record, approvals), future)
+
+    def close(self) -> None:
+        """Finish what is under way, then end."""
+        for _ in range(IN_FLIGHT):
+            self._room.acquire()
+        self._turns.close()
+        self._commits.close()
+        for worker in self._workers:
+            worker.close()
+
+    def __enter__(self) -> Executing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class _Asked:
+    row: RequestRow
+    key: KeyRow
+    record: SerialRow
+    approvals: tuple[bytes, ...]
+
+
+class _Flight:
+    """One request on its way: each method is told what the step before it came to."""
+
+    def __init__(
+        self, executing: Executing, worker: Worker, asked: _Asked, future: Future[RequestRow]
+    ) -> None:
+        self._executing = executing
+        self._worker = worker
+        self._asked = asked
+        self._future = future
+
+    def begin(self) -> None:
+        asked = self._asked
+        arguments = (asked.row.document, asked.approvals, asked.key.hash)
+        self._worker.put(ready, arguments, self._planned)
+
+    def _planned(self, found: Ready, error: BaseException | None) -> None:
+        if error:
+            self._end(error)
+            return
+        key = self._asked.key
+        try:
+            self._executing._turns.put(key, found.digest, self._signed, found.plan(key.public))
+        except TpmHsmError as refused:
+            self._end(refused)
+
+    def _signed(self, signature: bytes | None, error: BaseException | None) -> None:
+        if error:
+            self._end(error)
+            return
+        asked = self._asked
+        arguments = (asked.record.prepared, asked.key.spki, signature, asked.record.authority)
+        self._worker.put(certify, arguments, self._certified)
+
+    def _certified(
+        self, found: tuple[CertificateRow, dict[str, Any]], error: BaseException | None
+    ) -> None:
+        if error:
+            self._end(error)
+            return
+        self._executing._commits.put(finish_all, (self._asked.row.id, *found), self._finished)
+
+    def _finished(self, row: RequestRow, error: BaseException | None) -> None:
+        if getattr(error, "code", "") == "request-closed":  # another process may have been faster
+            try:
+                row, error = self._executing.execution.execute(self._asked.row.id), None
+            except TpmHsmError as closed:
+                error = closed
+        if error:
+            self._end(error)
+            return
+        self._executing._room.release()
+        self._future.set_result(row)
+
+    def _end(self, error: BaseException) -> None:
+        self._executing._room.release()
+        self._future.set_exception(error)
+
+
+def finish_all(
+    tx: Transaction, items: Sequence[tuple[int, CertificateRow, dict[str, Any]]]
+) -> list[RequestRow]:
+    """Certificates are kept, their serials issued, their requests executed: all or none.
+
+    Raises UsageError when another process was faster, or the request has ended otherwise.
+    """
+    rows = [tx.requests.finish(number, "executed", facts) for number, _, facts in items]
+    keep_all(tx, [row for _, row, _ in items])
+    tx.audit.append_all([
+        ("executed", {"request": row.id, "kind": row.kind}) for row in rows
+    ])  # fmt: skip
+    return rows
+
+
+__all__ = ["Executing", "Ready", "certify", "finish_all", "ready"]
