@@ -177,6 +177,8 @@ def _notes(options: IssueOptions) -> list[str]:
         t.startswith("ip:") for t in (*options.permitted, *options.excluded)
     ):
         notes.append("IP addresses stay unconstrained (exclude ip:0.0.0.0/0 and ip:::/0)")
+    if any(text.startswith("dirname:") for text in options.excluded):
+        notes.append("GnuTLS refuses all that is below a CA that excludes directory names")
     if options.base_url.startswith("https:"):
         notes.append("CRL and issuer URLs with https: some clients cannot fetch them")
     return notes
