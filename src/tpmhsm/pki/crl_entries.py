@@ -6,8 +6,10 @@ of them take about a second, where building them anew takes minutes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 from tpmhsm.errors import ParseError, UsageError
@@ -18,6 +20,11 @@ from tpmhsm.pki.tbs import read_time
 
 _REASON, _INVALIDITY = "2.5.29.21", "2.5.29.24"
 _ENUMERATED = 0x0A
+
+# UTCTime, then nothing or the reason alone, as `encode_entry` writes them.
+_USUAL = re.compile(
+    rb"\x17\x0d(\d{12}Z)(?:\x30\x0c\x30\x0a\x06\x03\x55\x1d\x15\x04\x03\x0a\x01(.))?", re.DOTALL
+)
 
 
 class Entry(NamedTuple):
@@ -90,7 +97,7 @@ def split_entries(content: bytes) -> Iterator[bytes]:
 
 def serial_of(raw: bytes) -> bytes:
     """The DER of an entry's serial, without looking at the rest. ParseError when it has none."""
-    if raw[1:2] < b"\x80" and raw[2:3] == b"\x02" and len(raw) > 4 + raw[3]:
+    if len(raw) > 4 and raw[1] < 0x80 and raw[2] == der.INTEGER and len(raw) > 4 + raw[3]:
         return raw[2 : 4 + raw[3]]
     parts = der.children(der.read_whole(raw).content)
     if not parts or parts[0].tag != der.INTEGER:
@@ -100,6 +107,8 @@ def serial_of(raw: bytes) -> bytes:
 
 def read_entry(raw: bytes) -> Entry:
     """Decode an entry. ParseError when it is none."""
+    if (usual := _usual_entry(raw)) is not None:
+        return usual
     parts = der.children(der.read_whole(raw).content)
     tags = [part.tag for part in parts]
     if len(parts) not in (2, 3) or tags[0] != der.INTEGER or tags[2:] not in ([], [der.SEQUENCE]):
@@ -119,6 +128,35 @@ def read_entry(raw: bytes) -> Entry:
         elif item.oid == _INVALIDITY:
             entry = entry._replace(invalidity=read_time(der.read_whole(item.value)))
     return entry._replace(odd=tuple(odd))
+
+
+def _usual_entry(raw: bytes) -> Entry | None:
+    """An entry of the usual form, ten times as fast; None for the others, which may be sound."""
+    if len(raw) < 20 or raw[0] != der.SEQUENCE or raw[1] != len(raw) - 2 or raw[2] != der.INTEGER:
+        return None
+    size = raw[3]
+    serial, rest = raw[4 : 4 + size], raw[4 + size :]
+    if not 0 < size < 0x80 or serial[0] >= 0x80:
+        return None
+    if size > 1 and not serial[0] and serial[1] < 0x80:
+        return None
+    said = _usual_rest(rest)
+    return None if said is None else Entry(int.from_bytes(serial, "big"), *said)
+
+
+@lru_cache(1 << 12)
+def _usual_rest(rest: bytes) -> tuple[datetime, str] | None:
+    found = _USUAL.fullmatch(rest)
+    if found is None:
+        return None
+    code = found[2]
+    reason = NAMES.get(code[0], "") if code else ""
+    if code and (not reason or reason == UNSPECIFIED):
+        return None
+    try:
+        return read_time(der.Element(der.UTC_TIME, found[1], b"")), reason
+    except ParseError:
+        return None
 
 
 def _read_reason(value: bytes, odd: list[str]) -> str:
