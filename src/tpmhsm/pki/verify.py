@@ -15,7 +15,10 @@ from tpmhsm.errors import ParseError, UsageError, VerificationError
 from tpmhsm.pki import der
 from tpmhsm.pki.chains import AnyCertificate
 from tpmhsm.pki.crl_file import read_path_crl
-from tpmhsm.pki.describe import certificate_der, describe_certificate
+from tpmhsm.pki.describe import certificate_der, days_left
+from tpmhsm.pki.facts import extension_facts
+from tpmhsm.pki.keys import sha256_hex
+from tpmhsm.pki.names import format_dn_der
 from tpmhsm.pki.path_certificate import Fault, PathCertificate, read_path_certificate
 from tpmhsm.pki.path_engine import TOO_COMPLEX, Answer, Question, find_path
 from tpmhsm.pki.path_keys import Budget, TooComplexError, is_dsa_signature
@@ -23,7 +26,8 @@ from tpmhsm.pki.path_rules import Rules
 from tpmhsm.pki.path_search import Finding, Forest, Path, Search
 from tpmhsm.pki.policy_graph import PolicyInput
 from tpmhsm.pki.purposes import Purpose, get_purpose, host_fault, purpose_fault
-from tpmhsm.pki.tbs import rfc3339
+from tpmhsm.pki.signatures import is_signed_by
+from tpmhsm.pki.tbs import rfc3339, serial_hex
 from tpmhsm.pki.web_profile import key_faults, leaf_profile_faults
 
 
@@ -74,7 +78,7 @@ def verify_certificate(
     answer = find_path(question)
     if not answer.path:
         _explain_missing(question, answer)
-    chain = [describe_certificate(item.raw, at) for item in answer.path]
+    chain = [_shown(item, at) for item in answer.path]
     if answer.findings:
         _explain(answer, chain, at)
     _check_leaf(answer.path[0], chain, question.rules.purpose, options)
@@ -121,6 +125,23 @@ def _readable(ders: Iterable[bytes]) -> Iterator[PathCertificate]:
             yield read_path_certificate(raw)
         except ParseError:
             continue
+
+
+def _shown(certificate: PathCertificate, at: datetime) -> dict[str, Any]:
+    """What is said of one certificate, spelled as `describe_certificate` spells it."""
+    names = certificate.extensions.get("2.5.29.17")
+    return {
+        "subject": format_dn_der(certificate.subject),
+        "issuer": format_dn_der(certificate.issuer),
+        "sans": extension_facts([names])["sans"] if names else [],
+        "serial": serial_hex(certificate.serial),
+        "sha256": sha256_hex(certificate.raw),
+        "not_before": rfc3339(certificate.not_before),
+        "not_after": rfc3339(certificate.not_after),
+        "days_left": days_left(certificate.not_after, at),
+        "expired": at > certificate.not_after,
+        "not_yet_valid": at < certificate.not_before,
+    }
 
 
 def _success(
@@ -228,8 +249,8 @@ def _check_leaf(
     options: VerifyOptions,
 ) -> None:
     facts = chain[0]
-    if facts["problems"]:
-        message = f"the certificate: {'; '.join(facts['problems'])}"
+    if problems := extension_facts(leaf.extensions.values())["problems"]:
+        message = f"the certificate: {'; '.join(problems)}"
         _fail("broken", message, facts["subject"], chain)
     if purpose is not None:
         for fault in key_faults(leaf):
@@ -246,11 +267,11 @@ def _check_leaf(
 def _explain_missing(question: Question, answer: Answer) -> NoReturn:
     """No path reached an anchor: say how far it went and what is missing there."""
     path, namesake = _climb(question)
-    chain = [describe_certificate(item.raw, question.rules.at) for item in path]
+    chain = [_shown(item, question.rules.at) for item in path]
     last = chain[-1]
     if answer.spent:
         _fail_fault(TOO_COMPLEX, chain[0], chain)
-    if last["self_signed"]:
+    if path[-1].self_issued and is_signed_by(path[-1].raw, path[-1].spki):
         what = "the certificate signs itself and" if len(chain) == 1 else f"the root {_name(last)}"
         _fail(
             "untrusted-root",
