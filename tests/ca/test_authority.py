@@ -368,6 +368,32 @@ def test_a_guarded_key_asks_people_once(house: House) -> None:
     assert serials(house, "root-ca") == ["reserved"]
 
 
+def test_people_are_asked_once_for_the_same(house: House) -> None:
+    with pytest.raises(WaitingError):
+        house.authorities.create("root-ca", "guarded", "CN=Root")
+    with house.store.reading() as tx:
+        tbs = tx.serials.of_request(1).tbs
+    with house.store.transaction() as tx:
+        complete_certificate(tx, 1, tbs, house.signer.sign("guarded", tbs))
+
+    def ask(host: str = "www.example.com", *, repeat: bool = False, days: int = 30) -> WaitingError:
+        with pytest.raises(WaitingError) as caught:
+            house.authorities.sign(
+                "root-ca", csr(house, "leaf", host), profile="tls-server",
+                options=IssueOptions(days=days), repeat=repeat,
+            )  # fmt: skip
+        return caught.value
+
+    assert ask().request == 2
+    again = ask()
+    assert again.request == 2 and again.details["repeated"]
+    assert "made before" in again.message
+    assert ask("mail.example.com").request == 3
+    assert ask(days=31).request == 4
+    assert ask(repeat=True).request == 5
+    assert serials(house, "root-ca") == ["issued", *["reserved"] * 4]
+
+
 def test_an_approved_signature_becomes_the_certificate(house: House) -> None:
     with pytest.raises(WaitingError):
         house.authorities.create("root-ca", "guarded", "CN=Root")

@@ -22,6 +22,7 @@ from tpmhsm.ca.issuance import (
     birth_of,
     certificate_facts,
     issue,
+    refuse_repetition,
     resume,
     same_wish,
 )
@@ -228,8 +229,11 @@ class Authorities:
         what: str = "the CSR",
         options: IssueOptions | None = None,
         reason: str = "",
+        repeat: bool = True,
     ) -> Issued:
-        """Certify a CSR. Raises WaitingError when people must approve it first."""
+        """Certify a CSR. Raises WaitingError when people must approve it first; unless `repeat`,
+        with the request that waits for the same already.
+        """
         loaded = load_csr(csr, what)
         return self._certify(
             name,
@@ -238,6 +242,7 @@ class Authorities:
             options,
             reason,
             csr=loaded.public_bytes(Encoding.DER),
+            repeat=repeat,
         )
 
     def certify_key(
@@ -281,6 +286,7 @@ class Authorities:
         reason: str,
         *,
         csr: bytes,
+        repeat: bool = True,
     ) -> Issued:
         row, parent = self.get(name), self.certificate(name)
         rules = get_profile(profile)
@@ -288,7 +294,10 @@ class Authorities:
         token = prepare(rules, applicant, parent, self._options(name, row.key_label, options))
         self._check_known(token)
         claims = _claims(token, reason, issuer=parent, csr=csr)
-        return issue(self._store, self._signer, Order(name, row.key_label, token, claims))
+        order = Order(name, row.key_label, token, claims)
+        if not repeat:
+            refuse_repetition(self._store, self._signer, order)
+        return issue(self._store, self._signer, order)
 
     def _check_known(self, token: Prepared, authority: str = "") -> None:
         check_listed(self._settings.blocklists, read_tbs_certificate(token.tbs).spki)

@@ -70,6 +70,21 @@ def issue(store: Store, signer: Signer, order: Order) -> Issued:
     return _sign(store, signer, order.key, serial, order.token.notes)
 
 
+def refuse_repetition(store: Store, signer: Signer, order: Order) -> None:
+    """Raises WaitingError when people have been asked for the same certificate already."""
+    if not signer.needs_people(order.key):
+        return
+    spki = read_tbs_certificate(order.token.tbs).spki
+    with store.reading() as tx:
+        waiting = tx.serials.awaited(order.authority)
+    for number, tbs in waiting:
+        if spki in tbs and same_wish(tbs, order.token.tbs):
+            again = signer.waiting(number)
+            again.message += ", made before for the same certificate: no other is made"
+            again.details["repeated"] = True
+            raise again
+
+
 def resume(store: Store, signer: Signer, key: str, serial: SerialRow) -> Issued:
     """Go on with a certificate whose process died after it had reserved the serial."""
     return _sign(store, signer, key, serial, ())

@@ -155,7 +155,13 @@ def sign(
         choices,
         to_stdout(app, out),
         lambda: app.authorities.sign(
-            name, data, profile=profile, what=csr, options=options, reason=choices.reason
+            name,
+            data,
+            profile=profile,
+            what=csr,
+            options=options,
+            reason=choices.reason,
+            repeat=False,
         ),
     )
 
@@ -206,7 +212,12 @@ def issue(
             choices,
             out,
             lambda: app.authorities.sign(
-                name, csr, profile=profile, options=options, reason=choices.reason
+                name,
+                csr,
+                profile=profile,
+                options=options,
+                reason=choices.reason,
+                repeat=False,
             ),
         )
     except (UsageError, RefusedError):

@@ -222,6 +222,16 @@ class Serials(Repository[SerialRow]):
         )
         return [row.serial for row in found]
 
+    def awaited(self, authority: str) -> list[tuple[int, bytes]]:
+        """What people have yet to approve: request and TBSCertificate, newest first."""
+        found = self._connection.execute(
+            select(serials.c.request_id, serials.c.tbs)
+            .where(serials.c.state == "reserved", serials.c.authority == authority)
+            .where(serials.c.request_id.is_not(None))
+            .order_by(serials.c.id.desc())
+        )
+        return [(row.request_id, row.tbs) for row in found]
+
     def find(self, authority: str, serial: str) -> SerialRow | None:
         """The record of a serial."""
         return self._first(serials.c.authority == authority, serials.c.serial == serial)
