@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tpmhsm.errors import ParseError, UsageError
@@ -99,6 +99,7 @@ def test_openssl_prints_the_same(value):
         capture_output=True,
         check=True,
     ).stdout.decode()
+    assume("=#\n" not in line)  # OpenSSL writes a value that is "#" as if it were hexadecimal
     theirs = parse_dn(line.removeprefix("subject=").rstrip("\n"))
     assert theirs == value
     if all(len(rdn) == 1 for rdn in value.rdns) and "=#" not in line:

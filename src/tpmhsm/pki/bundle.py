@@ -18,15 +18,16 @@ from tpmhsm.pki.load import (
     MAX_SIZE,
     Broken,
     bare_base64,
+    begins_as_der,
     check_size,
     is_pem,
     plain_text,
     scan_pem,
 )
 
-_BLANK = b" \t\r\n\0\x1a"
 _BLANKS = re.compile(rb"[ \t\r\n\0\x1a]*")
 _MANY = 20
+_MAX_FAULTS = 200
 
 Ask = Callable[[str], bytes]
 """A function from words for a prompt to a passphrase."""
@@ -108,15 +109,17 @@ def read_bundle(
     data = plain_text(data)
     reader = _Reader(found, ask, opened)
     if is_pem(data):
-        reader.pem(data)
-    else:
-        data = bare_base64(data) or data
-        if data[:1] != b"\x30":
-            raise ParseError(
-                f"{what} is neither PEM nor DER, so no certificate",
-                hint=f"tpmhsm show {what} says what it is",
-            )
-        reader.der(data, 0)
+        reader.pem(data, reader.der(data, 0) if begins_as_der(data) else 0)
+        return found
+    data = bare_base64(data) or data
+    if data[:1] != b"\x30":
+        raise ParseError(
+            f"{what} is neither PEM nor DER, so no certificate",
+            hint=f"tpmhsm show {what} says what it is",
+        )
+    end = reader.der(data, 0)
+    if end < len(data) and not found.faults:
+        found.notes.append(f"byte {end}: {len(data) - end} bytes follow that are nothing known")
     return found
 
 
@@ -128,21 +131,25 @@ class _Reader:
         self.ask = ask
         self.opened = opened
 
-    def pem(self, data: bytes) -> None:
-        """PEM blocks, and DER before, between and after them."""
-        blocks = list(scan_pem(data))
-        self._loose(data, 0, blocks[0].offset)
+    def pem(self, data: bytes, end: int) -> None:
+        """PEM blocks from an offset on, and DER before, between and after them."""
         line, position = 1, 0
-        for number, block in enumerate(blocks, 1):
+        for number, block in enumerate(scan_pem(data, end), 1):
+            self._loose(data, end, block.offset)
             line += data.count(b"\n", position, block.offset)
-            position = block.offset
+            position, end = block.offset, block.end
             where = f"PEM block {number} (line {line})"
             if isinstance(block, Broken):
                 self._broken(block, where)
             else:
                 self._add(block.der, where, block.label)
-        end = data.rfind(b"-----", blocks[-1].offset) + 5
+            if self._has_enough():
+                return
         self._loose(data, end, len(data))
+
+    def _has_enough(self) -> bool:
+        """Whether it is no use to read on: nobody reads so many faults."""
+        return len(self.found.faults) + len(self.found.notes) > _MAX_FAULTS
 
     def _broken(self, block: Broken, where: str) -> None:
         if block.label in CERTIFICATE_LABELS or block.label == "PKCS7":
@@ -152,29 +159,23 @@ class _Reader:
 
     def _loose(self, data: bytes, start: int, end: int) -> None:
         """DER outside of PEM; text there is a comment."""
-        part = data[start:end]
-        skipped = len(part) - len(part.lstrip(_BLANK))
-        part = part[skipped:]
-        if part[:1] == b"\x30" and part[1:2] >= b"\x80":
-            self.der(part, start + skipped)
+        start = _BLANKS.match(data, start, end).end()  # type: ignore[union-attr]
+        if data[start : start + 1] == b"\x30" and data[start + 1 : start + 2] >= b"\x80":
+            self.der(data[start:end], start)
 
-    def der(self, data: bytes, base: int) -> None:
-        """DER structures, one after the other."""
+    def der(self, data: bytes, base: int) -> int:
+        """DER structures, one after the other; the offset where something else begins."""
         position = 0
-        while position < len(data):
+        while position < len(data) and data[position] == der.SEQUENCE and not self._has_enough():
             where = f"byte {base + position}" if base + position else ""
             try:
                 raw, end = _element(data, position)
             except ParseError as error:
                 self.found.faults.append(Fault(where, error.message))
-                return
+                break
             self._add(raw, where, "")
             position = _BLANKS.match(data, end).end()  # type: ignore[union-attr]
-            if position < len(data) and data[position] != der.SEQUENCE:
-                self.found.notes.append(
-                    f"byte {base + end}: {len(data) - end} bytes follow that are nothing known"
-                )
-                return
+        return position
 
     def _add(self, raw: bytes, where: str, label: str) -> None:
         """One structure, whatever its label says; containers are opened."""

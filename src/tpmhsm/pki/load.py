@@ -45,18 +45,20 @@ _WORDS = {
 
 
 class PemBlock(NamedTuple):
-    """One PEM block: its label, its bytes, and where it begins in the file."""
+    """One PEM block: its label, its bytes, where it begins in the file and where it ends."""
 
     label: str
     der: bytes
     offset: int
+    end: int = 0
 
 
 class Broken(NamedTuple):
-    """A PEM block that cannot be read: its label, where it begins, why."""
+    """A PEM block that cannot be read: its label, where it begins and ends, why."""
 
     label: str
     offset: int
+    end: int
     reason: str
 
 
@@ -78,9 +80,19 @@ def plain_text(data: bytes) -> bytes:
     return data.decode("utf-16", "replace").encode("ascii", "replace")
 
 
-def is_pem(data: bytes) -> bool:
+def is_pem(data: bytes, start: int = 0) -> bool:
     """Whether there is the beginning of any PEM block."""
-    return any(marker[1] == b"BEGIN" for marker in _MARKER.finditer(data))
+    return any(marker[1] == b"BEGIN" for marker in _MARKER.finditer(data, start))
+
+
+def begins_as_der(data: bytes) -> bool:
+    """Whether a DER structure of more than a few octets stands first, whatever is in it."""
+    if data[:1] != b"\x30" or data[1:2] < b"\x80":
+        return False
+    try:
+        return der.read(data, lenient=True)[1] <= len(data)
+    except ParseError:
+        return False
 
 
 def looks_whole(data: bytes) -> bool:
@@ -95,29 +107,33 @@ def looks_whole(data: bytes) -> bool:
         return False
 
 
-def scan_pem(data: bytes) -> Iterator[PemBlock | Broken]:
+def scan_pem(data: bytes, start: int = 0) -> Iterator[PemBlock | Broken]:
     """The PEM blocks in their order, also those that are broken. Linear in the size."""
     begin: re.Match[bytes] | None = None
-    for marker in _MARKER.finditer(data):
+    for marker in _MARKER.finditer(data, start):
         if begin is not None:
             yield _block(data, begin, marker)
         begin = marker if marker[1] == b"BEGIN" else None
     if begin is not None:
-        yield Broken(begin[2].decode(), begin.start(), "it is cut off: its END is missing")
+        yield _cut_off(begin, len(data))
+
+
+def _cut_off(begin: re.Match[bytes], end: int) -> Broken:
+    return Broken(begin[2].decode(), begin.start(), end, "it is cut off: its END is missing")
 
 
 def _block(data: bytes, begin: re.Match[bytes], end: re.Match[bytes]) -> PemBlock | Broken:
-    label = begin[2].decode()
     if end[1] != b"END" or end[2] != begin[2]:
-        return Broken(label, begin.start(), "it is cut off: its END is missing")
+        return _cut_off(begin, end.start())
+    label = begin[2].decode()
     body = data[begin.end() : end.start()]
     if b":" in body:  # RFC 1421 headers end at an empty line
         body = re.split(rb"\r?\n[ \t]*\r?\n", body, maxsplit=1)[-1]
     try:
         raw = base64.b64decode(body.translate(None, b" \t\r\n\v\f"), validate=True)
     except (binascii.Error, ValueError):
-        return Broken(label, begin.start(), "it is no base64")
-    return PemBlock(label, raw, begin.start())
+        return Broken(label, begin.start(), end.end(), "it is no base64")
+    return PemBlock(label, raw, begin.start(), end.end())
 
 
 def pem_blocks(data: bytes) -> list[PemBlock]:
@@ -147,7 +163,7 @@ def find_der(
     check_size(data, what, limit)
     labels = tuple(labels)
     data = plain_text(data)
-    if is_pem(data):
+    if is_pem(data) and not begins_as_der(data):
         return _from_pem(data, labels, wanted, what)
     data = bare_base64(data) or data
     if data[:1] != b"\x30":

@@ -6,9 +6,13 @@ here refuses: refusing is for who issues (`lint`) and who validates (`verify`).
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
+
+from cryptography import x509
 
 from tpmhsm.errors import ParseError
 from tpmhsm.pki import attributes, der
@@ -23,6 +27,7 @@ _ALLOWED = {
     "printable": (der.PRINTABLE_STRING,),
     "ia5": (der.IA5_STRING,),
 }
+_ASCII_NAMES = ("dns:", "email:", "uri:")
 _STRINGS = {
     der.UTF8_STRING: "UTF8String",
     der.PRINTABLE_STRING: "PrintableString",
@@ -58,6 +63,7 @@ def _marks(certificate: LooseCertificate, facts: dict[str, Any]) -> Iterator[str
         check_strict(certificate.raw)
     except ParseError as error:
         yield f"not strict DER: {error.message}"
+    yield from _refusal(certificate.raw)
     yield from _version_marks(certificate)
     yield from _serial_marks(certificate.serial)
     if certificate.algorithm != certificate.outer_algorithm:
@@ -66,8 +72,22 @@ def _marks(certificate: LooseCertificate, facts: dict[str, Any]) -> Iterator[str
     yield from _time_marks(certificate)
     yield from _name_marks(certificate.subject, "the subject")
     yield from _empty_marks(certificate, facts)
+    if any(not name.isascii() for name in facts["sans"] if name.startswith(_ASCII_NAMES)):
+        yield "an alternative name is not ASCII"
     if facts["path_length"] is not None and not facts["ca"]:
         yield "a path length without CA:TRUE"
+
+
+def _refusal(raw: bytes) -> Iterator[str]:
+    """Whether a strict reader takes it; if it does not, why, in that reader's words."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what it refuses in later versions
+            x509.load_der_x509_certificate(raw)
+    except (ValueError, x509.InvalidVersion) as error:
+        found = re.search(r"kind: (\w+).*?location: \[(.*)\]", str(error))
+        why = f"{found[1]} in {found[2]}" if found else str(error)
+        yield f"strict software refuses it: {why.replace(chr(34), '')}"
 
 
 def _version_marks(certificate: LooseCertificate) -> Iterator[str]:
