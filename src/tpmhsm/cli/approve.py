@@ -199,8 +199,9 @@ def load(app: App, what: str) -> Item:
             hint="tpmhsm request export ID writes a file",
             code="not-in-this-version",
         )
-    with naming(what):
-        return Item(parse_request(app.read(what, limit=MAX_CRL_REQUEST)), in_place=False)
+    data = app.read(what, limit=MAX_CRL_REQUEST)
+    with naming(what, data, "an approval request"):
+        return Item(parse_request(data), in_place=False)
 
 
 def open_person(who: Who, secret: Secret) -> Identity:
