@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tpmhsm.errors import ParseError, UsageError, VerificationError
 from tpmhsm.policy.group import GroupDocument, RosterDocument
-from tpmhsm.policy.tree import ROSTER_SIZE, counter_nv, key_policy, roster_content, roster_nv
+from tpmhsm.policy.tree import ROSTER_SIZE, counter_nv, roster_content, roster_nv
 from tpmhsm.wire.attest import Attest, CreationInfo, NvCertifyInfo
 from tpmhsm.wire.codec import decode
 from tpmhsm.wire.constants import ALG, CURVE, ST, ObjectAttributes
@@ -121,23 +121,6 @@ def _key_of(area: Public) -> EllipticCurvePublicKey | RSAPublicKey:
     except (ValueError, KeyError):
         pass
     raise ParseError("not a public key of P-256, P-384 or RSA-2048 to 4096")
-
-
-def check_quorum_key(key: ChipKey, group: GroupDocument) -> None:
-    """VerificationError unless this key acts only when this group's roster lets it.
-
-    Attributes exactly as they must be, authPolicy recomputed from the group document.
-    """
-    area = decode(Public, key.public)
-    if area.name_alg != ALG.SHA256:
-        raise VerificationError("the key's Name is not a SHA-256 Name")
-    if area.attributes != QUORUM_KEY_ATTRIBUTES:
-        odd = ObjectAttributes(area.attributes ^ QUORUM_KEY_ATTRIBUTES)
-        raise VerificationError(
-            f"the key's attributes are not those of a guarded key (they differ in {odd!s})"
-        )
-    if area.auth_policy != key_policy(group):
-        raise VerificationError(f"the key's policy is not quorum({group.name})")
 
 
 def check_attest(

@@ -13,7 +13,8 @@ from tpmhsm.approval import moments
 from tpmhsm.approval.acts import rule_of
 from tpmhsm.approval.cards import Card
 from tpmhsm.approval.content import Flag
-from tpmhsm.approval.evidence import ChipKey, check_creation, check_quorum_key, check_state
+from tpmhsm.approval.evidence import ChipKey, check_creation, check_state
+from tpmhsm.approval.guarded import check_guarded_key, policy_flags
 from tpmhsm.approval.memory import Epoch, Memory, PinnedGroup, PinnedKey
 from tpmhsm.approval.request import SIGN_KINDS, Request
 from tpmhsm.errors import ApprovalRefusedError, VerificationError
@@ -21,6 +22,7 @@ from tpmhsm.policy.approver import key_identity
 from tpmhsm.policy.fingerprint import fingerprint
 from tpmhsm.policy.group import RosterDocument, check_pair
 from tpmhsm.policy.people import Member, describe_rule, members_of
+from tpmhsm.policy.published import format_document
 
 FOUNDING = 0
 """The epoch under which a memory notes that it saw the founding: no roster has it."""
@@ -356,15 +358,15 @@ def check_key(
     assert part is not None  # noqa: S101 - Request's own rule
     pinned = memory.pinned_key(key.name)
     try:
-        check_quorum_key(key, group)
+        policy = check_guarded_key(key, group, part.policy)
         if pinned is None:
             check_creation(request.device.ak_public, key, part.attest, part.signature)
     except VerificationError as e:
         raise refuse(f'key "{part.label}": {e.message}', "key-evidence") from None
-    flags = []
+    flags = policy_flags(policy, group)
     if pinned is not None and pinned.label != part.label:
         flags.append(Flag("KEY", f'the host says "{part.label}", you know it as "{pinned.label}"'))
-    if part.policy != f"quorum({group.name})":
+    if part.policy not in (policy.text, format_document(policy)):
         flags.append(Flag("CLAIM", f"the host says the key's policy is {part.policy[:40]}"))
     if any(k.label == part.label and k.name != key.name for k in memory.pinned_keys(group.id)):
         flags.append(Flag("OTHER KEY", f'not the "{part.label}" that you approved for before'))

@@ -1,0 +1,79 @@
+"""What guards a signing key: its policy, recomputed from the group's documents, and its attributes.
+
+The host says which policy a key has. That is believed only when its digest, computed here with the
+roster index of the group whose documents were checked, is the authPolicy in the key's public area.
+"""
+
+from __future__ import annotations
+
+from tpmhsm.approval.content import Flag
+from tpmhsm.approval.evidence import QUORUM_KEY_ATTRIBUTES, ChipKey
+from tpmhsm.errors import UsageError, VerificationError
+from tpmhsm.policy.compile import KeyPolicy
+from tpmhsm.policy.group import GroupDocument
+from tpmhsm.policy.plan import quorum_policy
+from tpmhsm.policy.published import read_policy
+from tpmhsm.policy.tree import roster_name
+from tpmhsm.policy.words import demands_in_words
+from tpmhsm.wire.codec import decode
+from tpmhsm.wire.constants import ALG, ObjectAttributes
+from tpmhsm.wire.public import Public
+
+
+def check_guarded_key(key: ChipKey, group: GroupDocument, said: str) -> KeyPolicy:
+    """Return the policy that this key has: `quorum` of this group, or what the host `said` it is.
+
+    VerificationError unless the authPolicy is that policy's, the group takes part in it, and the
+    attributes are exactly those of a guarded key (with a PIN: that the chip counts wrong ones).
+    """
+    area = decode(Public, key.public)
+    if area.name_alg != ALG.SHA256:
+        raise VerificationError("the key's Name is not a SHA-256 Name")
+    policy = quorum_policy(group)
+    if area.auth_policy != policy.digest:
+        policy = _said(said, group)
+    if area.auth_policy != policy.digest:
+        raise VerificationError(f"the key's policy is not {policy.text}")
+    wanted = QUORUM_KEY_ATTRIBUTES
+    if policy.has_pin:
+        wanted &= ~ObjectAttributes.NO_DA
+    if area.attributes != wanted:
+        odd = ObjectAttributes(area.attributes ^ wanted)
+        raise VerificationError(
+            f"the key's attributes are not those of a guarded key (they differ in {odd!s})"
+        )
+    return policy
+
+
+def _said(said: str, group: GroupDocument) -> KeyPolicy:
+    """The policy document that the host shows. VerificationError unless it is of this group."""
+    plain = quorum_policy(group)
+    try:
+        policy = read_policy(said)
+        if policy.alternatives == plain.alternatives:
+            return plain
+        _ = policy.digest
+    except UsageError as e:
+        raise VerificationError(
+            f"the key's policy is not {plain.text}, and what the host says it is does not "
+            f"explain it: {e.message}"
+        ) from None
+    if policy.indices.get(group.name) != roster_name(group):
+        raise VerificationError(f'the key is not of this group "{group.name}", but of another')
+    return policy
+
+
+def policy_flags(policy: KeyPolicy, group: GroupDocument) -> list[Flag]:
+    """Return what an approver must know of a policy that is more than `quorum` of the group:
+    what is demanded besides, and who can sign without them.
+    """
+    own = [one for one in policy.alternatives if one.group == group.name]
+    besides = " or ".join(filter(None, map(demands_in_words, own)))
+    flags = []
+    if besides:
+        flags.append(Flag("ALSO", f"the chip wants, besides your approvals: {besides}"))
+    for one in policy.alternatives:
+        if one not in own:
+            whom = f' (who is in "{one.group}" is not said here)' if one.group else ""
+            flags.append(Flag("WITHOUT YOU", f"this key also signs by {one.text}{whom}"))
+    return flags
