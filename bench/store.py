@@ -96,9 +96,8 @@ def main() -> None:
                     one = row(chosen.randrange(sizes[place]))
                     times[place].append(seconds(store, look, one))
             small, large = (median(found) for found in times)
-            print(
-                f"{name}: {small * 1e3:.2f} ms of {sizes[0]:,}, {large * 1e3:.2f} ms of {sizes[1]:,}"
-            )
+            words = f"{small * 1e3:.2f} ms of {sizes[0]:,}, {large * 1e3:.2f} ms of {sizes[1]:,}"
+            print(f"{name}: {words}")
             print(f"RESULT store {name} {large / small:.2f}", flush=True)
         for store in stores:
             store.close()
