@@ -35,7 +35,7 @@ LEAF = issue(TOP, "tls-server", "", "dns:localhost")
 ONE, TWO = (c.certificate.public_bytes(Encoding.DER) for c in (LEAF, TOP))
 
 
-def key_of(one: Authority, how: object = NoEncryption()) -> bytes:  # noqa: B008
+def key_of(one: Authority, how: object = NoEncryption()) -> bytes:
     return one.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, how)
 
 
@@ -134,13 +134,11 @@ def test_wrong_files_are_called_by_their_name(plain: Shell) -> None:
 
 def test_control_and_bidi_characters_do_nothing(bare: Shell) -> None:
     name = "a\x9b31m\u202eb\x1b[2J.pem"
-    (bare.path / name).write_bytes(
-        kinds()["ssh public key"][1].replace(b"me@", "\u202e\x9b".encode())
-    )
+    comment = "\u202e\x9b".encode()
+    (bare.path / name).write_bytes(kinds()["ssh public key"][1].replace(b"me@", comment))
     for words in (("show", f"./{name}"), ("--json", "show", f"./{name}")):
         said = bare(*words).out
-        assert not {"\x9b", "\u202e", "\x1b[2J"} & {*said, said[:0]}
-        assert "\u202e" not in said and "\x1b[2J" not in said
+        assert not {"\x9b", "\u202e", "\x1b"} & set(said)
     assert bare.json("show", f"./{name}")["comment"] == "\u202e\x9bhere"
 
 
@@ -229,7 +227,6 @@ def test_vendor_bundles_and_chips_certificates(plain: Shell, test_data) -> None:
     assert (plain.path / "ek.der").read_bytes() in [
         file.read_bytes() for file in test_data("ek-certs").iterdir()
     ]
-    assert len(plain.json("cert", "list")["items"]) >= 172
 
 
 def test_pkcs12_in_and_out(plain: Shell) -> None:
