@@ -168,7 +168,9 @@ def test_our_own_verdicts_are_theirs(house: House) -> None:
         "p256-server": ("--host", "other.example.com"),
     }
     for name in ("inside", "inside-address", *SERVERS):
-        _verify(house, name)
+        _verify(house, name, "--purpose", "server")
+    for alg in ALGORITHMS:
+        _verify(house, f"{alg}-client", "--purpose", "client")
     for name, words in faults.items():
         _verify(house, name, *words, code=1)
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from cryptography import x509
+from tests.clients.house import House
 from tests.clients.nss import Nss
 from tests.clients.revoking import Revoking
 from tests.clients.verdict import Client, Question, accepts, needs, refuses, run
@@ -49,6 +50,16 @@ def test_all_below_an_intermediate_is_refused(
 ) -> None:
     for chain in (revoking.leaf, revoking.other):
         refuses(client, Question(chain, crls=revoking.crls(intermediate=state)), ABOVE[named])
+
+
+@pytest.mark.parametrize("which", ["leaf", "intermediate"])
+def test_our_own_verdicts_are_theirs(revoking: Revoking, house: House, which: str) -> None:
+    chain = revoking.leaf
+    words = ("cert", "verify", chain.leaf, "--trust", chain.root, "--untrusted", chain.chain)
+    for state, code in (("clean", 0), ("held", 1), ("released", 0), ("revoked", 1)):
+        crls = (word for crl in revoking.crls(**{which: state}) for word in ("--crl", crl))
+        found = house.machine("--json", *words, *crls, code=code).json
+        assert code == 0 or "revoked" in found["error"]["message"], found
 
 
 @pytest.mark.parametrize("client", ["openssl", "java"], indirect=True)
