@@ -1,0 +1,66 @@
+"""`ca sign NAME CSR…`"""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from tests.support.shell import Shell
+
+COUNT = 20
+
+
+@pytest.fixture
+def csrs(plain: Shell) -> list[str]:
+    names = [f"host-{number}.csr" for number in range(COUNT)]
+    for number, name in enumerate(names):
+        plain("csr", "create", "web", "--san", f"dns:h{number}.example.com", "--out", name)
+    return names
+
+
+def test_a_directory_of_certificates(plain: Shell, csrs: list[str]) -> None:
+    folder = plain.path / "issued"
+    folder.mkdir()
+    said = plain("ca", "sign", "open-ca", *csrs, "--out", "issued").err
+    assert f"open-ca issued {COUNT} of {COUNT} certificates" in said
+    for number in range(COUNT):
+        plain(
+            *("cert", "verify", f"issued/host-{number}.pem"),
+            *("--purpose", "any", "--host", f"h{number}.example.com"),
+        )
+    plain("ca", "sign", "open-ca", *csrs, "--out", "issued", code=2)  # nothing is overwritten
+    plain("ca", "sign", "open-ca", *csrs[:2], "--out", "issued", "--force")
+    assert plain.json("doctor", "store")["ok"] is True
+
+
+def test_to_stdout_in_their_order(plain: Shell, csrs: list[str]) -> None:
+    out = plain("ca", "sign", "open-ca", *csrs[:3]).out
+    assert out.count("BEGIN CERTIFICATE") == 3
+    blocks = out.split("-----END CERTIFICATE-----\n")[:3]
+    for number, block in enumerate(blocks):
+        text = subprocess.run(
+            ["openssl", "x509", "-noout", "-ext", "subjectAltName"],
+            input=f"{block}-----END CERTIFICATE-----\n".encode(),
+            capture_output=True,
+            check=True,
+        ).stdout.decode()
+        assert f"DNS:h{number}.example.com" in text
+    found = plain.json("ca", "sign", "open-ca", *csrs[:3])
+    assert [one["csr"] for one in found["items"]] == csrs[:3]
+
+
+def test_one_that_is_bad_keeps_no_other_from_its_certificate(plain: Shell, csrs: list[str]) -> None:
+    (plain.path / "bad.csr").write_text("no CSR")
+    before = len(plain.json("cert", "list")["items"])
+    said = plain("ca", "sign", "open-ca", csrs[0], "bad.csr", csrs[1], code=2).err
+    assert "bad.csr" in said
+    assert "issued 2 of 3" in said
+    assert len(plain.json("cert", "list")["items"]) == before + 2
+
+
+def test_what_several_cannot_have(governed: Shell) -> None:
+    plain, csrs = governed, ["web.csr", "web.csr"]
+    assert "no directory" in plain("ca", "sign", "open-ca", *csrs, "--out", "x.pem", code=2).err
+    assert "DER holds one" in plain("ca", "sign", "open-ca", *csrs, "--der", code=2).err
+    said = governed("ca", "sign", "root-ca", "web.csr", "web.csr", code=1).err
+    assert "one CSR at a time" in said
