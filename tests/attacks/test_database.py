@@ -137,12 +137,12 @@ EDITS = {
     "a waiting request is said to be executed": (
         "UPDATE requests SET state = 'executed' WHERE state = 'waiting'",
         "requests",
-        "0 of 2 approvals",
+        "of 2 approvals",
     ),
     "approvals are gone": (
         "DELETE FROM approvals WHERE request_id = (SELECT max(request_id) FROM approvals)",
         "requests",
-        "0 of 2 approvals",
+        "of 2 approvals",
     ),
     "an approval of another request": (
         "UPDATE approvals SET document = (SELECT document FROM approvals ORDER BY id LIMIT 1)"

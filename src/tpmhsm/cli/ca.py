@@ -133,22 +133,35 @@ def install(app: App, name: str, files: tuple[str, ...]) -> None:
 
 @ca.command()
 @click.argument("name")
-@click.argument("csr", metavar="CSR")
+@click.argument("csrs", nargs=-1, required=True, metavar="CSR…")
 @click.option("--profile", default="tls-server", show_default=True, metavar="P",
               help="tls-server, tls-client, intermediate.")  # fmt: skip
 @limit_options
 @issue_options
 @pass_app
 def sign(
-    app: App, name: str, csr: str, profile: str, limits: Limits, choices: Choices, out: Out
+    app: App,
+    name: str,
+    csrs: tuple[str, ...],
+    profile: str,
+    limits: Limits,
+    choices: Choices,
+    out: Out,
 ) -> None:
-    """Certify a CSR, by a profile.
+    """Certify CSRs, by a profile. With several, --out names a directory.
 
     \b
     Example:
       tpmhsm ca sign issuing web.csr --profile tls-server --out web.pem
     """
-    data, options = app.read(csr), choices.options(limits)
+    options = choices.options(limits)
+    if len(csrs) > 1:
+        from tpmhsm.cli.signing import sign_all
+
+        sign_all(app, name, csrs, profile, options, choices, out)
+        return
+    (csr,) = csrs
+    data = app.read(csr)
     deliver(
         app,
         name,
