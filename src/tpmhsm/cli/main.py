@@ -35,7 +35,7 @@ EXIT_CODES: tuple[tuple[type[TpmHsmError], int], ...] = (
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "init": ("top", "init", "Set up this home: database, chip, keys of the chip's own"),
     "status": ("top", "status", "Is all well, and what needs people"),
-    "show": ("top", "show", "Say what a file is: certificate, CSR, request, card, key …"),
+    "show": ("top", "show", "Say what any file or TLS server is: certificate, CRL, key …"),
     "approve": ("approve", "approve", "Look at a request and sign it as an approver"),
     "deny": ("approve", "deny", "Refuse a request, with a reason"),
     "demo": ("demo", "demo", "The whole story in 20 seconds, on a software TPM"),
