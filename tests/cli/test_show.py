@@ -256,3 +256,31 @@ def test_pkcs7_out(plain: Shell) -> None:
         )  # fmt: skip
         assert done.stdout.count(b"BEGIN CERTIFICATE") == 1
     assert "BEGIN PKCS7" in plain.json("cert", "export", "open-ca", "--format", "pkcs7")["pem"]
+
+
+def test_odd_certificates_live_among_the_others(plain: Shell, test_data) -> None:
+    """Whatever is stored, no command stumbles over it."""
+    for number, (odd, _) in enumerate(ODD.values()):
+        (plain.path / f"odd{number}").write_bytes(odd.raw())
+    stored = plain.json("cert", "import", *(f"odd{n}" for n in range(len(ODD))))["items"]
+    assert len(stored) == len(ODD) and all(one["marks"] for one in stored)
+    fuzz = sorted(test_data("fuzz").joinpath("x509").iterdir())
+    found = plain.json("cert", "import", "--skip-bad", *fuzz)
+    assert len(found["items"]) > 80 and found["skipped"]
+    for words in (("status",), ("cert", "list"), ("cert", "chain"), ("ca", "list"), ("key", "list"),
+                  ("doctor", "store")):  # fmt: skip
+        for form in ((), ("--json",)):
+            result = plain.attempt(*form, *words)
+            assert result.code == 0, (words, result.out, result.err)
+    (plain.path / "ca.pem").write_text(plain("cert", "export", "open-ca").out)
+    assert plain("cert", "verify", "ca.pem").code == 0
+    for one in (*stored[::3], *found["items"][::9]):
+        sha256 = one["sha256"]
+        assert plain.json("cert", "show", sha256)["marks"] == one["marks"]
+        assert plain.attempt("cert", "export", sha256, "--fullchain", "--format", "pkcs7").code < 3
+        assert plain.attempt("cert", "chain", sha256).code in (0, 2)
+        plain("cert", "export", sha256, "--der", "--force", "--out", "again")
+        assert plain.json("cert", "show", "./again")["sha256"] == sha256
+        judged = plain.attempt("--json", "cert", "verify", "./again")
+        assert judged.code in (1, 2) and judged.json["error"]["message"], judged.out
+        plain("cert", "delete", sha256)
