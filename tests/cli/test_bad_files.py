@@ -361,7 +361,7 @@ def test_other_names_that_are_none(machine: Shell, san: str) -> None:
         "show www.example.com:0",
         "show www.example.com:99999",
         "policy check nonsense",
-        "policy digest pin",
+        "policy digest budget(officers)",
         "--tpm nonsense init --home x",
     ],
 )

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.policy import makers
 
-from tpmhsm.errors import NotFoundError, ParseError, UsageError
-from tpmhsm.policy.explain import explain_group, explain_policy
+from tpmhsm.errors import NotFoundError, ParseError
+from tpmhsm.policy.explain import explain_group
 from tpmhsm.policy.model import (
     All,
     Any,
@@ -17,9 +17,9 @@ from tpmhsm.policy.model import (
     Quorum,
     Window,
     groups_of,
-    makeable,
 )
 from tpmhsm.policy.text import format_policy, parse_policy
+from tpmhsm.policy.words import explain_policy
 
 labels = st.from_regex(r"[a-z][a-z0-9_ -]{0,10}[a-z0-9]", fullmatch=True)
 leaves = st.one_of(
@@ -114,22 +114,6 @@ def test_garbage(text):
 def test_where_it_fails():
     with pytest.raises(ParseError, match="line 2, column 3: no such policy: 'quorun'"):
         parse_policy("all(open,\n  quorun(a))")
-
-
-@pytest.mark.parametrize(
-    ("text", "kind"),
-    [("pin", "pin"), ("pcr(sha256:0)", "pcr"), ("budget(g)", "budget"), ("window(g)", "window"),
-     ("all(open, pin)", "all"), ("any(open, quorum(g))", "any")],
-)  # fmt: skip
-def test_what_this_version_cannot_make(text, kind):
-    with pytest.raises(UsageError, match=rf"policy {kind}: not in this version") as e:
-        makeable(parse_policy(text))
-    assert e.value.code == "policy-not-supported"
-
-
-def test_what_it_can():
-    assert makeable(parse_policy("open")) == Open()
-    assert makeable(parse_policy("quorum(g)")) == Quorum("g")
 
 
 def test_groups_of():

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tpmhsm.ca.crls import Crls
     from tpmhsm.ca.revocation import Revocations
     from tpmhsm.ca.settings import Settings
+    from tpmhsm.cli.pins import PinSource
     from tpmhsm.keys.groups import Groups
     from tpmhsm.keys.keyring import Keyring
     from tpmhsm.requests.desk import Desk
@@ -45,6 +46,8 @@ class App:
     db: str = ""
     as_json: bool = False
     verbosity: int = 0
+    pin_file: str | None = None
+    pin_fd: int | None = None
     _closers: list[Callable[[], None]] = field(default_factory=list)
 
     # ── the rooms, opened when first needed ──────────────────────────────────
@@ -79,7 +82,14 @@ class App:
         """Keys by label."""
         from tpmhsm.keys.keyring import Keyring
 
-        return Keyring(self.store, self.device)
+        return Keyring(self.store, self.device, self.pins)
+
+    @cached_property
+    def pins(self) -> PinSource:
+        """Where PINs of keys come from."""
+        from tpmhsm.cli.pins import PinSource
+
+        return PinSource(self)
 
     @cached_property
     def groups(self) -> Groups:

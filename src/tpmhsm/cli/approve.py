@@ -13,6 +13,7 @@ from tpmhsm.cli.app import App, pass_app
 from tpmhsm.cli.crl_files import publish_executed
 from tpmhsm.cli.files import STDIO, naming
 from tpmhsm.cli.options import Out, out_options, packed
+from tpmhsm.cli.pins import pin_options
 from tpmhsm.cli.prompts import ask, at_terminal
 from tpmhsm.cli.secrets import Secret, passphrase_options
 from tpmhsm.cli.waiting import overtaken
@@ -62,6 +63,7 @@ def vote_options(command: F) -> F:
 @click.option("--expect", "expected", multiple=True, metavar="SHA256",
               help="For scripts: the digest, instead of typing; one for each request.")  # fmt: skip
 @vote_options
+@pin_options
 @pass_app
 def approve(
     app: App, what: tuple[str, ...], who: Who, expected: tuple[str, ...], out: Out, secret: Secret

@@ -9,10 +9,12 @@ import click
 from tpmhsm.cli.app import App, facts, pass_app, table
 from tpmhsm.cli.files import STDIO
 from tpmhsm.cli.options import Out, out_options, wait_option
+from tpmhsm.cli.pins import pin_options
 from tpmhsm.cli.waiting import settled
 from tpmhsm.errors import UsageError
 
 if TYPE_CHECKING:
+    from tpmhsm.policy.compile import KeyPolicy
     from tpmhsm.store.keys import KeyRow
 
 ALGORITHMS = ("p256", "p384", "rsa2048", "rsa3072", "rsa4096")
@@ -44,6 +46,7 @@ def key_json(row: KeyRow) -> dict[str, Any]:
               show_default=True, help="Fixed with the key, for ever.")  # fmt: skip
 @click.option("--use", type=click.Choice(["sign", "decrypt"]), default="sign", show_default=True)
 @click.option("--policy", metavar="TEXT|FILE", help="What the chip demands; open by default.")
+@pin_options
 @pass_app
 def create(app: App, label: str, alg: str, hash_name: str, use: str, policy: str | None) -> None:
     """Make a key in the chip.
@@ -51,19 +54,47 @@ def create(app: App, label: str, alg: str, hash_name: str, use: str, policy: str
     \b
     Example:
       tpmhsm key create root --alg p384 --hash sha384 --policy 'quorum(officers)'
+      tpmhsm key create web --policy pin
     """
     from tpmhsm.cli.policy import policy_text
+    from tpmhsm.policy.published import read_policy
 
     if use != "sign":
         raise UsageError("keys that decrypt: not in this version", code="not-in-this-version")
     if policy is None:
         app.note("note: the policy is `open`: anyone with this machine can sign with this key")
     text = policy_text(app, policy) if policy is not None else "open"
+    wanted = read_policy(text)
+    pin = app.pins.new_pin_of(label) if wanted.has_pin else b""
     with app.progress(f"the chip makes a key ({alg})"):
-        row = app.keyring.create(label, alg, policy=text, hash_name=hash_name)
+        row = app.keyring.create(label, alg, policy=text, hash_name=hash_name, pin=pin)
+    for note in _notes(app, wanted):
+        app.note(f"note: {note}")
     app.emit(
         key_json(row), f"made {row.label}: {row.alg}, {row.policy}, in {app.device.describe()}"
     )
+
+
+def _notes(app: App, policy: KeyPolicy) -> list[str]:
+    """What whoever makes such a key must know."""
+    from tpmhsm.policy.words import SOFTWARE_PCRS
+
+    found = []
+    if policy.has_pin:
+        from tpmhsm.tpm.pins import duration
+        from tpmhsm.tpm.probe import lockout
+
+        with app.device.transaction() as chip:
+            state = lockout(chip)
+        found.append(
+            f"after {state.max_tries} wrong PINs the chip locks PINs out; one try comes back every "
+            f"{duration(state.recovery)}, and an unclean stop costs one. A lost PIN cannot be reset"
+        )
+    if policy.has_pcrs:
+        found.append("an update of what is measured ends what the PCRs guard, for good")
+        if app.device.kind == "software TPM":
+            found.append(SOFTWARE_PCRS)
+    return found
 
 
 @key.command("list", epilog="Example: tpmhsm key list")
@@ -91,6 +122,7 @@ def show(app: App, label: str) -> None:
     found = {
         **key_json(row),
         "public_pem": app.keyring.public_pem(row),
+        "policy_document": app.keyring.published(row),
         "certificates": [{"sha256": c.sha256, "subject": c.subject} for c in certificates],
     }
     app.emit(
@@ -100,6 +132,7 @@ def show(app: App, label: str) -> None:
                 ("Key", row.label),
                 ("Algorithm", f"{row.alg}, {row.hash}"),
                 ("Policy", row.policy),
+                ("Demands", found["policy_document"].rstrip() if row.policy_document else ""),
                 ("Name", row.name),
                 ("SPKI SHA-256", row.spki_sha256),
                 ("Created", row.created),
@@ -113,6 +146,7 @@ def show(app: App, label: str) -> None:
 @click.argument("label")
 @click.argument("file", metavar="FILE")
 @click.option("--reason", default="", help="Shown to approvers as the host's claim.")
+@pin_options
 @wait_option
 @out_options("FILE.sig by default, stdout for stdin.")
 @pass_app

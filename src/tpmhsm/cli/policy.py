@@ -37,33 +37,46 @@ def _is_file(given: str) -> bool:
         return False
 
 
-@policy.command(epilog="Example: tpmhsm policy check 'quorum(officers)'")
+@policy.command(epilog="Example: tpmhsm policy check 'all(quorum(officers), pin)'")
 @click.argument("given", metavar="TEXT|FILE")
+@click.option("--toml", is_flag=True, help="Print the policy as a document.")
 @pass_app
-def check(app: App, given: str) -> None:
-    """Is this a policy that a key can have?"""
-    from tpmhsm.policy.text import format_policy, parse_policy
+def check(app: App, given: str, toml: bool) -> None:
+    """Is this a policy that a key can have? Says it in its canonical form."""
+    from tpmhsm.policy.published import format_document, read_policy
 
-    text = format_policy(parse_policy(policy_text(app, given)))
-    app.emit({"policy": text, "valid": True}, f"{text}: a policy")
+    found = read_policy(policy_text(app, given))
+    document = format_document(found)
+    app.emit(
+        {"policy": found.text, "valid": True, "document": document},
+        document.rstrip() if toml else f"{found.text}: a policy",
+    )
 
 
 @policy.command(epilog="Example: tpmhsm policy explain 'quorum(officers)'")
 @click.argument("given", metavar="TEXT|FILE")
 @pass_app
 def explain(app: App, given: str) -> None:
-    """Who can do what, and what is not protected."""
-    from tpmhsm.policy.text import format_policy, parse_policy
-
-    parsed = parse_policy(policy_text(app, given))
+    """Who can do what, what is not protected, and what root could still do."""
+    parsed = _written(policy_text(app, given))
     words = _explained(app, parsed)
+    from tpmhsm.policy.text import format_policy
+
     app.emit({"policy": format_policy(parsed), "text": words}, words)
+
+
+def _written(text: str) -> Policy:
+    """The policy as it was written, though no key can have it: that is explained, too."""
+    from tpmhsm.policy.published import is_document, read_policy
+    from tpmhsm.policy.text import parse_policy
+
+    return read_policy(text).policy if is_document(text) else parse_policy(text)
 
 
 def _explained(app: App, parsed: Policy) -> str:
     """With the people of the groups that are known in this home, if there is one."""
-    from tpmhsm.policy.explain import explain_policy
     from tpmhsm.policy.model import groups_of
+    from tpmhsm.policy.words import explain_policy
 
     if not groups_of(parsed):
         return "\n".join(explain_policy(parsed))
@@ -79,11 +92,20 @@ def _explained(app: App, parsed: Policy) -> str:
 @click.argument("given", metavar="TEXT|FILE")
 @pass_app
 def digest(app: App, given: str) -> None:
-    """The authPolicy that a key of this policy has in the chip."""
-    from tpmhsm.policy.model import Open, makeable
-    from tpmhsm.policy.text import format_policy, parse_policy
+    """The authPolicy of a key of this policy.
 
-    parsed = makeable(parse_policy(policy_text(app, given)))
-    value = b"" if isinstance(parsed, Open) else app.groups.policy_digest(parsed)
-    found = {"policy": format_policy(parsed), "digest": value.hex()}
-    app.emit(found, facts([("Policy", found["policy"]), ("Digest", value.hex() or "(empty)")]))
+    A document that was published with a key has all it takes; otherwise groups are those of this
+    home, and PCRs are measured now.
+    """
+    from tpmhsm.policy.published import read_policy
+
+    found = read_policy(policy_text(app, given))
+    if not (found.is_open or found.is_complete):
+        from tpmhsm.keys.choice import bind
+
+        found = bind(found, app.groups, app.device)
+    value = found.digest.hex()
+    app.emit(
+        {"policy": found.text, "digest": value},
+        facts([("Policy", found.text), ("Digest", value or "(empty)")]),
+    )

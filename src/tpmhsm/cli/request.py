@@ -10,6 +10,7 @@ from tpmhsm.cli.app import App, facts, pass_app, table
 from tpmhsm.cli.crl_files import publish_executed
 from tpmhsm.cli.files import STDIO, naming
 from tpmhsm.cli.options import Out, out_options, wait_option
+from tpmhsm.cli.pins import pin_options
 from tpmhsm.cli.waiting import overtaken, settled
 from tpmhsm.cli.words import one_line
 from tpmhsm.errors import DeviceError, NotFoundError, StoreError, TpmHsmError
@@ -158,6 +159,7 @@ def export(app: App, identifier: str, out: Out) -> None:
 
 @request.command("import", epilog="Example: tpmhsm request import 7-alice.approval")
 @click.argument("files", nargs=-1, required=True, metavar="FILE…")
+@pin_options
 @pass_app
 def import_(app: App, files: tuple[str, ...]) -> None:
     """Take in approvals and denials; the last one needed executes the request.
@@ -215,6 +217,7 @@ def describe(app: App, row: RequestRow) -> str:
 @request.command(epilog="Example: tpmhsm request execute 7")
 @click.argument("identifier", metavar="ID")
 @wait_option
+@pin_options
 @pass_app
 def execute(app: App, identifier: str, wait: bool) -> None:
     """Have the chip do what was approved (again, after a failure)."""

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import click
 
@@ -26,6 +26,8 @@ class Secret:
 
     passphrase_file: str | None = None
     passphrase_fd: int | None = None
+    word: ClassVar[str] = "passphrase"
+    option: ClassVar[str] = "passphrase"
 
     @property
     def given(self) -> bool:
@@ -48,13 +50,13 @@ class Secret:
 
     def _get(self, prompt: str, confirm: bool) -> bytes:
         if self.passphrase_file is not None:
-            return _first_line(self.passphrase_file)
+            return _first_line(self.passphrase_file, self.word)
         if self.passphrase_fd is not None:
-            return _clean(_read_descriptor(self.passphrase_fd))
+            return _clean(_read_descriptor(self.passphrase_fd), self.word)
         if not at_terminal():
             raise UsageError(
-                "a passphrase is needed and there is no terminal to ask at",
-                hint="--passphrase-file F, or --passphrase-fd N",
+                f"a {self.word} is needed and there is no terminal to ask at",
+                hint=f"--{self.option}-file F, or --{self.option}-fd N",
             )
         return ask_secret(prompt, confirm=confirm)
 
@@ -73,15 +75,15 @@ def passphrase_options(command: F) -> F:
     )(command)
 
 
-def _first_line(file: str) -> bytes:
+def _first_line(file: str, word: str) -> bytes:
     if file == STDIO:
-        return _clean(sys.stdin.buffer.readline(LIMIT))
+        return _clean(sys.stdin.buffer.readline(LIMIT), word)
     try:
         with open(file, "rb") as opened:
-            return _clean(opened.read(LIMIT))
+            return _clean(opened.read(LIMIT), word)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"cannot read the passphrase from {file!r}: {reason}") from error
+        raise UsageError(f"cannot read the {word} from {file!r}: {reason}") from error
 
 
 def _read_descriptor(descriptor: int) -> bytes:
@@ -93,10 +95,10 @@ def _read_descriptor(descriptor: int) -> bytes:
         raise UsageError(f"cannot read from descriptor {descriptor}: {reason}") from error
 
 
-def _clean(data: bytes) -> bytes:
+def _clean(data: bytes, word: str) -> bytes:
     line = data.split(b"\n", 1)[0].rstrip(b"\r")
     if not line:
-        raise UsageError("the passphrase is empty")
+        raise UsageError(f"the {word} is empty")
     if len(line) >= LIMIT:
-        raise UsageError(f"a passphrase has fewer than {LIMIT} bytes; is this the right file?")
+        raise UsageError(f"a {word} has fewer than {LIMIT} bytes; is this the right file?")
     return line

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tpmhsm.errors import RefusedError, StoreError, UsageError
 from tpmhsm.keys import founding
 from tpmhsm.keys.host import load_host, must_be
-from tpmhsm.policy.explain import explain_group, explain_policy, standing
+from tpmhsm.policy.explain import explain_group, standing
 from tpmhsm.policy.fingerprint import fingerprint
 from tpmhsm.policy.group import (
     GroupDocument,
@@ -24,10 +24,10 @@ from tpmhsm.policy.group import (
     parse_group,
     parse_roster,
 )
-from tpmhsm.policy.model import Open, Policy, groups_of, makeable
+from tpmhsm.policy.model import Policy, groups_of
 from tpmhsm.policy.people import Thresholds, describe_rule, members_of, needed
 from tpmhsm.policy.plan import Approvals
-from tpmhsm.policy.tree import key_policy
+from tpmhsm.policy.words import explain_policy
 
 if TYPE_CHECKING:
     from tpmhsm.store import Store
@@ -122,13 +122,6 @@ class Groups:
         states = {name: self.state(name) for name in groups_of(policy)}
         documents = {name: (found.group, found.roster) for name, found in states.items()}
         return "\n".join(explain_policy(policy, documents))
-
-    def policy_digest(self, policy: Policy) -> bytes:
-        """The authPolicy of a key of this policy; empty for `open`."""
-        wanted = makeable(policy)
-        if isinstance(wanted, Open):
-            return b""
-        return key_policy(self.active(wanted.group).group)
 
     # ── founding ─────────────────────────────────────────────────────────────
 

@@ -67,6 +67,11 @@ class KeyPolicy:
         return self.alternatives == (Alternative(),)
 
     @property
+    def is_complete(self) -> bool:
+        """Whether all facts are here that the digest depends on."""
+        return bool(self.measured or not self.has_pcrs) and bool(self.indices or not self.groups)
+
+    @property
     def groups(self) -> tuple[str, ...]:
         """The labels of all groups that can sign, each once."""
         named = (alternative.group for alternative in self.alternatives)

@@ -1,4 +1,4 @@
-"""A policy or a group in words: who can sign, who can replace whom, what happens if one is lost."""
+"""A group in words: who can sign, who can replace whom, what happens if one is lost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from tpmhsm.errors import NotFoundError
 from tpmhsm.policy.group import GroupDocument, RosterDocument
-from tpmhsm.policy.model import All, Any, Budget, Open, Pcr, Pin, Policy, Quorum, Window
 from tpmhsm.policy.people import (
     Threshold,
     Thresholds,
@@ -19,9 +18,6 @@ from tpmhsm.policy.people import (
 
 Groups = Mapping[str, tuple[GroupDocument, RosterDocument]]
 """By label: the founding document and the roster in force."""
-
-_LATER = "This version does not make such keys."
-
 
 Left = tuple[int, tuple[str, ...]]
 """One ladder: how many it takes, and who is left."""
@@ -51,65 +47,6 @@ def standing(rule: Thresholds, without: str = "") -> Standing:
     return Standing(
         tuple((t.m, tuple(m.name for m in t.members if m.name != without)) for t in rule)
     )
-
-
-def explain_policy(policy: Policy, groups: Groups | None = None) -> list[str]:
-    """Return sentences, one a line, that say what the chip demands.
-
-    `groups` has the groups known here; an unknown one is described by its label alone.
-    """
-    known = groups or {}
-    if isinstance(policy, Open):
-        return [
-            "Anyone with this machine can use the key: whoever may talk to its TPM, so root too.",
-            "The key itself cannot be copied out of the chip.",
-        ]
-    if isinstance(policy, Quorum):
-        return _explain_quorum(policy.group, known)
-    return [*_explain_rest(policy, known), _LATER]
-
-
-def _explain_quorum(label: str, known: Groups) -> list[str]:
-    if label not in known:
-        return [
-            f'Officers of the group "{label}" approve each use, over the very bytes; the chip '
-            "checks their approvals.",
-            f'The group "{label}" is not known here, so who they are cannot be said.',
-        ]
-    group, roster = known[label]
-    return [
-        f"Each signature takes the approvals of {describe_rule(roster.officers)}, officers of "
-        f'"{label}", over the very bytes that are signed. The chip checks them.',
-        "Nobody else can sign: not root on this machine, not the owner of the TPM.",
-        f"The officers (epoch {roster.epoch}) are replaced by the custodians: "
-        f"{describe_rule(group.custodians)}. So the custodians, together, decide who signs, and "
-        "whether this key may ever be opened for a time without approvals.",
-        "The custodians are fixed for the life of the group.",
-    ]
-
-
-def _explain_rest(policy: Pin | Pcr | Budget | Window | All | Any, known: Groups) -> list[str]:
-    if isinstance(policy, Pin):
-        return ["Whoever knows the PIN can use the key."]
-    if isinstance(policy, Pcr):
-        numbers = ", ".join(map(str, policy.pcrs))
-        return [
-            f"The key works while PCRs {numbers} of the {policy.bank} bank have the values that "
-            "they had when it was made: the same firmware and boot."
-        ]
-    if isinstance(policy, All | Any):
-        head = "All of these are demanded:" if isinstance(policy, All) else "One of these will do:"
-        inner = [f"  {line}" for part in policy.parts for line in explain_policy(part, known)]
-        return [head, *(line for line in inner if line.strip() != _LATER)]
-    if isinstance(policy, Budget):
-        return [
-            f'Officers of "{policy.group}" grant a number of uses; the chip counts them and '
-            "refuses when they are spent. Nobody is present at a use."
-        ]
-    return [
-        f'Officers of "{policy.group}" open the key for some seconds; until then, or a reset, '
-        "anyone with this machine can use it."
-    ]
 
 
 def explain_group(group: GroupDocument, roster: RosterDocument, without: str = "") -> list[str]:

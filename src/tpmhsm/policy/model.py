@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tpmhsm.errors import UsageError
-
 
 @dataclass(frozen=True)
 class Open:
@@ -96,18 +94,3 @@ def groups_of(policy: Policy) -> tuple[str, ...]:
     """Return the labels of all groups that the policy names, each once, in order."""
     named = (p.group for p in parts_of(policy) if isinstance(p, Quorum | Budget | Window))
     return tuple(dict.fromkeys(named))
-
-
-def makeable(policy: Policy) -> Open | Quorum:
-    """Return `policy` if this version can make a key with it.
-
-    UsageError naming the kind that it cannot; what cannot be enforced is never approximated.
-    """
-    if isinstance(policy, Open | Quorum):
-        return policy
-    raise UsageError(
-        f"policy {policy.kind}: not in this version",
-        code="policy-not-supported",
-        hint="this version makes keys with 'open' or 'quorum(GROUP)'",
-        details={"kind": policy.kind},
-    )

@@ -48,9 +48,14 @@ def read_policy(text: str) -> KeyPolicy:
     """Read a policy, as text or as a document. ParseError for what is neither, UsageError (with
     its own `code`) for what a key cannot have.
     """
-    if _IS_DOCUMENT.search(text):
+    if is_document(text):
         return _read_document(text)
     return KeyPolicy.of(parse_policy(text))
+
+
+def is_document(text: str) -> bool:
+    """Whether a text means to be a document rather than policy text."""
+    return bool(_IS_DOCUMENT.search(text))
 
 
 def format_document(policy: KeyPolicy) -> str:

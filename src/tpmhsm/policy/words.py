@@ -6,7 +6,7 @@ from tpmhsm.errors import UsageError
 from tpmhsm.policy.explain import Groups
 from tpmhsm.policy.model import All, Any, Budget, Open, Pcr, Policy, Quorum, Window
 from tpmhsm.policy.normal import Alternative, normal_form
-from tpmhsm.policy.people import Thresholds
+from tpmhsm.policy.people import describe_rule
 
 OPEN = (
     "Anyone with this machine can use the key: whoever may talk to its TPM, so root too.",
@@ -53,15 +53,11 @@ def _pcrs(pcr: Pcr) -> str:
     return f"PCRs {numbers} ({pcr.bank}) as they were at the key's birth"
 
 
-def _rule(rule: Thresholds) -> str:
-    return " and ".join(threshold.describe() for threshold in rule)
-
-
 def _demands(one: Alternative, known: Groups) -> str:
     """One alternative as a sentence."""
     parts = []
     if one.group in known:
-        rule = _rule(known[one.group][1].officers)
+        rule = describe_rule(known[one.group][1].officers)
         parts.append(f'the approvals of {rule}, officers of "{one.group}", over the very bytes')
     elif one.group:
         parts.append(f'approvals by officers of "{one.group}", over the very bytes')
@@ -82,7 +78,7 @@ def _people(alternatives: tuple[Alternative, ...], known: Groups) -> list[str]:
         group, roster = known[label]
         lines.append(
             f'The officers of "{label}" (epoch {roster.epoch}) are replaced by its custodians: '
-            f"{_rule(group.custodians)}. So the custodians, together, decide who signs, "
+            f"{describe_rule(group.custodians)}. So the custodians, together, decide who signs, "
             "and whether this key may ever be opened for a time without approvals."
         )
     if labels:

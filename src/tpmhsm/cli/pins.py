@@ -1,0 +1,71 @@
+"""PINs of keys: from a prompt, a file or a descriptor. `@pin_options` stands at every command that
+may have to sign; the PIN is asked for when a key's policy wants it, and not otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import click
+
+from tpmhsm.cli.secrets import Ask, Secret
+
+if TYPE_CHECKING:
+    from tpmhsm.cli.app import App
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class PinSecret(Secret):
+    """Where a PIN comes from."""
+
+    word: ClassVar[str] = "PIN"
+    option: ClassVar[str] = "pin"
+
+
+class PinSource:
+    """`tpmhsm.keys.choice.Pins` for one run of the command line; each PIN is asked for once."""
+
+    def __init__(self, app: App) -> None:
+        self._secret = PinSecret(app.pin_file, app.pin_fd)
+
+    @property
+    def given(self) -> bool:
+        """Whether --pin-file or --pin-fd named it."""
+        return self._secret.given
+
+    @cached_property
+    def _ask(self) -> Ask:
+        return self._secret.source()
+
+    def pin_of(self, label: str) -> bytes:
+        """The PIN of a key that exists."""
+        return self._ask(f"PIN of key {label}: ")
+
+    def new_pin_of(self, label: str) -> bytes:
+        """The PIN of a key that is made now: typed twice."""
+        return self._secret.source(confirm=True)(f"PIN for the new key {label}: ")
+
+
+def _take(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    from tpmhsm.cli.app import App
+
+    app = ctx.find_object(App)
+    if app is not None and value is not None:
+        setattr(app, param.name or "", value)
+
+
+def pin_options(command: F) -> F:
+    """Add --pin-file and --pin-fd to a command; the keyring is told, not the command."""
+    common: dict[str, Any] = {"expose_value": False, "callback": _take}
+    command = click.option(
+        "--pin-fd", type=int, metavar="N", help="Read it from an open descriptor.", **common
+    )(command)
+    return click.option(
+        "--pin-file",
+        metavar="F",
+        help="Read the key's PIN, if its policy wants one, from a file's first line.",
+        **common,
+    )(command)
