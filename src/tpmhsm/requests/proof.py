@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tpmhsm.approval.acts import rule_of
 from tpmhsm.approval.request import parse_request
 from tpmhsm.approval.votes import parse_approval
 from tpmhsm.ca.issuance import is_birth
@@ -18,6 +19,7 @@ from tpmhsm.ca.records import certificate_row
 from tpmhsm.errors import DeviceError, StoreError, TpmHsmError
 from tpmhsm.keys.proof import check_chip, check_groups, check_keys
 from tpmhsm.pki.signatures import is_signed_by, split_signed
+from tpmhsm.policy.people import still_needed
 from tpmhsm.requests.execution import votes_by_act
 from tpmhsm.store.proof import Check, check_file, check_log, check_schema
 
@@ -235,8 +237,8 @@ def _request_faults(tx: Transaction, row: RequestRow) -> Iterator[str]:
             )
         except TpmHsmError as error:
             yield f"an approval does not hold: {error.message}"
-        if len(approvals) < row.needed:
-            yield f"it was executed with {len(approvals)} of {row.needed} approvals"
+        if missing := still_needed(rule_of(request), {a.approver for a in approvals}):
+            yield f"it was executed, and {row.needed - missing} of {row.needed} approvals are there"
     elif row.kind == "certificate":
         states = {"waiting": "reserved"}
         yield from _serial_faults(tx, row, states.get(row.state, "abandoned"))
