@@ -121,7 +121,7 @@ def test_a_serial_that_was_given_up_meanwhile(
     def meanwhile() -> None:
         root.signer.before = lambda: None
         with root.store.transaction() as tx:
-            issuance.abandon_stale(tx, ["root-ca"])
+            issuance.abandon_stale(tx, "root-ca")
 
     root.signer.before = meanwhile
     with pytest.raises(UsageError, match="given up meanwhile"):

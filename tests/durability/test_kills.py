@@ -21,7 +21,7 @@ from tpmhsm.ca import issuance
 from tpmhsm.store import Store
 from tpmhsm.tpm import software
 
-SHORT, LONG = 20, 200
+COUNT, PARTS = 20, 10
 LONGEST = 0.2
 """Seconds after the first certificate at which the latest kill comes."""
 
@@ -92,13 +92,13 @@ def recover(machine: Shell, taken: list[bytes]) -> None:
         assert [row.state for row in tx.requests.all()].count("waiting") == 0
 
 
-def test_kills_at_random_moments(
-    governed: Shell, approvals: Iterator[bytes], request: pytest.FixtureRequest
-) -> None:
-    count = LONG if request.config.getoption("--long") else SHORT
+@pytest.mark.parametrize(
+    "part", [0, *(pytest.param(part, marks=pytest.mark.long) for part in range(1, PARTS))]
+)
+def test_kills_at_random_moments(governed: Shell, approvals: Iterator[bytes], part: int) -> None:
     csr = (governed.path / "web.csr").read_bytes()
     promised, interrupted = 0, 0
-    for moment in range(count):
+    for moment in range(COUNT):
         seed = random.randrange(1 << 32)
         chosen = random.Random(seed)
         victim = VICTIMS[moment % len(VICTIMS)]
@@ -117,6 +117,6 @@ def test_kills_at_random_moments(
         except AssertionError as error:
             raise AssertionError(f"moment {moment}, {victim}, seed {seed}: {error}") from error
         promised += len(load.promises)
-    print(f"{count} kills: {promised} promises kept, {interrupted} interrupted and reported")
-    assert promised > count
+    print(f"{COUNT} kills: {promised} promises kept, {interrupted} interrupted and reported")
+    assert promised > COUNT
     assert interrupted > 0

@@ -7,7 +7,6 @@ it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 
 from tpmhsm.ca.records import certificate_row
-from tpmhsm.errors import NotFoundError, ParseError, TpmHsmError, UsageError
+from tpmhsm.errors import NotFoundError, ParseError, TpmHsmError
 from tpmhsm.pki.describe import describe_certificate
 from tpmhsm.pki.issue import Prepared, assemble, restore
 from tpmhsm.pki.load import to_pem
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from tpmhsm.ca.signer import Signer
     from tpmhsm.store import Store, Transaction
     from tpmhsm.store.authorities import AuthorityRow, SerialRow
-    from tpmhsm.store.certificates import CertificateRow
 
 STALE = timedelta(minutes=15)
 """A serial reserved longer ago than this, without a request, is nobody's: its process died."""
@@ -65,7 +63,7 @@ def issue(store: Store, signer: Signer, order: Order) -> Issued:
             _reserve(tx, order, number)
         raise signer.waiting(number)
     with store.transaction() as tx:
-        _abandon_stale(tx, order.authority)
+        abandon_stale(tx, order.authority)
         serial = _reserve(tx, order, None)
     return _sign(store, signer, order.key, serial, order.token.notes)
 
@@ -191,57 +189,13 @@ def abandon(tx: Transaction, serial: SerialRow) -> None:
         tx.authorities.remove_pending(born.name)
 
 
-def _abandon_stale(tx: Transaction, authority: str) -> None:
-    found = tx.serials.stale(authority, rfc3339(datetime.now(UTC) - STALE))
-    births = (
-        {(row.settings or {}).get("serial") for row in tx.authorities.all()} if found else set()
-    )
-    for serial in found:
-        if serial not in births:
-            tx.serials.abandoned(authority, serial)
-            tx.audit.append("abandoned", {"ca": authority, "serial": serial})
-
-
-# ── many at a time ───────────────────────────────────────────────────────────
-
-
-def reserve_all(tx: Transaction, rows: Sequence[SerialRow]) -> Sequence[SerialRow]:
-    """Write many issuances ahead of their signatures."""
-    tx.serials.reserve_all(rows)
-    return rows
-
-
-def keep_all(tx: Transaction, rows: Sequence[CertificateRow]) -> Sequence[CertificateRow]:
-    """Many certificates exist: they are kept and their serials issued.
-
-    Raises UsageError unless each serial is still reserved; then none is kept.
-    """
-    if tx.serials.issue_all([(row.authority or "", row.serial) for row in rows]) != len(rows):
-        raise UsageError(
-            "the serial was given up meanwhile: the certificate took too long",
-            code="abandoned",
-            hint="have it certified again",
-        )
-    tx.certificates.add_all(rows)
-    tx.audit.append_all([
-        ("issued", {"ca": row.authority, "serial": row.serial, "sha256": row.sha256})
-        for row in rows
-    ])  # fmt: skip
-    return rows
-
-
-def abandon_all(tx: Transaction, pairs: Sequence[tuple[str, str]]) -> Sequence[None]:
-    """Nobody will ask the chip for these: (authority, serial) each."""
-    for authority, serial in pairs:
-        abandon(tx, tx.serials.get(authority, serial))
-    return [None] * len(pairs)
-
-
-def abandon_stale(tx: Transaction, authorities: Sequence[str]) -> Sequence[None]:
+def abandon_stale(tx: Transaction, authority: str) -> None:
     """Give up what processes that died had reserved."""
-    for authority in authorities:
-        _abandon_stale(tx, authority)
-    return [None] * len(authorities)
+    found = set(tx.serials.stale(authority, rfc3339(datetime.now(UTC) - STALE)))
+    births = {(row.settings or {}).get("serial") for row in tx.authorities.all() if found}
+    for serial in sorted(found - births):
+        tx.serials.abandoned(authority, serial)
+        tx.audit.append("abandoned", {"ca": authority, "serial": serial})
 
 
 def same_wish(one: bytes, other: bytes) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tpmhsm.ca.issuance import reserve_all
+from tpmhsm.ca.batches import reserve_all
 from tpmhsm.pki.findings import Finding, refusal, refuse, warning, warnings_of
 from tpmhsm.pki.key_checks import HINT
 

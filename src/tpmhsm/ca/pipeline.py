@@ -21,14 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
+from tpmhsm.ca.batches import abandon_all, keep_all, sweep
 from tpmhsm.ca.blocklists import check_listed
-from tpmhsm.ca.issuance import (
-    Issued,
-    abandon_all,
-    abandon_stale,
-    certificate_facts,
-    keep_all,
-)
+from tpmhsm.ca.issuance import Issued, certificate_facts
 from tpmhsm.ca.known_keys import KnownKeys
 from tpmhsm.ca.records import issued_row
 from tpmhsm.ca.workshop import Inline, Process, Worker
@@ -210,7 +205,7 @@ class Issuer:
             self._known[name, profile, options] = (now, known)
             if now - self._swept.get(name, -_SWEEP) >= _SWEEP:
                 self._swept[name] = now
-                self._commits.put(abandon_stale, name, lambda *_: None)
+                self._commits.put(sweep, name, lambda *_: None)
         return known
 
 

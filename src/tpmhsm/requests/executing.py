@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from tpmhsm.approval.request import parse_request
 from tpmhsm.approval.votes import parse_approval
-from tpmhsm.ca.issuance import certificate_facts, keep_all
+from tpmhsm.ca.batches import keep_all
+from tpmhsm.ca.issuance import certificate_facts
 from tpmhsm.ca.pipeline import IN_FLIGHT
 from tpmhsm.ca.records import issued_row
 from tpmhsm.ca.workshop import Inline, Process, Worker
