@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
+_PLAIN = re.compile("[ -~→…└├─│·]*")
 # What click.style writes; nothing that hides text, and no movement of the cursor.
 _STYLE = re.compile(r"(\x1b\[(?:0|1|2|3[1-6]|9[1-6])m)")
 
 
 def one_line(text: str) -> str:
     r"""Return `text` with control, bidi and invisible characters as \u{1b}; newlines too."""
-    if text.isascii() and text.isprintable():  # nearly always, and without an import
+    if _PLAIN.fullmatch(text):  # nearly always, and without an import
         return text
     from tpmhsm.approval.screen import escape
 
