@@ -149,29 +149,16 @@ def test_refusals(plain: Shell, words: tuple[str, ...], code: int, error: str) -
 
 
 def test_a_certificate_that_a_restored_database_does_not_know(plain: Shell) -> None:
-    with Store.open(plain.home) as store, store.reading() as tx:
-        before = [row.sha256 for row in tx.certificates.all()]
+    database = plain.home / "tpmhsm.db"
+    backup = database.read_bytes()
     serial = leaf(plain)
-    _forget(plain, before)
+    database.write_bytes(backup)
     assert plain.json("ca", "revoke", "open-ca", serial, code=2)["error"]["code"] == "not-found"
     found = plain.json("ca", "revoke", "open-ca", "www.example.com.pem")
     assert found["serial"] == serial
     assert plain.json("ca", "revoke", "open-ca", serial)["changed"] is False  # known from now on
     plain("ca", "crl", "open-ca")
     assert listed(plain) == {int(serial, 16): ""}
-
-
-def _forget(machine: Shell, known: list[str]) -> None:
-    from tpmhsm.store.authorities import serials
-    from tpmhsm.store.certificates import certificates
-
-    with Store.open(machine.home) as store, store.transaction() as tx:
-        gone = tx._connection.execute(
-            certificates.delete().where(certificates.c.sha256.not_in(known))
-        )
-        assert gone.rowcount == 1
-        newest = max(row.id for row in tx.serials.all())
-        tx._connection.execute(serials.delete().where(serials.c.id == newest))
 
 
 # ── the list ─────────────────────────────────────────────────────────────────
@@ -276,7 +263,8 @@ def test_rules_of_the_baseline_requirements(plain: Shell) -> None:
     assert found["revoked"] == plain.json("cert", "show", "www.example.com.pem")["not_before"]
     plain("key", "create", "sub")
     sub = plain.json("ca", "create", "sub-ca", "--key", "sub", "--issuer", "open-ca",
-                     "--subject", "CN=Sub,O=Example,C=DE", "--permit", "dns:example.com")["serial"]  # fmt: skip
+                     "--subject", "CN=Sub,O=Example,C=DE",
+                     "--permit", "dns:example.com")["serial"]  # fmt: skip
     refused = plain.json("ca", "revoke", "open-ca", sub, code=1)["error"]
     assert refused["code"] == "reason-needed"
     plain("ca", "revoke", "open-ca", sub, "--reason", "cACompromise")
@@ -326,3 +314,47 @@ def test_a_wait_for_people_publishes(governed: Shell) -> None:
     assert number_of(published(governed, "root-ca")) == 1
     governed("ca", "crl", "root-ca", "--existing", "--out", "crl.pem")
     assert (governed.path / "crl.pem").read_bytes().startswith(b"-----BEGIN X509 CRL-----")
+
+
+# ── authorities that are revoked themselves ──────────────────────────────────
+
+
+def test_a_revoked_authority_certifies_nothing_more(plain: Shell) -> None:
+    plain("key", "create", "sub")
+    plain("key", "create", "below")
+    sub = ("ca", "create", "sub-ca", "--key", "sub", "--issuer", "open-ca", "--subject", "CN=Sub")
+    serial = plain.json(*sub, "--path-length", "1")["serial"]
+    below = ("ca", "create", "below", "--key", "below", "--issuer", "sub-ca", "--subject", "CN=B")
+    for act, code in (("hold", 1), ("release", 0), ("revoke", 1)):
+        plain("ca", act, "open-ca", f"0x{serial}")
+        done = plain.json("ca", "sign", "sub-ca", "web.csr", code=code)
+        assert code == 0 or done["error"]["code"] == "ca-revoked"
+    assert plain.json(*below, code=1)["error"]["code"] == "ca-revoked"
+    plain("ca", "crl", "sub-ca")  # what it had certified can still be revoked
+    plain("ca", "crl", "open-ca")
+    assert listed(plain) == {int(serial, 16): ""}
+
+
+# its program leaves the closing of files to the interpreter
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.parametrize("lint", ["BR", "PKIX"])
+def test_pkilint_finds_nothing(plain: Shell, lint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    linter = pytest.importorskip("pkilint.bin.lint_crl", reason="pkilint is not installed")
+    reasons = ("keyCompromise", "affiliationChanged", "superseded", "cessationOfOperation",
+               "privilegeWithdrawn", "unspecified")  # fmt: skip
+    for number, one in enumerate(reasons):
+        serial = leaf(plain, host=f"h{number}.example.com")
+        plain("ca", "revoke", "open-ca", serial, "--reason", one)
+    for entries in (6, 0):
+        plain("ca", "crl", "open-ca", "--out", "crl.pem", "--force")
+        assert len(published(plain)) == entries
+        assert linter.main(["lint", "-t", "CRL", "-p", lint, "-s", "WARNING",
+                            str(plain.path / "crl.pem")]) == 0, capsys.readouterr().out  # fmt: skip
+        _released(plain)
+
+
+def _released(machine: Shell) -> None:
+    from tpmhsm.store.revocations import revocations
+
+    with Store.open(machine.home) as store, store.transaction() as tx:
+        tx._connection.execute(revocations.update().values(state="released"))

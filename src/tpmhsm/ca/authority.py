@@ -28,6 +28,7 @@ from tpmhsm.ca.issuance import (
 )
 from tpmhsm.ca.known_keys import check_known
 from tpmhsm.ca.records import certificate_row
+from tpmhsm.ca.revocation import refuse_revoked
 from tpmhsm.ca.settings import Settings
 from tpmhsm.errors import ExistsError, NotFoundError, ParseError, UsageError
 from tpmhsm.pki.applicant import Applicant, applicant_from_csr
@@ -38,7 +39,7 @@ from tpmhsm.pki.limits import limits_what_is_below
 from tpmhsm.pki.names import format_dn, parse_dn
 from tpmhsm.pki.options import IssueOptions
 from tpmhsm.pki.profiles import get_profile
-from tpmhsm.pki.tbs import read_tbs_certificate
+from tpmhsm.pki.tbs import read_tbs_certificate, serial_hex
 from tpmhsm.policy.documents import check_label
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class Authorities:
                 f"the profile {rules.name} needs an issuer",
                 hint="--issuer CA, or --external when the issuer is elsewhere",
             )
-        parent = self.certificate(issuer) if issuer else None
+        parent = self._certifier(issuer) if issuer else None
         signing = self.get(issuer).key_label if issuer else key
         chosen = self._options(issuer or name, signing, options)
         applicant = Applicant(public, parse_dn(subject))
@@ -264,10 +265,18 @@ class Authorities:
 
         return Issuer(self._store, self._signer, self._standing, workers)
 
+    def _certifier(self, name: str) -> x509.Certificate:
+        """An authority's certificate, to certify by. RefusedError when it is revoked or held."""
+        with self._store.reading() as tx:
+            row = tx.authorities.get(name)
+            certificate = _certificate_of(tx, row)
+            refuse_revoked(tx, row, serial_hex(certificate.serial_number))
+        return certificate
+
     def _standing(self, name: str, profile: str, options: IssueOptions | None) -> Standing:
         from tpmhsm.ca.pipeline import Standing
 
-        row, parent = self.get(name), self.certificate(name)
+        row, parent = self.get(name), self._certifier(name)
         _no_root(get_profile(profile))
         return Standing(
             name,
@@ -288,7 +297,7 @@ class Authorities:
         csr: bytes,
         repeat: bool = True,
     ) -> Issued:
-        row, parent = self.get(name), self.certificate(name)
+        row, parent = self.get(name), self._certifier(name)
         rules = get_profile(profile)
         _no_root(rules)
         token = prepare(rules, applicant, parent, self._options(name, row.key_label, options))

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tpmhsm.ca.authority import Authorities
     from tpmhsm.ca.settings import Settings
     from tpmhsm.store import Store, Transaction
+    from tpmhsm.store.authorities import AuthorityRow
     from tpmhsm.store.revocations import RevocationRow
 
 
@@ -237,4 +238,22 @@ def _for_good(known: RevocationRow) -> RefusedError:
         f"the certificate {known.serial} was revoked {known.revoked_at} ({known.reason}), for good",
         hint="issue another one: tpmhsm ca sign",
         code="revoked-already",
+    )
+
+
+def refuse_revoked(tx: Transaction, row: AuthorityRow, serial: str) -> None:
+    """RefusedError for an authority whose own certificate (of this serial) is revoked or held by
+    the authority above it here: what it certifies, nobody would accept.
+    """
+    found = tx.revocations.find(row.issuer, serial) if row.issuer else None
+    if found is None or found.state == "released":
+        return
+    held = found.state == "held"
+    raise RefusedError(
+        f"{row.name!r} certifies nothing: {row.issuer!r} "
+        + ("holds its certificate" if held else f"revoked its certificate ({found.reason})"),
+        hint=f"tpmhsm ca release {row.issuer} 0x{serial} ends the hold"
+        if held
+        else "tpmhsm ca create makes another authority",
+        code="ca-revoked",
     )
