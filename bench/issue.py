@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import cycle
+from itertools import count, cycle
 from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes
@@ -118,20 +118,20 @@ class Approved:
 
     def __init__(self, shell: Shell, app: App) -> None:
         self._app = app
-        self._csr = make_csr(0)
+        self._csrs = map(make_csr, count())
         # no passphrases and screens here: what is measured begins when the approvals are in
         self._people = [
             open_file_key(shell.path / f"{name}.key", lambda _: PASSPHRASE.encode())
             for name in ("alice", "bob")
         ]
 
-    def make(self, count: int) -> deque[int]:
+    def make(self, many: int) -> deque[int]:
         """The requests' numbers."""
-        return deque(self._one() for _ in range(count))
+        return deque(self._one() for _ in range(many))
 
     def _one(self) -> int:
         try:
-            self._app.authorities.sign("root-ca", self._csr, profile="tls-server")
+            self._app.authorities.sign("root-ca", next(self._csrs), profile="tls-server")
         except WaitingError as waiting:
             number = waiting.request
         request = self._app.desk.request(number)

@@ -14,8 +14,9 @@ from tpmhsm.tpm import software
 @pytest.mark.parametrize("workers", [0, 1])
 def test_all_are_executed_and_kept(governed: Shell, workers: int) -> None:
     numbers = []
-    for _ in range(4):
-        number = governed.ask("ca", "sign", "root-ca", "web.csr")
+    for name in ("a", "b", "c", "d"):
+        governed("csr", "create", "web", "--san", f"dns:{name}.example.com", "--out", name)
+        number = governed.ask("ca", "sign", "root-ca", name)
         digest = governed.json("request", "show", str(number))["digest"]
         governed.approve(str(number), "alice", digest)
         # the last approval is kept, and the chip is not there to execute it

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -28,9 +29,11 @@ from tpmhsm.ca.workshop import Inline, Process, Worker
 from tpmhsm.errors import ParseError, TpmHsmError
 from tpmhsm.pki.issue import assemble, restore
 from tpmhsm.pki.keys import load_spki
+from tpmhsm.pki.profiles import get_profile
 from tpmhsm.policy.group import GroupDocument, RosterDocument, parse_group, parse_roster
 from tpmhsm.policy.plan import Plan, plan_sign
 from tpmhsm.requests.execution import votes_by_act
+from tpmhsm.requests.ledger import is_stale
 from tpmhsm.store.commits import Commits
 
 if TYPE_CHECKING:
@@ -42,6 +45,10 @@ if TYPE_CHECKING:
     from tpmhsm.store.certificates import CertificateRow
     from tpmhsm.store.keys import KeyRow
     from tpmhsm.store.requests import RequestRow
+
+
+_FRESH = 1.0
+"""Seconds that what was read of keys and expired requests is used without reading again."""
 
 
 # ── what workers do ──────────────────────────────────────────────────────────
@@ -111,6 +118,8 @@ class Executing:
         self._workers = [kind() for kind in kinds]
         self._commits = Commits(store)
         self._turns = keyring.turns()
+        self._tidied = -_FRESH
+        self._keys: dict[str, tuple[float, KeyRow | None]] = {}
 
     @property
     def commands(self) -> int:
@@ -135,22 +144,37 @@ class Executing:
         return future
 
     def _flight(self, number: int, future: Future[RequestRow]) -> _Flight | None:
-        row = self.ledger.get(number)
-        if row.kind != "certificate" or row.state != "waiting" or self.ledger.missing(row):
-            return None
-        key = self._keyring.get(row.key or "")
-        quorum = self._keyring.people(key)
+        """None for what goes the plain way: no certificate for others, stale, not approved."""
+        now = time.monotonic()
+        if now - self._tidied > _FRESH:
+            self.ledger.all("waiting")  # ends what has expired
+            self._tidied = now
         with self._store.reading() as tx:
-            pending = [one for one in tx.authorities.all() if one.state == "pending"]
-            if any((one.settings or {}).get("request") == number for one in pending):
+            row = tx.requests.get(number)
+            if row.kind != "certificate" or row.state != "waiting" or is_stale(tx, row):
                 return None
-            group = tx.groups.find_by_id(row.group_id or "")
-            record = tx.serials.of_request(number)
             approvals = tuple(one.document for one in tx.requests.approvals(number))
-        if quorum is None or group is None or key.policy != f"quorum({group.name})":
+            record = tx.serials.of_request(number)
+        if len(approvals) < row.needed or get_profile(record.prepared["profile"]).ca:
+            return None
+        key = self._key(row, now)
+        if key is None:
             return None
         worker = min(self._workers, key=lambda one: one.load)
         return _Flight(self, worker, _Asked(row, key, record, approvals), future)
+
+    def _key(self, row: RequestRow, now: float) -> KeyRow | None:
+        """The key, if a plain quorum is all it asks; looked up once a second."""
+        label = row.key or ""
+        at, key = self._keys.get(label, (-_FRESH, None))
+        if now - at >= _FRESH:
+            key = self._keyring.get(label)
+            with self._store.reading() as tx:
+                group = tx.groups.find_by_id(row.group_id or "")
+            if group is None or key.policy != f"quorum({group.name})":
+                key = None
+            self._keys[label] = (now, key)
+        return key
 
     def close(self) -> None:
         """Finish what is under way, then end."""

@@ -78,7 +78,7 @@ class Ledger:
         self._expire()
         with self._store.reading() as tx:
             row = tx.requests.get(number)
-            stale = row.state == "waiting" and _is_stale(tx, row)
+            stale = row.state == "waiting" and is_stale(tx, row)
         return self.renew(row) if stale else row
 
     def look(self, number: int) -> RequestRow:
@@ -200,7 +200,7 @@ class Ledger:
                 self.get(row.id)
 
 
-def _is_stale(tx: Transaction, row: RequestRow) -> bool:
+def is_stale(tx: Transaction, row: RequestRow) -> bool:
     """Whether a request was drawn up under another roster than the one in force."""
     if row.kind == "group" or row.group_id is None or begun(tx, row):
         return False
