@@ -121,7 +121,8 @@ def test_too_large_missing_and_no_file(machine: Shell, words: tuple[str, ...], _
     path.write_bytes(b"-----BEGIN CERTIFICATE-----\n" + b"A" * (1 << 20))
     try:
         said = refused(machine, words, "large")
-        assert "larger than 1,048,576 bytes" in said or "--crl" in words  # CRLs may be large
+        large = "larger than 1048576 bytes" in said.replace(",", "")
+        assert large or "--crl" in words  # CRLs may be large
     finally:
         path.unlink()
     for file in ("./no/such/file", "."):

@@ -66,7 +66,10 @@ class Bundle:
         found = self.of_kind(kind)
         if not found:
             raise ParseError(
-                f"{self.what} has no {wanted.split(' ', 1)[-1]}; it is or has {self.summary()}"
+                f"{self.what} has no {wanted.split(' ', 1)[-1]}; it is or has {self.summary()}",
+                hint=f"tpmhsm show {self.what} --passphrase-file F; cert import takes it, too"
+                if self.of_kind("pkcs12")
+                else "",
             )
         return found
 
