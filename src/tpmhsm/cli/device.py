@@ -10,10 +10,10 @@ import click
 from tpmhsm.cli.app import App, facts, pass_app
 from tpmhsm.cli.files import STDIO
 from tpmhsm.cli.options import Out, out_options
-from tpmhsm.errors import UsageError
+from tpmhsm.errors import DeviceError, UsageError
 
 if TYPE_CHECKING:
-    from tpmhsm.tpm.probe import Probe
+    from tpmhsm.tpm.probe import Lockout, Probe
 
 
 @click.group(epilog="Example: tpmhsm device probe")
@@ -24,13 +24,38 @@ def device() -> None:
 @device.command(epilog="Example: tpmhsm device show")
 @pass_app
 def show(app: App) -> None:
-    """Which chip this home uses."""
+    """Which chip this home uses, and how its lockout after wrong PINs stands."""
     from tpmhsm.cli.top import host_json
     from tpmhsm.keys.host import load_host
 
     host = load_host(app.store)
-    found = {**host_json(host), "where": app.device.describe()}
-    app.emit(found, lambda: facts([(k.replace("_", " "), v) for k, v in found.items()]))
+    found: dict[str, Any] = {**host_json(host), "where": app.device.describe()}
+    lines = [(k.replace("_", " "), v) for k, v in found.items()]
+    if state := _lockout(app):
+        found["lockout"] = asdict(state)
+        lines.append(("lockout", _lockout_words(state)))
+    app.emit(found, lambda: facts(lines))
+
+
+def _lockout(app: App) -> Lockout | None:
+    """None when the chip does not answer: what this home knows of it is shown all the same."""
+    from tpmhsm.tpm.probe import lockout
+
+    try:
+        with app.device.transaction() as chip:
+            return lockout(chip)
+    except DeviceError as error:
+        app.note(f"note: {error.message}")
+        return None
+
+
+def _lockout_words(state: Lockout) -> str:
+    from tpmhsm.tpm.pins import duration
+
+    back = f"one try comes back every {duration(state.recovery)}"
+    if state.active:
+        return f"PINs are refused after {state.tries} wrong ones; {back}"
+    return f"{state.tries} wrong PINs of {state.max_tries} before PINs are refused; {back}"
 
 
 def probe_json(probe: Probe) -> dict[str, Any]:

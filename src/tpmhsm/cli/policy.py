@@ -15,14 +15,20 @@ if TYPE_CHECKING:
     from tpmhsm.policy.model import Policy
 
 
+_WORDS = ("open", "pin")
+
+
 @click.group(epilog="Example: tpmhsm policy check 'quorum(officers)'")
 def policy() -> None:
     """Policies as text: check, explain, digest."""
 
 
 def policy_text(app: App, given: str) -> str:
-    """The policy's text: what was given, or the content of the file it names."""
-    if given != STDIO and ("(" in given or not _is_file(given)):
+    """The policy's text: what was given, or the content of the file it names.
+
+    A file called `pin` is not meant by `pin`: errors would show what it holds. `./pin` is.
+    """
+    if given != STDIO and (given in _WORDS or "(" in given or not _is_file(given)):
         return given
     try:
         return app.read(given).decode().strip()
