@@ -30,6 +30,8 @@ from tpmhsm.cli.people import add_approvers
 from tpmhsm.errors import WaitingError
 from tpmhsm.keys.groups import GroupState
 from tpmhsm.keys.host import measure, save_host
+from tpmhsm.pki.csr import CsrContent
+from tpmhsm.pki.names import parse_dn
 from tpmhsm.store import Store
 from tpmhsm.store.keys import KeyRow
 from tpmhsm.store.requests import RequestRow
@@ -154,6 +156,14 @@ class House:
             return waiting.request
         raise AssertionError("nobody was asked")
 
+    def propose_csr(self, label: str, subject: str) -> int:
+        """A CSR by a key; gives the request that waits."""
+        try:
+            self.app.desk.make_csr(label, CsrContent(parse_dn(subject)))
+        except WaitingError as waiting:
+            return waiting.request
+        raise AssertionError("nobody was asked")
+
     def draft(self, kind: str, content: bytes, label: str = "root", **claims: Any) -> Request:
         """A request for any bytes, as root makes it: nothing on the host checks them."""
         return self.app.desk.signer.draft(label, kind, content, Claims(**claims))
@@ -166,8 +176,8 @@ class House:
     def steal_fresh(
         self, subject: str = "CN=Fresh", people: Iterable[str] = ("alice", "carol")
     ) -> Loot:
-        """Approvals of another certificate by the key "root", in the epoch of now."""
-        return self.steal(self.propose("root", subject, subject.lower()[3:]), people)
+        """Approvals of a CSR by the key "root", in the epoch of now."""
+        return self.steal(self.propose_csr("root", subject), people)
 
     def loot_of(self, request: Request) -> Loot:
         """What root finds in a request's file."""

@@ -68,12 +68,12 @@ def test_a_key_called_open_in_the_database(house: House) -> None:
 
 def test_another_key_under_the_label(house: House) -> None:
     """Approvals for the true key do not serve the key that root put in its place."""
-    asked = house.propose("root", "CN=Fresh", "fresh")
+    asked = house.propose("papers", "CN=Fresh", "fresh")
     house.rewrite(
         "update keys set public = o.public, private = o.private, name = o.name || '00'"
-        " from (select * from keys where label = 'open') o where keys.label = 'root'"
+        " from (select * from keys where label = 'open') o where keys.label = 'papers'"
     )
-    assert house.app.keyring.get("root").public == house.open_key.public
+    assert house.app.keyring.get("papers").public == house.open_key.public
     with refused(0x5DB, "PolicySigned"):
         house.settle(asked)
     with house.root() as root:
@@ -82,7 +82,7 @@ def test_another_key_under_the_label(house: House) -> None:
 
 def test_a_request_changed_after_it_was_approved(house: House) -> None:
     """Other bytes under the same number: the approvals that were given do not hold."""
-    asked = house.propose("root", "CN=Fresh", "fresh")
+    asked = house.propose("papers", "CN=Fresh", "fresh")
     data = house.app.desk.export(asked)
     given = house.machines["alice"].approve(data)
     other = replace(parse_request(data), content=house.loot.request.content)
@@ -97,7 +97,7 @@ def test_a_request_changed_after_it_was_approved(house: House) -> None:
 
 def test_an_approval_twice(house: House) -> None:
     """The same file, another signature by the same person, or the same under another's name."""
-    asked = house.propose("root", "CN=Fresh", "fresh")
+    asked = house.propose("papers", "CN=Fresh", "fresh")
     data = house.app.desk.export(asked)
     alice = house.machines["alice"]
     first, second = alice.approve(data), alice.approve(data)
@@ -165,7 +165,7 @@ def test_an_approval_used_again(house: House) -> None:
 
 def test_a_denial_is_no_veto_of_the_chip(house: House) -> None:
     """Denials are signed words for an honest host: root, who has enough approvals, signs."""
-    asked = house.propose("root", "CN=Fresh", "fresh")
+    asked = house.propose("papers", "CN=Fresh", "fresh")
     loot = house.steal(asked)
     denial = make_denial(loot.request, identity("carol"), "carol", "not this one")
     assert house.app.desk.take(denial.data).state == "denied"
@@ -175,7 +175,7 @@ def test_a_denial_is_no_veto_of_the_chip(house: House) -> None:
 
 def test_documents_in_another_spelling(house: House) -> None:
     """A document's hash is of its canonical bytes, and no other bytes are read."""
-    data = house.app.desk.export(house.propose("root", "CN=Fresh", "fresh"))
+    data = house.app.desk.export(house.propose("papers", "CN=Fresh", "fresh"))
     document = json.loads(data)
     alice = house.machines["alice"]
     assert alice.look(canonical(document)).acts

@@ -144,7 +144,7 @@ def test_other_bytes(still: House) -> None:
 
 def test_approvals_of_two_requests_do_not_add_up(house: House) -> None:
     """Alice approved these bytes, bob approved those."""
-    first, second = house.loot, house.steal(house.propose("root", "CN=Second", "second-ca"))
+    first, second = house.loot, house.steal(house.propose_csr("root", "CN=Second"))
     mixed = replace(first, votes={0: first.votes[0], 1: second.votes[1]})
     with house.root() as root:
         with refused(0x5DB, "PolicySigned"):

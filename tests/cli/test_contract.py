@@ -162,7 +162,7 @@ def test_fields_of_a_request(governed: Shell) -> None:
     assert len(found["digest"]) == 64
     listed = governed.json("request", "list")["items"]
     assert [one["id"] for one in listed] == [1, 2]
-    assert listed[1] == found
+    assert listed[1] | {"content": found["content"]} == found
 
 
 def test_words_for_people_go_nowhere_near_the_document(plain: Shell) -> None:

@@ -45,12 +45,12 @@ def request_json(app: App, row: RequestRow) -> dict[str, Any]:
         "key": row.key,
         "group": app.desk.group_name(row),
         "needed": row.needed,
-        "missing": app.desk.missing(row),
         "approvals": [{"approver": a.approver, "kind": a.kind, "at": a.at} for a in approvals],
         "denials": [
             {"approver": d.approver, "reason": d.reason, "at": d.at}
             for d in app.desk.denials(row.id)
         ],
+        "missing": app.desk.missing(row),
         "digest": row.digest,
         "title": app.desk.title(row),
         "reason": app.desk.reason(row),
