@@ -102,7 +102,9 @@ def _about_pin(alternatives: tuple[Alternative, ...]) -> list[str]:
         "stop. 'tpmhsm device show' says how many, and for how long.",
         "Not protected: root on this machine reads the PIN when it is typed here"
         + (", and then signs what it likes." if alone else "; it still needs the approvals."),
-        "Root can lock the PIN out by wrong ones; it cannot change it, and nor can you.",
+        "Root can lock the PIN out by wrong ones, and reset the count while the chip's lockout "
+        "hierarchy has no password: then it may go on guessing, so choose a long PIN.",
+        "Nobody can change the PIN: not root, and not you.",
     ]
 
 
