@@ -18,7 +18,7 @@ import pytest
 from tests.cli.test_power_failure import GROUP, GUARDED, consistent, last_approval
 from tests.support.cli import Home, Result
 from tests.support.crashes import CHANGES
-from tests.support.shell import Shell
+from tests.support.shell import Shell, stranger_csr
 
 from tpmhsm.store import Store
 from tpmhsm.tpm import software
@@ -159,12 +159,13 @@ def test_a_full_disk(governed_template: Shell, small_disk: Path) -> None:
     machine = governed_template.copy(small_disk / "m")
     number = str(machine.ask(*GUARDED))
     digest = machine.json("request", "show", number)["digest"]
+    stranger = stranger_csr(machine)
     machine("device", "stop")
     filler = fill(small_disk)
     flows: list[tuple[tuple[str, ...], tuple[int, ...]]] = [
         (("key", "create", "new"), (4, 5)),
         (("csr", "create", "web", "--subject", "CN=x", "--out", "x.csr"), (2, 4, 5)),
-        (("ca", "sign", "open-ca", "web.csr", "--out", "x.pem"), (4, 5)),
+        (("ca", "sign", "open-ca", stranger, "--out", "x.pem"), (4, 5)),
         (("cert", "export", "open-ca", "--out", "x.pem"), (2, 5)),
         (
             ("approver", "create", "erin", "-i", "erin.key", "--passphrase-file", "passphrase"),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.crashes import killed_at, steps_of
-from tests.support.shell import RULE, Shell
+from tests.support.shell import RULE, Shell, stranger_csr
 
 from tpmhsm.store import Store
 from tpmhsm.tpm import nv, software
@@ -195,7 +195,7 @@ def test_an_open_authority(plain: Shell, crash: Callable[..., None]) -> None:
         assert found["state"] == "active"
         with Store.open(machine.home) as store, store.reading() as tx:
             assert [s.state for s in tx.serials.all(authority="new-ca")] == ["issued"]
-        machine("ca", "sign", "new-ca", "web.csr")
+        machine("ca", "sign", "new-ca", stranger_csr(machine))
 
     crash(plain, ROOT, recover)
 

@@ -14,6 +14,10 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest import mock
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from tests.support.cli import PASSPHRASE, Home, Result
 
 from tpmhsm.approval import filekey
@@ -135,4 +139,23 @@ def govern(machine: Shell) -> None:
     )
 
 
-__all__ = ["PASSPHRASE", "PEOPLE", "RULE", "Shell", "govern", "new_machine", "working_in"]
+def stranger_csr(machine: Shell) -> str:
+    """A CSR for www.example.com by a key of somebody else's."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    names = x509.SubjectAlternativeName([x509.DNSName("www.example.com")])
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    made = builder.add_extension(names, critical=True).sign(key, hashes.SHA256())
+    (machine.path / "stranger.csr").write_bytes(made.public_bytes(Encoding.PEM))
+    return "stranger.csr"
+
+
+__all__ = [
+    "PASSPHRASE",
+    "PEOPLE",
+    "RULE",
+    "Shell",
+    "govern",
+    "new_machine",
+    "stranger_csr",
+    "working_in",
+]
