@@ -48,6 +48,22 @@ def extend(chip, number, what=b"an update"):
     chip.send(PCR_Extend(number, (Ha(ALG.SHA256, sha256(what).digest()),)))
 
 
+RULES = (
+    ("a", 2, (0, 1, 2)),
+    ("b", 1, (3, 4)),
+    ("c", 3, (5, 6, 7, 8, 9, 10, 11)),
+)
+
+
+def facts(label, number):
+    return {
+        "name": label,
+        "nonce": sha256(label.encode()).digest(),
+        "counter_index": 0x01800010 + 2 * number,
+        "roster_index": 0x01800011 + 2 * number,
+    }
+
+
 @dataclass
 class Town:
     """A chip with groups, and PCRs that something was measured into."""
@@ -61,18 +77,8 @@ class Town:
         for number in (0, 1, 2, 7):
             extend(chip, number, b"firmware %d" % number)
         worlds = {}
-        for i, (label, m, people) in enumerate(
-            [("a", 2, range(3)), ("b", 1, range(3, 5)), ("c", 3, range(5, 12))]
-        ):
-            worlds[label] = World.make(
-                chip,
-                m,
-                tuple(people),
-                name=label,
-                nonce=sha256(label.encode()).digest(),
-                counter_index=0x01800010 + 2 * i,
-                roster_index=0x01800011 + 2 * i,
-            )
+        for i, (label, m, people) in enumerate(RULES):
+            worlds[label] = World.make(chip, m, people, **facts(label, i))
         return cls(chip, worlds)
 
     @property
