@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from hashlib import sha256
 
 import pytest
 from tests.cli.test_terminal import at_terminal
 from tests.support.shell import Shell
 
+from tpmhsm.tpm import software
 from tpmhsm.tpm.device import open_device
 from tpmhsm.wire.commands import PCR_Extend
 from tpmhsm.wire.constants import ALG
@@ -65,6 +68,12 @@ def test_an_unclean_stop_costs_a_try_and_an_orderly_one_none(pinned: Shell) -> N
     pinned("device", "stop")
     sign(pinned, "safe", "--pin-file", "pin")
     assert pinned.json("device", "show")["lockout"]["tries"] == 0
+    state = software.state(pinned.tpm)
+    for pid in (state.keeper, state.swtpm):
+        assert pid
+        os.kill(pid, signal.SIGKILL)
+    assert pinned.json("device", "show")["lockout"]["tries"] == 1
+    sign(pinned, "safe", "--pin-file", "pin")
 
 
 def test_a_pin_for_csr_ca_and_certificates(pinned: Shell) -> None:
@@ -76,6 +85,12 @@ def test_a_pin_for_csr_ca_and_certificates(pinned: Shell) -> None:
     assert "a PIN is needed" in pinned(*create, code=2).err
     pinned(*create, *pin)
     pinned("ca", "sign", "pin-ca", "web.csr", "--out", "web.pem", *pin)
+    for number in (1, 2):
+        pinned("key", "create", f"k{number}")
+        host = f"dns:k{number}.example.com"
+        pinned("csr", "create", f"k{number}", "--san", host, "--out", f"k{number}.csr")
+    pinned("ca", "sign", "pin-ca", "k1.csr", "k2.csr", "--out", "many", *pin)
+    assert len(list((pinned.path / "many").iterdir())) == 2
     pinned("ca", "crl", "pin-ca", "--out", "pin.crl", *pin)
     pinned("cert", "export", "pin-ca", "--out", "ca.pem")
     pinned("cert", "verify", "web.pem", "--trust", "ca.pem")

@@ -121,7 +121,7 @@ def _about_pcrs(alternatives: tuple[Alternative, ...]) -> list[str]:
         f"An update of what is measured (firmware, boot loader) ends {what} for good: this version "
         "has nobody who can approve the new state."
     )
-    lines.append(f"On a software TPM, {SOFTWARE_PCRS}.")
+    lines.append(f"{SOFTWARE_PCRS[0].upper()}{SOFTWARE_PCRS[1:]}.")
     if any(pcr.bank == "sha1" for one in alternatives for pcr in one.pcrs):
         lines.append("SHA-1 is broken: choose the sha256 bank where there is one.")
     return lines
