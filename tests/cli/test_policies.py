@@ -89,6 +89,7 @@ def test_a_pin_for_csr_ca_and_certificates(pinned: Shell) -> None:
         pinned("key", "create", f"k{number}")
         host = f"dns:k{number}.example.com"
         pinned("csr", "create", f"k{number}", "--san", host, "--out", f"k{number}.csr")
+    (pinned.path / "many").mkdir()
     pinned("ca", "sign", "pin-ca", "k1.csr", "k2.csr", "--out", "many", *pin)
     assert len(list((pinned.path / "many").iterdir())) == 2
     pinned("ca", "crl", "pin-ca", "--out", "pin.crl", *pin)
@@ -204,6 +205,16 @@ def test_either_of_two_groups_or_a_pin(governed: Shell) -> None:
     assert said.count("WITHOUT YOU") == 2
     governed("key", "sign", "any", "other", "--out", "other.sig")
     governed("key", "verify", "any", "other", "--signature", "other.sig")
+    assert (
+        "leave --by out"
+        in governed("key", "sign", "web", "note", "--by", "x", "--force", code=2).err
+    )
+    said = governed("key", "sign", "any", "note", "--by", "nobody", "--force", code=2).err
+    assert "--by auditors or officers" in said
+    again = ("key", "sign", "any", "passphrase", "--out", "third.sig", "--by", "officers")
+    governed.settle(governed.ask(*again))
+    governed(*again)
+    governed("key", "verify", "any", "passphrase", "--signature", "third.sig")
 
 
 def test_the_doctor_knows_every_policy(governed: Shell) -> None:

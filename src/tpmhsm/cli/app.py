@@ -48,6 +48,7 @@ class App:
     verbosity: int = 0
     pin_file: str | None = None
     pin_fd: int | None = None
+    by: str = ""
     _closers: list[Callable[[], None]] = field(default_factory=list)
 
     # ── the rooms, opened when first needed ──────────────────────────────────

@@ -9,7 +9,7 @@ import click
 from tpmhsm.cli.app import App, facts, pass_app
 from tpmhsm.cli.files import STDIO
 from tpmhsm.cli.options import Out, out_options, wait_option
-from tpmhsm.cli.pins import pin_options
+from tpmhsm.cli.pins import use_options
 from tpmhsm.cli.waiting import settled
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def csr() -> None:
               help="dns, ip, email, uri, dirname, rid, upn, othername; repeatable.")  # fmt: skip
 @click.option("--profile", type=click.Choice(list(PROFILES)), help="Ask for its key usages.")
 @click.option("--reason", default="", help="Shown to approvers as the host's claim.")
-@pin_options
+@use_options
 @wait_option
 @out_options(der=True)
 @pass_app

@@ -11,7 +11,7 @@ import click
 from tpmhsm.cli.app import App, facts
 from tpmhsm.cli.files import STDIO
 from tpmhsm.cli.options import Out, out_options, packed, wait_option
-from tpmhsm.cli.pins import pin_options
+from tpmhsm.cli.pins import use_options
 from tpmhsm.cli.waiting import settled
 from tpmhsm.errors import TpmHsmError, UsageError, WaitingError
 
@@ -79,7 +79,7 @@ limit_options = packed(
 
 def issue_options(command: F) -> F:
     """The options of `Choices` and `Out`."""
-    with_pin = pin_options(command)
+    with_pin = use_options(command)
     with_out = out_options("stdout for sign and issue; see cert export.", der=True)(with_pin)
     return packed(
         "choices",

@@ -9,7 +9,7 @@ import click
 from tpmhsm.cli.app import App, facts, pass_app, table
 from tpmhsm.cli.files import STDIO
 from tpmhsm.cli.options import Out, out_options, wait_option
-from tpmhsm.cli.pins import pin_options
+from tpmhsm.cli.pins import pin_options, use_options
 from tpmhsm.cli.waiting import settled
 from tpmhsm.errors import UsageError
 
@@ -146,7 +146,7 @@ def show(app: App, label: str) -> None:
 @click.argument("label")
 @click.argument("file", metavar="FILE")
 @click.option("--reason", default="", help="Shown to approvers as the host's claim.")
-@pin_options
+@use_options
 @wait_option
 @out_options("FILE.sig by default, stdout for stdin.")
 @pass_app

@@ -29,7 +29,13 @@ class PinSource:
     """`tpmhsm.keys.choice.Pins` for one run of the command line; each PIN is asked for once."""
 
     def __init__(self, app: App) -> None:
+        self._app = app
         self._secret = PinSecret(app.pin_file, app.pin_fd)
+
+    @property
+    def group(self) -> str:
+        """Whose approvals were asked for by --by; empty: the policy's first group's."""
+        return self._app.by
 
     @property
     def given(self) -> bool:
@@ -69,3 +75,14 @@ def pin_options(command: F) -> F:
         help="Read the key's PIN, if its policy wants one, from a file's first line.",
         **common,
     )(command)
+
+
+def use_options(command: F) -> F:
+    """`pin_options`, and --by where a request may be made."""
+    return click.option(
+        "--by",
+        metavar="GROUP",
+        help="Whose approvals, if the key's policy has several groups.",
+        expose_value=False,
+        callback=_take,
+    )(pin_options(command))

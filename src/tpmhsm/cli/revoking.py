@@ -11,7 +11,7 @@ from tpmhsm.cli.app import App, facts, pass_app
 from tpmhsm.cli.crl_files import publish, published_crl
 from tpmhsm.cli.files import STDIO
 from tpmhsm.cli.options import Out, out_options, wait_option
-from tpmhsm.cli.pins import pin_options
+from tpmhsm.cli.pins import use_options
 from tpmhsm.cli.waiting import settled
 from tpmhsm.errors import NotFoundError, UsageError, WaitingError
 
@@ -116,7 +116,7 @@ def _tell(app: App, name: str, outcome: Outcome) -> None:
               "tpmhsm.toml, or 7 (180 for CAs that certify CAs alone).")  # fmt: skip
 @click.option("--reason", default="", help="Shown to approvers as the host's claim.")
 @click.option("--existing", is_flag=True, help="Write the last CRL again; nothing is signed.")
-@pin_options
+@use_options
 @wait_option
 @out_options("beside HOME/public/crl/NAME.crl.", der=True)
 @pass_app

@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 
 
 class Pins(Protocol):
-    """Where PINs come from. `given`: one was named, so that nobody need be asked."""
+    """Where PINs come from, and whose approvals are wanted. `given`: a PIN was named, so that
+    nobody need be asked; `group`: of a policy's groups this one, or empty.
+    """
+
+    @property
+    def group(self) -> str:
+        """The label of a group, or empty."""
+        ...
 
     @property
     def given(self) -> bool:
@@ -106,10 +113,13 @@ class Chooser:
     def people(self, row: KeyRow) -> str | None:
         """The group that must approve now; None when the key signs without people.
 
-        Of several groups the first is asked. Where a PIN or the machine's state would do as well,
-        nobody is asked if the PIN was named beforehand, or the PCRs are as they were.
+        Of several groups the one that is wanted is asked, or else the first. Where a PIN or the
+        machine's state would do as well, nobody is asked if the PIN was named beforehand, or the
+        PCRs are as they were.
         """
         policy = read_policy(row.policy)
+        if self._pins is not None and self._pins.group:
+            return _one_of(row, policy, self._pins.group)
         alone = [one for one in policy.alternatives if not one.group]
         if not policy.groups or self._possible(row, alone):
             return None
@@ -159,6 +169,16 @@ class Chooser:
                 f"key {row.label!r} wants its PIN", code="pin-needed", hint="--pin-file F"
             )
         return self._pins.pin_of(row.label)
+
+
+def _one_of(row: KeyRow, policy: KeyPolicy, group: str) -> str:
+    if group in policy.groups:
+        return group
+    raise UsageError(
+        f"key {row.label!r} is not used by approvals of {group!r}: {row.policy}",
+        code="other-group",
+        hint=f"--by {' or '.join(policy.groups)}" if policy.groups else "leave --by out",
+    )
 
 
 def _no_way(row: KeyRow, policy: KeyPolicy, group: str) -> NoReturn:
