@@ -31,7 +31,6 @@ from tpmhsm.errors import RefusedError, StoreError, TpmHsmError
 from tpmhsm.pki.applicant import applicant_from_csr
 from tpmhsm.pki.csr import load_csr
 from tpmhsm.pki.issue import Prepared, assemble, prepare
-from tpmhsm.pki.keys import spki_der
 from tpmhsm.pki.profiles import get_profile
 from tpmhsm.pki.tbs import serial_hex
 from tpmhsm.store.authorities import SerialRow
@@ -102,7 +101,7 @@ def draft(standing: Standing, csr: bytes, what: str, profile: str) -> Draft:
     """Check a CSR and prepare its certificate; the token stays here."""
     applicant = applicant_from_csr(load_csr(csr, what))
     issuer = _certificate(standing.issuer)
-    check_listed(standing.blocklists, spki_der(applicant.public_key))
+    check_listed(standing.blocklists, applicant.spki)
     token = prepare(get_profile(profile), applicant, issuer, standing.options)
     serial = serial_hex(token.serial)
     _tokens[serial] = token

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from cryptography import x509
@@ -34,6 +35,11 @@ class Applicant:
     sans: tuple[x509.GeneralName, ...] = ()
     asked: dict[str, Any] = field(default_factory=dict)
     tls_features: tuple[x509.TLSFeatureType, ...] = ()
+
+    @cached_property
+    def spki(self) -> bytes:
+        """The SubjectPublicKeyInfo, DER."""
+        return spki_der(self.public_key)
 
 
 def applicant_from_csr(csr: x509.CertificateSigningRequest) -> Applicant:
@@ -68,7 +74,7 @@ class GrantedNames:
 
 def grant_names(profile: Profile, applicant: Applicant, lint: str) -> GrantedNames:
     """What of the names asked for goes into the certificate. UsageError says what cannot."""
-    warned = check_spki(spki_der(applicant.public_key), lint)
+    warned = check_spki(applicant.spki, lint)
     sans, notes = _grant_sans(profile, applicant)
     subject = applicant.subject
     if profile.tls:

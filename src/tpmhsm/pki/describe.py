@@ -6,6 +6,7 @@ Works on DER alone, so it shows certificates that `cryptography` refuses to load
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from cryptography import x509
@@ -29,8 +30,11 @@ from tpmhsm.pki.tbs import (
 
 def certificate_der(certificate: x509.Certificate | bytes) -> bytes:
     """DER of a certificate object, or the DER itself."""
-    if isinstance(certificate, bytes):
-        return certificate
+    return certificate if isinstance(certificate, bytes) else _encoded(certificate)
+
+
+@lru_cache(64)  # issuers, for the most part: encoding one anew takes longer than a look
+def _encoded(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(Encoding.DER)
 
 

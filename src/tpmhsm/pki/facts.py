@@ -7,8 +7,8 @@ hides nothing but itself and is named in `problems`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
-from functools import cache, lru_cache
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 from cryptography import x509
@@ -17,6 +17,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from tpmhsm.errors import ParseError
 from tpmhsm.pki import der
+from tpmhsm.pki.recall import recalled
 from tpmhsm.pki.sans import format_san, printable, sans_anyway
 
 EKU_NAMES = {
@@ -124,12 +125,14 @@ def decode_extensions(
     items: Iterable[RawExtension],
 ) -> tuple[list[x509.Extension[x509.ExtensionType]], list[str]]:
     """The extensions that `cryptography` can decode, and in words what it cannot."""
-    items = list(items)
-    try:
-        return _decode(items), []
-    except _UNDECODABLE:
-        pass
-    decoded, problems, seen = [], [], set()
+    problems: list[str] = []
+    return [extension for _, extension in _readable(items, problems)], problems
+
+
+def _readable(
+    items: Iterable[RawExtension], problems: list[str]
+) -> Iterator[tuple[RawExtension, x509.Extension[x509.ExtensionType]]]:
+    seen = set()
     for item in items:
         label = EXTENSION_NAMES.get(item.oid, item.oid)
         if item.oid in seen:
@@ -137,28 +140,22 @@ def decode_extensions(
             continue
         seen.add(item.oid)
         try:
-            decoded += _decode([item])
+            yield item, _decode(item.raw, item)
         except _UNDECODABLE as error:
             problems.append(f"the extension {label} does not decode: {error}")
-    return decoded, problems
 
 
-def _decode(items: list[RawExtension]) -> list[x509.Extension[x509.ExtensionType]]:
-    return list(_decoded(tuple(items)))
-
-
-@lru_cache(32)  # an issuance asks for the same ones again
-def _decoded(items: tuple[RawExtension, ...]) -> tuple[x509.Extension[x509.ExtensionType], ...]:
-    """By way of a certificate around them: `cryptography` decodes extensions nowhere else."""
+@recalled
+def _decode(_: bytes, item: RawExtension) -> x509.Extension[x509.ExtensionType]:
+    """By way of a certificate around it: `cryptography` decodes extensions nowhere else."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of values that are wrong but readable
-        return tuple(x509.load_der_x509_certificate(_carrier(items)).extensions)
+        return next(iter(x509.load_der_x509_certificate(_carrier(item)).extensions))
 
 
-def _carrier(items: Iterable[RawExtension]) -> bytes:
+def _carrier(item: RawExtension) -> bytes:
     before, after = _around()
-    plain = b"".join(map(_plain, items))
-    extensions = der.encode(0xA3, der.encode(der.SEQUENCE, plain)) if plain else b""
+    extensions = der.encode(0xA3, der.encode(der.SEQUENCE, _plain(item)))
     return der.encode(der.SEQUENCE, der.encode(der.SEQUENCE, before, extensions), after)
 
 
@@ -194,7 +191,7 @@ def _plain(item: RawExtension) -> bytes:
 def extension_facts(items: Iterable[RawExtension]) -> dict[str, Any]:
     """Every extension as facts of stable names; absent ones as null, false or empty lists."""
     items = list(items)
-    decoded, problems = decode_extensions(items)
+    problems: list[str] = []
     facts: dict[str, Any] = {
         "ca": False,
         "path_length": None,
@@ -208,13 +205,11 @@ def extension_facts(items: Iterable[RawExtension]) -> dict[str, Any]:
         "ski": None,
         "aki": None,
     }
-    for extension in decoded:
-        if reader := _READERS.get(type(extension.value)):
-            try:
-                facts |= reader(extension.value)
-            except (ValueError, ParseError) as error:
-                label = EXTENSION_NAMES.get(extension.oid.dotted_string, "?")
-                problems.append(f"the extension {label} cannot be shown: {error}")
+    for item, _ in _readable(items, problems):
+        try:
+            facts |= _shown(item.raw, item)
+        except (ValueError, ParseError) as error:
+            problems.append(f"the extension {EXTENSION_NAMES[item.oid]} cannot be shown: {error}")
     if not facts["sans"]:
         facts["sans"] = _sans_anyway(items)
     facts["extensions"] = [
@@ -226,6 +221,13 @@ def extension_facts(items: Iterable[RawExtension]) -> dict[str, Any]:
     ]
     facts["problems"] = problems
     return facts
+
+
+@recalled
+def _shown(raw: bytes, item: RawExtension) -> dict[str, Any]:
+    value = _decode(raw, item).value
+    reader = _READERS.get(type(value))
+    return reader(value) if reader else {}
 
 
 def _basic_constraints(value: Any) -> dict[str, Any]:

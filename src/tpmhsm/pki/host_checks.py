@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from tpmhsm.pki.findings import Finding, Severity
+from tpmhsm.pki.recall import recalled
 from tpmhsm.pki.scripts import disguise
 
 _RESERVED = {
@@ -35,15 +36,21 @@ def san_findings(sans: Iterable[str], lint: str = "pkix") -> Iterator[Finding]:
     """Findings of alternative names as `tpmhsm.pki.sans.format_san` writes them."""
     severity: Severity = "refusal" if lint == "tls-br" else "warning"
     for san in sans:
-        kind, _, value = san.partition(":")
-        if kind == "dns":
-            yield from _host_findings(san, value, severity)
-        elif kind == "ip":
-            yield from _address_findings(san, value, severity)
-        elif kind == "email":
-            yield from _script_findings(san, *value.rpartition("@")[::2])
-        elif kind == "uri":
-            yield from _script_findings(san, _host_of(value))
+        yield from _of(san, severity)
+
+
+@recalled
+def _of(san: str, severity: Severity) -> tuple[Finding, ...]:
+    kind, _, value = san.partition(":")
+    if kind == "dns":
+        return tuple(_host_findings(san, value, severity))
+    if kind == "ip":
+        return tuple(_address_findings(san, value, severity))
+    if kind == "email":
+        return tuple(_script_findings(san, *value.rpartition("@")[::2]))
+    if kind == "uri":
+        return tuple(_script_findings(san, _host_of(value)))
+    return ()
 
 
 def _host_of(uri: str) -> str:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from tpmhsm.errors import ParseError
 from tpmhsm.pki import der
 from tpmhsm.pki.findings import Finding, refusal, refuse, warning
+from tpmhsm.pki.recall import recalled
 
 _EC, _RSA = "1.2.840.10045.2.1", "1.2.840.113549.1.1.1"
 _OTHER_RSA = {"1.2.840.113549.1.1.7": "RSAES-OAEP", "1.2.840.113549.1.1.10": "RSASSA-PSS"}
@@ -66,6 +67,7 @@ def check_spki(spki: bytes, lint: str = "pkix") -> tuple[Finding, ...]:
     return found
 
 
+@recalled
 def spki_findings(spki: bytes, lint: str = "pkix") -> tuple[Finding, ...]:
     """What there is to say of the key in a DER SubjectPublicKeyInfo. Never raises."""
     try:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from tpmhsm.errors import ParseError, UsageError, VerificationError
 from tpmhsm.pki import der
+from tpmhsm.pki.recall import recalled
 
 _CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 _ALGORITHMS = {
@@ -68,6 +69,11 @@ def describe_spki(spki: bytes) -> dict[str, Any]:
 
     Never fails on a key that cannot be loaded: `alg` is then what its OID says.
     """
+    return dict(_described(spki))
+
+
+@recalled
+def _described(spki: bytes) -> dict[str, Any]:
     facts: dict[str, Any] = {"alg": _algorithm_of(spki)}
     try:
         facts |= _parameters(load_spki(spki))

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from cryptography.x509.oid import NameOID
+
 from tpmhsm.errors import ParseError, UsageError
 from tpmhsm.pki.findings import Finding
 from tpmhsm.pki.host_checks import san_findings
-from tpmhsm.pki.names import parse_dn
+from tpmhsm.pki.names import read_name
 from tpmhsm.pki.profiles import Profile
 from tpmhsm.pki.subject_checks import subject_findings
 from tpmhsm.pki.tbs import SIGNATURE_NAMES, WEAK_SIGNATURES, read_tbs_certificate, tbs_facts
@@ -28,7 +30,7 @@ def check_tbs(tbs: bytes, profile: Profile, lint: str = "pkix") -> dict[str, Any
     found = [one for one in name_findings(tbs, facts, lint) if one.severity == "refusal"]
     faults += [one.text for one in found]
     if not profile.ca:
-        faults += _names(facts, profile)
+        faults += _names(facts, read_tbs_certificate(tbs).subject, profile)
     if lint == "tls-br":
         faults += _tls_br(facts, profile, tbs)
     if faults:
@@ -73,6 +75,15 @@ def _general(facts: dict[str, Any]) -> Iterator[str]:
     yield from facts["problems"]
 
 
+def common_names(subject: bytes) -> list[str]:
+    """All CN of a DER Name; none of one that cannot be read."""
+    try:
+        found = read_name(subject).get_attributes_for_oid(NameOID.COMMON_NAME)
+    except ParseError:
+        return []
+    return [str(attribute.value) for attribute in found]
+
+
 def _critical(facts: dict[str, Any]) -> set[str]:
     return {item["name"] for item in facts["extensions"] if item["critical"]}
 
@@ -99,7 +110,7 @@ def _end_entity(facts: dict[str, Any]) -> Iterator[str]:
         yield "an empty subject without critical alternative names"
 
 
-def _names(facts: dict[str, Any], profile: Profile) -> Iterator[str]:
+def _names(facts: dict[str, Any], subject: bytes, profile: Profile) -> Iterator[str]:
     if profile.needs_san and not facts["sans"]:
         yield "no host names"
     if missing := set(profile.extended_key_usage) - set(facts["extended_key_usage"]):
@@ -109,16 +120,9 @@ def _names(facts: dict[str, Any], profile: Profile) -> Iterator[str]:
             yield f"the name {san} has no place in {profile.name}"
     if profile.tls:
         values = {san.partition(":")[2] for san in facts["sans"]}
-        for name in _common_names(facts["subject"]):
+        for name in common_names(subject):
             if name not in values:
                 yield f"CN={name} is none of the alternative names"
-
-
-def _common_names(subject: str) -> list[str]:
-    try:
-        return [str(a.value) for a in parse_dn(subject) if a.oid.dotted_string == "2.5.4.3"]
-    except ParseError:
-        return []
 
 
 def _tls_br(facts: dict[str, Any], profile: Profile, tbs: bytes) -> Iterator[str]:

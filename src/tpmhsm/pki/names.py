@@ -15,6 +15,7 @@ from cryptography import x509
 
 from tpmhsm.errors import ParseError, UsageError
 from tpmhsm.pki import attributes, der
+from tpmhsm.pki.recall import recalled
 
 _SPECIAL = '"+,;<>\\'
 _ESCAPABLE = ' "#+,;<=>\\'
@@ -41,6 +42,7 @@ def format_dn(name: x509.Name) -> str:
     return format_dn_der(name.public_bytes())
 
 
+@recalled
 def format_dn_der(encoded: bytes) -> str:
     """The same from a DER Name, whatever is inside. ParseError if it is no sequence of sets."""
     rdns = der.children(_expect(der.read_whole(encoded), der.SEQUENCE))
@@ -268,6 +270,7 @@ def _check_bounds(known: attributes.AttributeType, value: str) -> None:
         raise UsageError(f"{label} is longer than {known.limit} characters: {value!r}")
 
 
+@recalled
 def read_name(encoded: bytes) -> x509.Name:
     """A DER Name as an object. ParseError where `cryptography` refuses it."""
     try:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, p
 from tpmhsm.errors import ParseError
 from tpmhsm.pki import der
 from tpmhsm.pki.keys import load_spki
+from tpmhsm.pki.recall import recalled
 
 _PSS = "1.2.840.113549.1.1.10"
 _ECDSA: dict[str, hashes.HashAlgorithm] = {
@@ -51,6 +52,7 @@ _HASHES: dict[str, hashes.HashAlgorithm] = {
 }
 
 
+@recalled
 def split_signed(raw: bytes, what: str = "a certificate") -> tuple[bytes, bytes, bytes]:
     """(to-be-signed, AlgorithmIdentifier, signature) of a signed DER structure."""
     whole = der.read_whole(raw)
@@ -62,6 +64,7 @@ def split_signed(raw: bytes, what: str = "a certificate") -> tuple[bytes, bytes,
     return parts[0].raw, parts[1].raw, parts[2].content[1:]
 
 
+@recalled
 def algorithm_oid(algorithm: bytes) -> str:
     """The OID of a DER AlgorithmIdentifier, dotted. ParseError when it has none."""
     parts = der.children(der.read_whole(algorithm).content)

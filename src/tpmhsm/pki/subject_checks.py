@@ -14,6 +14,7 @@ from tpmhsm.errors import ParseError
 from tpmhsm.pki import attributes, der
 from tpmhsm.pki.findings import Finding, Severity, refusal
 from tpmhsm.pki.names import DECODERS
+from tpmhsm.pki.recall import recalled
 from tpmhsm.pki.scripts import disguise
 
 _ORDER = ("DC", "C", "ST", "L", "postalCode", "STREET", "O", "SN", "GN", "OU", "CN")
@@ -45,8 +46,13 @@ class _Attribute(NamedTuple):
     value: str | None
 
 
-def subject_findings(name: bytes, lint: str = "pkix", *, ca: bool = False) -> Iterator[Finding]:
+@recalled
+def subject_findings(name: bytes, lint: str = "pkix", *, ca: bool = False) -> tuple[Finding, ...]:
     """Findings of a DER Name. ParseError when it is none."""
+    return tuple(_findings(name, lint, ca=ca))
+
+
+def _findings(name: bytes, lint: str, *, ca: bool) -> Iterator[Finding]:
     rdns = [
         [_read(item) for item in der.children(rdn.content)]
         for rdn in der.children(der.read_whole(name).content)

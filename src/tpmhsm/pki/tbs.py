@@ -8,7 +8,6 @@ verifier might take for one of these structures, so that it is never signed as p
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from tpmhsm.errors import ParseError
@@ -16,6 +15,7 @@ from tpmhsm.pki import der
 from tpmhsm.pki.facts import RawExtension, extension_facts, raw_extensions
 from tpmhsm.pki.keys import describe_spki
 from tpmhsm.pki.names import format_dn_der
+from tpmhsm.pki.recall import recalled
 
 _TIMES = (der.UTC_TIME, der.GENERALIZED_TIME)
 _EXTENSION_REQUEST = "1.2.840.113549.1.9.14"
@@ -63,7 +63,7 @@ class RequestInfo(NamedTuple):
     attributes: list[str]
 
 
-@lru_cache(32)  # an issuance asks for the same fields again and again
+@recalled
 def read_tbs_certificate(data: bytes) -> TbsCertificate:
     """The fields of TBSCertificate bytes. ParseError when they are anything else."""
     parts = der.children(_sequence(der.read_whole(data), "a TBSCertificate"))
@@ -132,6 +132,7 @@ def read_time(element: der.Element) -> datetime:
     raise ParseError(f"{text!r} is no time")
 
 
+@recalled
 def read_request_info(data: bytes) -> RequestInfo:
     """The fields of CertificationRequestInfo bytes (RFC 2986, 4.1). ParseError otherwise."""
     parts = der.children(_sequence(der.read_whole(data), "a CertificationRequestInfo"))
