@@ -30,8 +30,9 @@ from tpmhsm.approval.request import MAX_CRL_REQUEST, MAX_REQUEST, Claims, Reques
 from tpmhsm.approval.verify import verify_approval
 from tpmhsm.errors import ParseError, UsageError, VerificationError
 from tpmhsm.pki import der
-from tpmhsm.pki.crl import CrlHead, assemble_tbs, signature_algorithm
+from tpmhsm.pki.crl import CrlHead, assemble_tbs
 from tpmhsm.pki.crl_entries import Entry, encode_entry
+from tpmhsm.pki.signatures import signature_algorithm
 
 REVOKED = NOW - timedelta(hours=2)
 

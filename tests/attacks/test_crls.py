@@ -10,9 +10,10 @@ from tests.attacks.house import House
 from tests.attacks.root import declined, refused
 
 from tpmhsm.approval.request import Request
-from tpmhsm.pki.crl import CrlHead, assemble_tbs, signature_algorithm
+from tpmhsm.pki.crl import CrlHead, assemble_tbs
 from tpmhsm.pki.crl_entries import Entry, encode_entry
 from tpmhsm.pki.names import parse_dn
+from tpmhsm.pki.signatures import signature_algorithm
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 

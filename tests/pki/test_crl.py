@@ -13,15 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tpmhsm.errors import ParseError, RefusedError, UsageError, VerificationError
-from tpmhsm.pki.crl import (
-    CrlHead,
-    assemble_tbs,
-    complete_crl,
-    read_tbs_crl,
-    signature_algorithm,
-)
+from tpmhsm.pki.crl import CrlHead, assemble_tbs, complete_crl, read_tbs_crl
 from tpmhsm.pki.crl_entries import Entry, encode_entry, read_entry, serial_of, split_entries
 from tpmhsm.pki.reasons import CODES, check_hold, check_reason, may_replace, reason_name
+from tpmhsm.pki.signatures import signature_algorithm
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 EC_KEY = ec.generate_private_key(ec.SECP256R1())

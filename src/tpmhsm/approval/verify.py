@@ -95,7 +95,7 @@ def _check_same(request: Request, approval: Approval) -> None:
             raise VerificationError(
                 f"{who} approved in epoch {approval.epoch}, the roster is of epoch {epoch}",
                 code="other-epoch",
-                hint=f"officers changed: tpmhsm request export {request.id} --force, to be approved again",
+                hint=f"officers changed: tpmhsm request export {request.id} --force",
             )
 
 

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from tpmhsm.approval.request import Claims
 from tpmhsm.errors import ExistsError, ParseError, RefusedError, TpmHsmError, UsageError
 from tpmhsm.pki.chains import fields_of
-from tpmhsm.pki.crl import CrlHead, assemble_tbs, complete_crl, read_tbs_crl, signature_algorithm
+from tpmhsm.pki.crl import CrlHead, assemble_tbs, complete_crl, read_tbs_crl
 from tpmhsm.pki.describe import certificate_der
-from tpmhsm.pki.signatures import is_signed_by, split_signed
+from tpmhsm.pki.signatures import is_signed_by, signature_algorithm, split_signed
 from tpmhsm.pki.tbs import rfc3339
 
 if TYPE_CHECKING:

@@ -11,11 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-
 from tpmhsm.errors import ParseError, UsageError
 from tpmhsm.pki import der
-from tpmhsm.pki.crl_entries import encode_time, extension
 from tpmhsm.pki.facts import RawExtension, raw_extensions
 from tpmhsm.pki.keys import hash_for, verify_signature
 from tpmhsm.pki.tbs import read_time
@@ -42,24 +39,6 @@ class CrlHead:
     next_update: datetime
 
 
-def signature_algorithm(public_key: Any, hash_name: str) -> bytes:
-    """DER AlgorithmIdentifier of what an ECDSA or RSA key signs with this hash (RFC 5758, 4055).
-
-    UsageError for other keys and hashes.
-    """
-    kind = "rsa" if isinstance(public_key, RSAPublicKey) else "ec"
-    oids = {
-        ("ec", "sha256"): "1.2.840.10045.4.3.2",
-        ("ec", "sha384"): "1.2.840.10045.4.3.3",
-        ("rsa", "sha256"): "1.2.840.113549.1.1.11",
-        ("rsa", "sha384"): "1.2.840.113549.1.1.12",
-    }
-    if (kind, hash_name) not in oids:
-        raise UsageError(f"CRLs are not signed with {hash_name} here")
-    null = der.encode(der.NULL) if kind == "rsa" else b""
-    return der.encode(der.SEQUENCE, der.encode_oid(oids[kind, hash_name]), null)
-
-
 def assemble_tbs(head: CrlHead, entries: Iterable[bytes]) -> bytes:
     """The TBSCertList (v2) over entries as DER, or over chunks of them. UsageError for a number
     or dates that no CRL may have.
@@ -73,16 +52,16 @@ def assemble_tbs(head: CrlHead, entries: Iterable[bytes]) -> bytes:
         body += piece
     key_id = der.encode(der.SEQUENCE, der.encode(0x80, head.ski))
     extensions = (
-        extension(AKI, key_id),
-        extension(CRL_NUMBER, der.encode_integer(head.number)),
+        der.encode_extension(AKI, key_id),
+        der.encode_extension(CRL_NUMBER, der.encode_integer(head.number)),
     )
     before = b"".join(
         (
             der.encode_integer(1),
             head.algorithm,
             head.issuer,
-            encode_time(head.this_update),
-            encode_time(head.next_update),
+            der.encode_time(head.this_update),
+            der.encode_time(head.next_update),
         )
     )
     revoked = der.header(der.SEQUENCE, len(body)) if body else b""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -39,20 +39,6 @@ class Entry(NamedTuple):
     odd: tuple[str, ...] = ()
 
 
-def encode_time(moment: datetime) -> bytes:
-    """UTCTime from 1950 through 2049, else GeneralizedTime (RFC 5280, 5.1.2.4)."""
-    moment = moment.astimezone(UTC)
-    if 1950 <= moment.year < 2050:
-        return der.encode(der.UTC_TIME, moment.strftime("%y%m%d%H%M%SZ").encode())
-    return generalized_time(moment)
-
-
-def generalized_time(moment: datetime) -> bytes:
-    """GeneralizedTime, whole seconds, UTC."""
-    text = moment.astimezone(UTC).strftime("%Y%m%d%H%M%SZ")
-    return der.encode(der.GENERALIZED_TIME, text.zfill(15).encode())
-
-
 def encode_entry(entry: Entry) -> bytes:
     """DER of an entry. An unspecified reason is left out, as RFC 5280 section 5.3.1 wants it.
 
@@ -63,21 +49,15 @@ def encode_entry(entry: Entry) -> bytes:
     extensions = []
     if entry.reason and entry.reason != UNSPECIFIED:
         code = der.encode(_ENUMERATED, bytes((CODES[entry.reason],)))
-        extensions.append(extension(_REASON, code))
+        extensions.append(der.encode_extension(_REASON, code))
     if entry.invalidity is not None:
-        extensions.append(extension(_INVALIDITY, generalized_time(entry.invalidity)))
+        extensions.append(der.encode_extension(_INVALIDITY, der.generalized_time(entry.invalidity)))
     return der.encode(
         der.SEQUENCE,
         der.encode_integer(entry.serial),
-        encode_time(entry.revoked),
+        der.encode_time(entry.revoked),
         der.encode(der.SEQUENCE, *extensions) if extensions else b"",
     )
-
-
-def extension(oid: str, value: bytes, *, critical: bool = False) -> bytes:
-    """DER of one Extension."""
-    mark = der.encode(der.BOOLEAN, b"\xff") if critical else b""
-    return der.encode(der.SEQUENCE, der.encode_oid(oid), mark, der.encode(der.OCTET_STRING, value))
 
 
 def split_entries(content: bytes) -> Iterator[bytes]:
@@ -115,7 +95,7 @@ def read_entry(raw: bytes) -> Entry:
         raise ParseError("an entry of a CRL whose fields are of other types")
     serial = int.from_bytes(parts[0].content, "big", signed=True)
     entry = Entry(serial, read_time(parts[1]))
-    odd = [] if encode_time(entry.revoked) == parts[1].raw else ["its date is written oddly"]
+    odd = [] if der.encode_time(entry.revoked) == parts[1].raw else ["its date is written oddly"]
     seen = set()
     for item in raw_extensions(parts[2].content) if len(parts) == 3 else []:
         if item.oid in seen:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -270,3 +271,23 @@ def _base128(value: int) -> bytes:
     while value := value >> 7:
         octets.append(0x80 | value & 0x7F)
     return bytes(reversed(octets))
+
+
+def encode_time(moment: datetime) -> bytes:
+    """UTCTime from 1950 through 2049, else GeneralizedTime (RFC 5280, 4.1.2.5)."""
+    moment = moment.astimezone(UTC)
+    if 1950 <= moment.year < 2050:
+        return encode(UTC_TIME, moment.strftime("%y%m%d%H%M%SZ").encode())
+    return generalized_time(moment)
+
+
+def generalized_time(moment: datetime) -> bytes:
+    """GeneralizedTime, whole seconds, UTC."""
+    text = moment.astimezone(UTC).strftime("%Y%m%d%H%M%SZ")
+    return encode(GENERALIZED_TIME, text.zfill(15).encode())
+
+
+def encode_extension(oid: str, value: bytes, *, critical: bool = False) -> bytes:
+    """DER of one Extension."""
+    mark = encode(BOOLEAN, b"\xff") if critical else b""
+    return encode(SEQUENCE, encode_oid(oid), mark, encode(OCTET_STRING, value))

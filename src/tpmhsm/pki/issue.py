@@ -11,28 +11,31 @@ import base64
 import binascii
 import hashlib
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from tpmhsm.errors import ParseError, UsageError, VerificationError
+from tpmhsm.pki import der
 from tpmhsm.pki.applicant import Applicant, GrantedNames, grant_names
 from tpmhsm.pki.chains import fields_of
-from tpmhsm.pki.deferred import Unsigned, deferred
+from tpmhsm.pki.deferred import Unsigned
 from tpmhsm.pki.extensions import extensions_for
 from tpmhsm.pki.keys import check_public_key, hash_for, load_spki, spki_der
 from tpmhsm.pki.limits import check_limits
 from tpmhsm.pki.lint import check_tbs
 from tpmhsm.pki.options import LINTS, IssueOptions
 from tpmhsm.pki.profiles import Profile, get_profile
+from tpmhsm.pki.signatures import signature_algorithm
 from tpmhsm.pki.tbs import read_tbs_certificate
 from tpmhsm.pki.validity import Validity, choose_validity, tls_max_days
 
 _SEAL = object()
+_VERSION_3 = bytes.fromhex("a003020102")
 
 
 class Prepared:
@@ -127,31 +130,40 @@ class _Plan:
 
 
 def _build(plan: _Plan) -> Unsigned:
-    public_key: Any = plan.applicant.public_key
-    serial, names = plan.options.serial, plan.names
-    builder = x509.CertificateBuilder(
-        issuer_name=plan.issuer.subject if plan.issuer else names.subject,
-        subject_name=names.subject,
-        public_key=public_key,
-        serial_number=new_serial() if serial is None else _check_serial(serial),
-        not_valid_before=plan.validity.not_before,
-        not_valid_after=plan.validity.not_after,
+    """The bytes, each part as it is found: verifiers compare names byte by byte."""
+    serial, names, validity = plan.options.serial, plan.names, plan.validity
+    key: Any = _signing_key(plan.applicant, plan.issuer)
+    hash_: Any = hash_for(key, plan.options.hash_name)
+    if hash_ is None:
+        raise UsageError("only ECDSA and RSA keys sign certificates here")
+    _check_hash(key, hash_, plan.options.lint)
+    algorithm = signature_algorithm(key, hash_.name)
+    subject = names.subject.public_bytes()
+    tbs = der.encode(
+        der.SEQUENCE,
+        _VERSION_3,
+        der.encode_integer(new_serial() if serial is None else _check_serial(serial)),
+        algorithm,
+        fields_of(plan.issuer).subject if plan.issuer else subject,
+        der.encode(
+            der.SEQUENCE,
+            der.encode_time(validity.not_before),
+            der.encode_time(validity.not_after),
+        ),
+        subject,
+        plan.applicant.spki,
+        der.encode(0xA3, der.encode(der.SEQUENCE, *_extensions(plan))),
     )
+    return Unsigned(tbs, algorithm, key, hash_.name, "certificate")
+
+
+def _extensions(plan: _Plan) -> Iterator[bytes]:
+    public_key = plan.applicant.public_key
     features = plan.applicant.tls_features
-    extensions = extensions_for(
-        plan.profile, names, public_key, plan.issuer, plan.options, features
-    )
-    for extension, critical in extensions:
-        builder = builder.add_extension(extension, critical)
-    signer = deferred(_signing_key(plan.applicant, plan.issuer))
-    algorithm: Any = hash_for(signer.public_key(), plan.options.hash_name)
-    _check_hash(signer.public_key(), algorithm, plan.options.lint)
-    signed = builder.sign(signer, algorithm).public_bytes(Encoding.DER)
-    unsigned = signer.unsigned(signed, "certificate")
-    if plan.issuer and read_tbs_certificate(unsigned.tbs).issuer != fields_of(plan.issuer).subject:
-        # Verifiers compare names byte by byte; cryptography encodes what it read by its own rules.
-        raise UsageError("the issuer's name is encoded in a way that cannot be repeated exactly")
-    return unsigned
+    for value, critical in extensions_for(
+        plan.profile, plan.names, public_key, plan.issuer, plan.options, features
+    ):
+        yield der.encode_extension(value.oid.dotted_string, value.public_bytes(), critical=critical)
 
 
 def _signing_key(applicant: Applicant, issuer: x509.Certificate | None) -> PublicKeyTypes:

@@ -237,4 +237,6 @@ def _is_mailbox(text: str) -> bool:
 
 def printable(text: str) -> str:
     """Text with everything that could disturb a terminal written as an escape."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

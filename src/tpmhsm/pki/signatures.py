@@ -11,7 +11,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, padding, rsa
 
-from tpmhsm.errors import ParseError
+from tpmhsm.errors import ParseError, UsageError
 from tpmhsm.pki import der
 from tpmhsm.pki.keys import load_spki
 from tpmhsm.pki.recall import recalled
@@ -147,3 +147,23 @@ def pss_hash(algorithm: bytes) -> str:
         return _pss(algorithm)[1].name if algorithm_oid(algorithm) == _PSS else ""
     except ParseError:
         return "unknown"
+
+
+def signature_algorithm(public_key: Any, hash_name: str) -> bytes:
+    """DER AlgorithmIdentifier of what an ECDSA or RSA key signs with this hash (RFC 5758, 4055).
+
+    UsageError for other keys and hashes.
+    """
+    kind = "rsa" if isinstance(public_key, rsa.RSAPublicKey) else "ec"
+    oids = {
+        ("ec", "sha256"): "1.2.840.10045.4.3.2",
+        ("ec", "sha384"): "1.2.840.10045.4.3.3",
+        ("ec", "sha512"): "1.2.840.10045.4.3.4",
+        ("rsa", "sha256"): "1.2.840.113549.1.1.11",
+        ("rsa", "sha384"): "1.2.840.113549.1.1.12",
+        ("rsa", "sha512"): "1.2.840.113549.1.1.13",
+    }
+    if (kind, hash_name) not in oids:
+        raise UsageError(f"nothing is signed with {hash_name} here")
+    null = der.encode(der.NULL) if kind == "rsa" else b""
+    return der.encode(der.SEQUENCE, der.encode_oid(oids[kind, hash_name]), null)
