@@ -159,6 +159,7 @@ class Revocation:
     ) -> None:
         assert crl.point is not None  # noqa: S101 (for the type checker; the caller asked)
         theirs = _names(crl.point.names, crl.point.relative, crl.issuer_key)
+        ours: set[tuple[str, object]]
         if point is None:
             ours = {("dirname", certificate.issuer_key)}
         elif point.names is None and point.relative is None:

@@ -7,7 +7,8 @@ there are; `size` lets the caller bound the work all the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 from tpmhsm.errors import ParseError
@@ -100,7 +101,12 @@ def _is_network(octets: bytes) -> bool:
     return "01" not in bits
 
 
-_BASES = {"dns": _is_host_base, "uri": _is_host_base, "email": _is_mail_base, "ip": _is_network}
+_BASES: dict[str, Callable[[Any], bool]] = {
+    "dns": _is_host_base,
+    "uri": _is_host_base,
+    "email": _is_mail_base,
+    "ip": _is_network,
+}
 
 
 def is_sound_host(text: str) -> bool:
