@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 class SigningTurns(Protocol):
     """Many signatures, by a thread that has the chip for a tenth of a second at a time."""
 
-    commands: int
-    """How many commands the chip was sent."""
+    @property
+    def commands(self) -> int:
+        """How many commands the chip was sent."""
+        ...
 
     def put(
         self,
