@@ -52,6 +52,8 @@ def kinds() -> dict[str, tuple[str, bytes]]:
         "encrypted key": ("key", key_of(LEAF, BestAvailableEncryption(b"x"))),
         "old key": ("key", LEAF.key.private_bytes(
             Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())),
+        "old encrypted key": ("key", LEAF.key.private_bytes(
+            Encoding.PEM, PrivateFormat.TraditionalOpenSSL, BestAvailableEncryption(b"x"))),
         "ssh private key": ("key", LEAF.key.private_bytes(
             Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())),
         "public key": ("key", public.public_bytes(
@@ -79,6 +81,13 @@ def test_anything_is_told_and_no_secret_with_it(name: str, bare: Shell) -> None:
             ["ssh-keygen", "-lf", bare.path / "file"], capture_output=True, check=True, text=True
         )
         assert found["fingerprint"] in done.stdout
+
+
+@pytest.mark.parametrize("name", ["encrypted key", "old encrypted key"])
+def test_an_encrypted_key_is_not_called_open(name: str, bare: Shell) -> None:
+    (bare.path / "file").write_bytes(kinds()[name][1])
+    assert bare.json("show", "file")["key"] == "private, encrypted"
+    assert "NOT" not in bare("show", "file").out
 
 
 def test_what_is_nothing_known_is_described(bare: Shell) -> None:

@@ -155,10 +155,13 @@ class App:
         if shown and self.verbosity >= 0:
             say(screened(shown))
 
-    def note(self, text: str) -> None:
-        """A remark for people, on stderr; silent with --json and -q."""
+    def note(self, text: str, *, styled: bool = False) -> None:
+        """A remark for people, on stderr; silent with --json and -q.
+
+        `styled`: colours in it are the program's own, as in `facts` and `table`.
+        """
         if self.talks:
-            click.echo(lines(text), err=True)
+            click.echo(screened(text) if styled else lines(text), err=True)
 
     @contextmanager
     def progress(self, text: str) -> Iterator[Callable[[str], None]]:

@@ -144,6 +144,6 @@ def show_issued(app: App, name: str, issued: Issued, out: Out, *, chain: bool = 
         out.write(bundle_data(bundle, der=out.der))
     words = facts([("Authority", name), *certificate_lines(found)])
     if out.out == STDIO and not app.as_json:
-        app.note(words)
+        app.note(words, styled=True)
         return
     app.emit({**found, "ca_name": name, "notes": list(issued.notes), "file": out.out}, words)

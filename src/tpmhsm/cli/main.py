@@ -122,7 +122,7 @@ def report(error: TpmHsmError, *, as_json: bool) -> None:
         document: dict[str, Any] = {"error": body}
         if isinstance(error, WaitingError):  # no failure: the request stands for the result
             document |= {"id": error.request, "state": "waiting", **error.details}
-        click.echo(json_text(document))
+        _last_words(json_text(document), err=False)
         return
     if isinstance(error, WaitingError):
         said = [lines(error.message)]
@@ -130,7 +130,16 @@ def report(error: TpmHsmError, *, as_json: bool) -> None:
         said = [f"{click.style('error:', fg='red', bold=True)} {lines(error.message)}"]
     if error.hint:
         said.append(f"  {click.style('next:', bold=True)} {lines(error.hint)}")
-    click.echo("\n".join(said), err=True, color=colour())
+    _last_words("\n".join(said), err=True)
+
+
+def _last_words(text: str, *, err: bool) -> None:
+    """Where they cannot be written either (a full disk, a closed pipe), the exit code must do."""
+    try:
+        click.echo(text, err=err, color=colour())
+    except OSError:
+        stream = sys.stderr if err else sys.stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _as_ours(error: BaseException) -> TpmHsmError:

@@ -136,6 +136,7 @@ def _key(item: Item) -> tuple[str, Shown]:
     described = {
         "private-key": key_facts.describe_private_key,
         "encrypted-private-key": key_facts.describe_encrypted_key,
+        "encrypted-pem-key": key_facts.describe_encrypted_pem_key,
         "openssh-key": key_facts.describe_openssh_key,
         "public-key": key_facts.describe_public_key,
     }[item.kind]
@@ -179,6 +180,7 @@ _READERS: dict[str, Callable[[Item], tuple[str, Shown]]] = {
     "crl": _crl,
     "private-key": _key,
     "encrypted-private-key": _key,
+    "encrypted-pem-key": _key,
     "openssh-key": _key,
     "public-key": _key,
     "tpm-key": _tpm_key,

@@ -52,6 +52,11 @@ def describe_encrypted_key(raw: bytes) -> dict[str, Any]:
     return {"key": "private, encrypted", "encryption": describe_algorithm(method.raw)}
 
 
+def describe_encrypted_pem_key(_raw: bytes) -> dict[str, Any]:
+    """Facts of a key encrypted in OpenSSL's old way (RFC 1421): no more is in clear."""
+    return {"key": "private, encrypted", "encryption": "OpenSSL's old way (Proc-Type: 4,ENCRYPTED)"}
+
+
 def describe_openssh_key(raw: bytes) -> dict[str, Any]:
     """Facts of an OpenSSH private key: encrypted or not, and its public half."""
     if not raw.startswith(_OPENSSH):

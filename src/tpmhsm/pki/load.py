@@ -38,6 +38,8 @@ _WORDS = {
     "ENCRYPTED PRIVATE KEY": "an encrypted private key",
     "RSA PRIVATE KEY": "a private key",
     "EC PRIVATE KEY": "a private key",
+    "ENCRYPTED RSA PRIVATE KEY": "an encrypted private key",
+    "ENCRYPTED EC PRIVATE KEY": "an encrypted private key",
     "PKCS7": "a PKCS #7 bundle",
     "CMS": "a CMS message",
     "TSS2 PRIVATE KEY": "a TPM key",
@@ -128,7 +130,10 @@ def _block(data: bytes, begin: re.Match[bytes], end: re.Match[bytes]) -> PemBloc
     label = begin[2].decode()
     body = data[begin.end() : end.start()]
     if b":" in body:  # RFC 1421 headers end at an empty line
-        body = re.split(rb"\r?\n[ \t]*\r?\n", body, maxsplit=1)[-1]
+        head, *rest = re.split(rb"\r?\n[ \t]*\r?\n", body, maxsplit=1)
+        body = rest[0] if rest else head
+        if rest and b"ENCRYPTED" in head:  # what follows is no DER, and begins as it may
+            label = f"ENCRYPTED {label}"
     try:
         raw = base64.b64decode(body.translate(None, b" \t\r\n\v\f"), validate=True)
     except (binascii.Error, ValueError):

@@ -1,0 +1,35 @@
+"""What is written where: colours, full disks."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.support.shell import Shell
+
+FULL = Path("/dev/full")
+
+
+def csr_of(machine: Shell) -> str:
+    machine("csr", "create", "web", "--san", "dns:www.example.com", "--out", "www.csr")
+    return "www.csr"
+
+
+def test_facts_beside_a_certificate_on_stdout_are_plain_words(plain: Shell) -> None:
+    done = plain("ca", "sign", "open-ca", csr_of(plain))
+    assert done.out.startswith("-----BEGIN CERTIFICATE-----\n")
+    assert "Authority  open-ca\n" in done.err
+    assert "\\u{1b}" not in done.err
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("words", [["cert", "list"], ["--json", "cert", "list"], ["--json", "x"]])
+def test_a_full_disk_is_no_traceback(plain: Shell, words: list[str]) -> None:
+    where = plain.surroundings()
+    with FULL.open("w") as full:
+        done = subprocess.run(
+            plain.command(*words), stdout=full, stderr=subprocess.PIPE, check=False, **where
+        )
+    assert done.returncode == 2
+    assert b"Traceback" not in done.stderr
