@@ -11,15 +11,16 @@ import json
 import os
 import pwd
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Table, Text, insert, select
+from sqlalchemy import BigInteger, Column, Table, Text, func, insert, select
 from sqlalchemy.engine import Connection
 
 from tpmhsm.errors import VerificationError
-from tpmhsm.store.schema import canonical, metadata, now
+from tpmhsm.store.schema import Ready, canonical, metadata, now
 
 GENESIS = "0" * 64
 """The previous hash of the first entry."""
@@ -63,18 +64,35 @@ audit = Table(
 )
 
 
-def entry_hash(row: AuditRow) -> str:
-    """SHA-256 over the canonical JSON of an entry without its own hash."""
-    entry = {name: value for name, value in vars(row).items() if name != "hash"}
-    return sha256(canonical(entry).encode()).hexdigest()
+_INSERT = Ready(insert(audit))
+_LAST = Ready(
+    select(audit.c.seq, audit.c.hash).where(
+        audit.c.seq == select(func.max(audit.c.seq)).scalar_subquery()
+    )
+)
+
+
+def entry_hash(entry: Mapping[str, Any]) -> str:
+    """SHA-256 over the canonical JSON of an entry without its own hash.
+
+    `facts` are canonical JSON already: they stand between `at` and what comes after them.
+    """
+    first = canonical({name: entry[name] for name in ("act", "actor", "at")})
+    last = canonical({name: entry[name] for name in ("prev", "seq")})
+    return sha256(f'{first[:-1]},"facts":{entry["facts"]},{last[1:]}'.encode()).hexdigest()
 
 
 def os_user() -> str:
     """The name of the user this process runs as, `uid:N` when the system knows no name."""
+    return _name_of(os.getuid())
+
+
+@lru_cache(8)
+def _name_of(uid: int) -> str:
     try:
-        return pwd.getpwuid(os.getuid()).pw_name
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return f"uid:{os.getuid()}"
+        return f"uid:{uid}"
 
 
 class Audit:
@@ -87,31 +105,27 @@ class Audit:
         self, act: str, facts: Mapping[str, Any] | None = None, *, actor: str | None = None
     ) -> AuditRow:
         """Add an entry; `facts` must be JSON-ready, `actor` is the OS user when not given."""
-        return self.append_all([(act, facts or {})], actor=actor)[0]
+        return _row(self.append_all([(act, facts or {})], actor=actor)[0])
 
     def append_all(
         self, entries: Sequence[tuple[str, Mapping[str, Any]]], *, actor: str | None = None
-    ) -> list[AuditRow]:
-        """Add several entries, (act, facts) each, in their order; as `append`."""
+    ) -> list[dict[str, Any]]:
+        """Add several entries, (act, facts) each, in their order; returns them as written."""
         head, at, who = self.head(), now(), actor or os_user()
-        rows, values = [], []
+        seq, prev, values = head.seq, head.hash, []
         for act, facts in entries:
-            text = canonical(dict(facts))
-            # hash what will be read back, not tuples or integer keys that JSON would change
-            row = AuditRow(head.seq + 1, at, who, act, json.loads(text), head.hash, "")
-            row = replace(row, hash=entry_hash(row))
-            head = AuditHead(row.seq, row.hash)
-            rows.append(row)
-            values.append({**vars(row), "facts": text})
+            seq += 1
+            entry = {"seq": seq, "at": at, "actor": who, "act": act, "prev": prev}
+            entry["facts"] = canonical(dict(facts))
+            entry["hash"] = prev = entry_hash(entry)
+            values.append(entry)
         if values:
-            self._connection.execute(insert(audit), values)
-        return rows
+            _INSERT.run(self._connection, values)
+        return values
 
     def head(self) -> AuditHead:
         """The end of the chain as written, unverified."""
-        last = self._connection.execute(
-            select(audit.c.seq, audit.c.hash).order_by(audit.c.seq.desc()).limit(1)
-        ).one_or_none()
+        last = _LAST.run(self._connection, {}).one_or_none()
         return AuditHead(0, GENESIS) if last is None else AuditHead(last.seq, last.hash)
 
     def all(self, *, after: int = 0, limit: int | None = None) -> list[AuditRow]:
@@ -120,14 +134,14 @@ class Audit:
         if limit is not None:
             statement = statement.limit(limit)
         rows = self._connection.execute(statement)
-        return [AuditRow(**{**row._mapping, "facts": json.loads(row.facts)}) for row in rows]
+        return [_row(row._mapping) for row in rows]
 
     def each(self, act: str) -> Iterator[AuditRow]:
         """Entries of one act, oldest first; few of them in memory at a time."""
         statement = select(audit).where(audit.c.act == act).order_by(audit.c.seq)
         with self._connection.execute(statement, execution_options=_STREAM) as rows:
             for row in rows:
-                yield AuditRow(**{**row._mapping, "facts": json.loads(row.facts)})
+                yield _row(row._mapping)
 
     def verify_chain(
         self, expected: AuditHead | None = None, *, last: int | None = None
@@ -162,6 +176,10 @@ class Audit:
         return AuditHead(0, GENESIS) if known is None else AuditHead(seq, known)
 
 
+def _row(entry: Mapping[Any, Any]) -> AuditRow:
+    return AuditRow(**{**entry, "facts": json.loads(entry["facts"])})
+
+
 def _verify_entry(row: Any, head: AuditHead) -> None:
     for problem in _problems(row, head):
         raise VerificationError(
@@ -177,12 +195,11 @@ def _problems(row: Any, head: AuditHead) -> Iterator[str]:
     if row.prev != head.hash:
         yield "it does not continue the entry before it"
     try:
-        facts = json.loads(row.facts)
-        same = canonical(facts) == row.facts
+        same = canonical(json.loads(row.facts)) == row.facts
     except ValueError:
         same = False
     if not same:
         yield "its facts are not canonical JSON"
         return
-    if entry_hash(AuditRow(**{**row._mapping, "facts": facts})) != row.hash:
+    if entry_hash(row._mapping) != row.hash:
         yield "its content was changed"

@@ -22,15 +22,19 @@ from sqlalchemy import (
     bindparam,
     exists,
     func,
+    insert,
     select,
 )
 
 from tpmhsm.errors import ExistsError, UsageError
 from tpmhsm.store.schema import (
     CanonicalJson,
+    Ready,
     Repository,
+    canonical,
     identity,
     metadata,
+    now,
     one_or_missing,
 )
 
@@ -157,6 +161,16 @@ serials = Table(
 )
 
 
+_RESERVE = Ready(insert(serials), [c.name for c in serials.c if c.name != "id"])
+_END = Ready(
+    serials.update()
+    .where(serials.c.authority == bindparam("whose"))
+    .where(serials.c.serial == bindparam("number"))
+    .where(serials.c.state == bindparam("before"))
+    .values(state=bindparam("after"))
+)
+
+
 class Serials(Repository[SerialRow]):
     """Serials, each used once for ever: abandoned ones are not given out again."""
 
@@ -180,19 +194,23 @@ class Serials(Repository[SerialRow]):
 
     def reserve_all(self, rows: Sequence[SerialRow]) -> None:
         """Write many ahead in one statement. Raises ExistsError when one of them is used."""
-        self._insert_all([replace(row, tbs_sha256=sha256(row.tbs).hexdigest()) for row in rows])
+        present = now()
+        values = [
+            vars(row)
+            | {"tbs_sha256": sha256(row.tbs).hexdigest(), "reserved_at": row.reserved_at or present}
+            | {"prepared": None if row.prepared is None else canonical(row.prepared)}
+            for row in rows
+        ]
+        if values:
+            _RESERVE.run(self._connection, values)
 
     def issue_all(self, pairs: Sequence[tuple[str, str]]) -> int:
         """The certificates of (authority, serial) are kept; how many of them were reserved."""
-        statement = (
-            serials.update()
-            .where(serials.c.authority == bindparam("whose"))
-            .where(serials.c.serial == bindparam("number"))
-            .where(serials.c.state == "reserved")
-            .values(state="issued")
-        )
-        values = [{"whose": authority, "number": serial} for authority, serial in pairs]
-        return self._connection.execute(statement, values).rowcount
+        values = [
+            {"whose": authority, "number": serial, "before": "reserved", "after": "issued"}
+            for authority, serial in pairs
+        ]
+        return _END.run(self._connection, values).rowcount if values else 0
 
     def lost(self) -> list[tuple[str, str]]:
         """(authority, serial) of certificates that were issued and have no record."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Column, Table, Text, bindparam, select
@@ -12,7 +13,7 @@ from tpmhsm.store.authorities import authorities
 from tpmhsm.store.certificates import certificates
 from tpmhsm.store.keys import keys
 from tpmhsm.store.revocations import LISTED, revocations
-from tpmhsm.store.schema import Repository, metadata
+from tpmhsm.store.schema import Ready, Repository, metadata
 
 _LOOKED_AT = 50
 """So many certificates of one key are looked at, the newest: a key seldom has more than two."""
@@ -62,8 +63,10 @@ class BarredKeys(Repository[BarredKeyRow]):
 
     def among(self, digests: Iterable[str]) -> dict[str, str]:
         """Why some of these keys are barred, by digest."""
-        where = barred_keys.c.spki_sha256.in_(list(digests))
-        return {row.spki_sha256: row.why for row in self._select(where)}
+        wanted = {f"key{n}": digest for n, digest in enumerate(digests)}
+        if not wanted:
+            return {}
+        return {row[0]: row[1] for row in _among(len(wanted)).run(self._connection, wanted)}
 
     def of_cas(self) -> dict[str, str]:
         """The keys of all CA certificates kept here: subject by digest of the key."""
@@ -103,6 +106,13 @@ def _uses() -> Any:
     same = (r.authority == newest.authority) & (r.serial == newest.serial)
     query = select(*newest, r.reason).outerjoin(revocations, same & r.state.in_(LISTED))
     return query.order_by(newest.id.desc())
+
+
+@lru_cache(64)
+def _among(many: int) -> Ready:
+    wanted: list[Any] = [bindparam(f"key{n}", type_=Text()) for n in range(many)]
+    query = select(barred_keys.c.spki_sha256, barred_keys.c.why)
+    return Ready(query.where(barred_keys.c.spki_sha256.in_(wanted)))
 
 
 # Built once: building them takes longer than the database does.

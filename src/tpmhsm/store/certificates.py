@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    bindparam,
     func,
     insert,
     or_,
@@ -24,7 +25,7 @@ from sqlalchemy import (
 )
 
 from tpmhsm.errors import NotFoundError, UsageError
-from tpmhsm.store.schema import Repository, identity, metadata, now
+from tpmhsm.store.schema import Ready, Repository, identity, metadata, now
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,15 @@ certificate_names = Table(
     Column("reversed", Text, primary_key=True),
     Column("certificate_id", BigInteger, ForeignKey("certificates.id"), primary_key=True),
 )
+_INSERT = Ready(insert(certificates), [c.name for c in certificates.c if c.name != "id"])
+_NAME = Ready(
+    insert(certificate_names).from_select(
+        ["reversed", "certificate_id"],
+        select(bindparam("name", type_=Text), certificates.c.id).where(
+            certificates.c.sha256 == bindparam("whose")
+        ),
+    )
+)
 _PRESENT = certificates.c.deleted == ""
 
 
@@ -145,7 +155,7 @@ class Certificates(Repository[CertificateRow]):
         known = self._first(certificates.c.sha256 == certificate.sha256)
         if known is None:
             kept = self._insert(certificate)
-            self._name([(kept.id, kept.names)])
+            self._name([kept])
             return kept
         if not known.deleted:
             return known
@@ -153,23 +163,22 @@ class Certificates(Repository[CertificateRow]):
 
     def add_all(self, rows: Sequence[CertificateRow]) -> None:
         """Keep certificates that were never kept before. Raises ExistsError if one was."""
-        if not rows:
-            return
-        newest = select(func.coalesce(func.max(certificates.c.id), 0))
-        before = self._connection.execute(newest).scalar_one()
-        self._insert_all(rows)
-        added = select(certificates.c.id, certificates.c.names).where(certificates.c.id > before)
-        self._name([(row.id, row.names) for row in self._connection.execute(added)])
+        if rows:
+            present = now()
+            _INSERT.run(
+                self._connection, [vars(row) | {"added": row.added or present} for row in rows]
+            )
+            self._name(rows)
 
-    def _name(self, found: Sequence[tuple[int, str]]) -> None:
+    def _name(self, rows: Sequence[CertificateRow]) -> None:
         values = [
-            {"reversed": name[::-1], "certificate_id": number}
-            for number, names in found
-            for name in dict.fromkeys(names.split("\n"))
+            {"name": name[::-1], "whose": row.sha256}
+            for row in rows
+            for name in dict.fromkeys(row.names.split("\n"))
             if name
         ]
         if values:
-            self._connection.execute(insert(certificate_names), values)
+            _NAME.run(self._connection, values)
 
     def find(self, sha256: str) -> CertificateRow | None:
         """The certificate whose DER hashes to this."""

@@ -30,7 +30,7 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.engine import Connection, CursorResult, Dialect
 
 from tpmhsm.errors import NotFoundError
 
@@ -47,11 +47,12 @@ metadata = MetaData(
 RowId = BigInteger().with_variant(Integer(), "sqlite")
 
 
+_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 def canonical(value: object) -> str:
     """Canonical JSON: sorted keys, no blanks, UTF-8 as it is, no NaN."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    return _JSON.encode(value)
 
 
 def now() -> str:
@@ -86,6 +87,36 @@ def to_json(row: Any) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+
+
+class Ready:
+    """A statement whose SQL is worked out once for each kind of database: to do that anew takes
+    SQLAlchemy longer than it takes the database to run it. Its values are the driver's own.
+
+    `names` are the columns that an insertion fills.
+    """
+
+    def __init__(self, statement: Any, names: Sequence[str] | None = None) -> None:
+        self._statement = statement
+        self._names = names
+        self._made: dict[str, tuple[str, tuple[str, ...]]] = {}
+
+    def run(
+        self, connection: Connection, values: Mapping[str, Any] | Sequence[Mapping[str, Any]]
+    ) -> CursorResult[Any]:
+        """Run it with these values, or once with each of several."""
+        made = self._made.get(connection.dialect.name)
+        if made is None:
+            compiled: Any = self._statement.compile(
+                dialect=connection.dialect, column_keys=self._names
+            )
+            made = str(compiled), tuple(compiled.positiontup or ())
+            self._made[connection.dialect.name] = made
+        text, places = made
+        if not places:
+            return connection.exec_driver_sql(text, values)
+        rows = [values] if isinstance(values, Mapping) else values
+        return connection.exec_driver_sql(text, [tuple([v[p] for p in places]) for v in rows])
 
 
 R = TypeVar("R")
@@ -131,21 +162,12 @@ class Repository(Generic[R]):
     def _from(self, mapping: Mapping[Any, Any]) -> R:
         return self.row(**{f.name: mapping[f.name] for f in fields(self.row)})  # type: ignore[arg-type]
 
-    def _insert_all(self, rows: Sequence[R]) -> None:
-        """Many rows in one statement; the ids that they get are not told."""
-        present = now()
-        self._connection.execute(insert(self.table), [self._values(row, present) for row in rows])
-
-    def _values(self, row: R, present: str) -> dict[str, Any]:
+    def _insert(self, row: R) -> R:
         values = dict(vars(row))
         if self.stamp:
-            values[self.stamp] = values[self.stamp] or present
+            values[self.stamp] = values[self.stamp] or now()
         if "id" in values and isinstance(self.table.c.id.type, BigInteger):
             del values["id"]
-        return values
-
-    def _insert(self, row: R) -> R:
-        values = self._values(row, now())
         changes = {self.stamp: values[self.stamp]} if self.stamp else {}
         result = self._connection.execute(insert(self.table).values(values))
         if "id" in self.table.c and "id" not in values:
