@@ -20,7 +20,7 @@ from sqlalchemy import BigInteger, Column, Table, Text, func, insert, select
 from sqlalchemy.engine import Connection
 
 from tpmhsm.errors import VerificationError
-from tpmhsm.store.schema import Ready, canonical, metadata, now
+from tpmhsm.store.schema import Compiled, canonical, metadata, now
 
 GENESIS = "0" * 64
 """The previous hash of the first entry."""
@@ -64,8 +64,8 @@ audit = Table(
 )
 
 
-_INSERT = Ready(insert(audit))
-_LAST = Ready(
+_INSERT = Compiled(insert(audit))
+_LAST = Compiled(
     select(audit.c.seq, audit.c.hash).where(
         audit.c.seq == select(func.max(audit.c.seq)).scalar_subquery()
     )

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from tpmhsm.errors import ExistsError, UsageError
 from tpmhsm.store.schema import (
     CanonicalJson,
-    Ready,
+    Compiled,
     Repository,
     canonical,
     identity,
@@ -161,8 +161,8 @@ serials = Table(
 )
 
 
-_RESERVE = Ready(insert(serials), [c.name for c in serials.c if c.name != "id"])
-_END = Ready(
+_RESERVE = Compiled(insert(serials), [c.name for c in serials.c if c.name != "id"])
+_END = Compiled(
     serials.update()
     .where(serials.c.authority == bindparam("whose"))
     .where(serials.c.serial == bindparam("number"))

@@ -13,7 +13,7 @@ from tpmhsm.store.authorities import authorities
 from tpmhsm.store.certificates import certificates
 from tpmhsm.store.keys import keys
 from tpmhsm.store.revocations import LISTED, revocations
-from tpmhsm.store.schema import Ready, Repository, metadata
+from tpmhsm.store.schema import Compiled, Repository, metadata
 
 _LOOKED_AT = 50
 """So many certificates of one key are looked at, the newest: a key seldom has more than two."""
@@ -66,7 +66,8 @@ class BarredKeys(Repository[BarredKeyRow]):
         wanted = {f"key{n}": digest for n, digest in enumerate(digests)}
         if not wanted:
             return {}
-        return {row[0]: row[1] for row in _among(len(wanted)).run(self._connection, wanted)}
+        found = _among(len(wanted)).run(self._connection, wanted)
+        return {row.spki_sha256: row.why for row in found}
 
     def of_cas(self) -> dict[str, str]:
         """The keys of all CA certificates kept here: subject by digest of the key."""
@@ -109,10 +110,10 @@ def _uses() -> Any:
 
 
 @lru_cache(64)
-def _among(many: int) -> Ready:
+def _among(many: int) -> Compiled:
     wanted: list[Any] = [bindparam(f"key{n}", type_=Text()) for n in range(many)]
     query = select(barred_keys.c.spki_sha256, barred_keys.c.why)
-    return Ready(query.where(barred_keys.c.spki_sha256.in_(wanted)))
+    return Compiled(query.where(barred_keys.c.spki_sha256.in_(wanted)))
 
 
 # Built once: building them takes longer than the database does.

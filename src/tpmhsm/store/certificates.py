@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 from tpmhsm.errors import NotFoundError, UsageError
-from tpmhsm.store.schema import Ready, Repository, identity, metadata, now
+from tpmhsm.store.schema import Compiled, Repository, identity, metadata, now
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ certificate_names = Table(
     Column("reversed", Text, primary_key=True),
     Column("certificate_id", BigInteger, ForeignKey("certificates.id"), primary_key=True),
 )
-_INSERT = Ready(insert(certificates), [c.name for c in certificates.c if c.name != "id"])
-_NAME = Ready(
+_INSERT = Compiled(insert(certificates), [c.name for c in certificates.c if c.name != "id"])
+_NAME = Compiled(
     insert(certificate_names).from_select(
         ["reversed", "certificate_id"],
         select(bindparam("name", type_=Text), certificates.c.id).where(

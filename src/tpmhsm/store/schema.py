@@ -89,7 +89,7 @@ def _plain(value: Any) -> Any:
     return base64.b64encode(value).decode() if isinstance(value, bytes) else value
 
 
-class Ready:
+class Compiled:
     """A statement whose SQL is worked out once for each kind of database: to do that anew takes
     SQLAlchemy longer than it takes the database to run it. Its values are the driver's own.
 
