@@ -27,7 +27,7 @@ from tpmhsm.errors import TpmHsmError
 Then = Callable[[Any, BaseException | None], None]
 """Told the result or the error, in a thread of the worker's. It must not raise."""
 
-_SOME = 4
+_SOME = 8
 """So many results are sent at once, so that nobody waits for the whole batch he is in."""
 
 

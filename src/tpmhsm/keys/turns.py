@@ -32,6 +32,10 @@ TURN = 0.1
 LINGER = 0.003
 """Seconds that a turn waits for one more signature."""
 
+_SOME = 4
+"""So many signatures are told at once while more are to be made: to wake who is told costs as much
+as to make one."""
+
 Then = Callable[[bytes | None, BaseException | None], None]
 """Told the signature, or the error, in the chip's thread: it must not raise, nor take long."""
 
@@ -112,11 +116,14 @@ class Turns:
                     while waits is not None:
                         job, waits = waits, None  # from here on the hand tells what becomes of it
                         if hand.sign(job) and time.monotonic() < end:
+                            if self._queue.empty():
+                                hand.tell()
                             waits = self._queue.get(timeout=LINGER)
                             over = waits is None
                 except Empty:
                     pass
                 finally:
+                    hand.tell()
                     self.commands += chip.commands
         except Exception as error:  # noqa: BLE001 - told to whoever waits, never lost
             if waits is not None:
@@ -132,19 +139,25 @@ class _Hand:
         self._parent_name = parent_name
         self._parent: Loaded | None = None
         self._key: tuple[str, Loaded] | None = None
+        self._done: list[tuple[Then, bytes | None, Exception | None]] = []
 
     def sign(self, job: Job) -> bool:
-        """Sign and tell; returns whether the chip can be used on."""
+        """Sign, and tell if it is time; returns whether the chip can be used on."""
+        signature, failure = None, None
         try:
             signature = self._signature(job)
-        except DeviceError as error:
-            job.then(None, error)
-            return False
         except Exception as error:  # noqa: BLE001 - told to whoever waits, never lost
-            job.then(None, error)
-            return True
-        job.then(signature, None)
-        return True
+            failure = error
+        self._done.append((job.then, signature, failure))
+        if len(self._done) >= _SOME:
+            self.tell()
+        return not isinstance(failure, DeviceError)
+
+    def tell(self) -> None:
+        """Tell those whose signatures were tried since the last time."""
+        done, self._done = self._done, []
+        for then, signature, failure in done:
+            then(signature, failure)
 
     def _signature(self, job: Job) -> bytes:
         from tpmhsm.tpm import objects, policies

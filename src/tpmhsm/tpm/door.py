@@ -15,6 +15,7 @@ import os
 import select
 import socket
 import stat
+import struct
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -92,15 +93,19 @@ class SocketDoor(_BaseDoor):
     def __init__(self, address: Path | tuple[str, int], timeout: float = TIMEOUT) -> None:
         where = str(address) if isinstance(address, Path) else f"{address[0]}:{address[1]}"
         super().__init__(where)
-        self._timeout = timeout
         try:
             self._socket = _connect(address, timeout)
         except OSError as error:
             raise _missing(where, error) from error
-        self._socket.setblocking(False)
+        # the kernel's timeout, not Python's: that polls first, and gives Python's lock away twice
+        self._socket.settimeout(None)
+        seconds, rest = divmod(timeout, 1)
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            limit = struct.pack("@ll", int(seconds), int(rest * 1e6))
+            self._socket.setsockopt(socket.SOL_SOCKET, option, limit)
 
     def _exchange(self, command: bytes) -> bytes:
-        self._socket.sendall(command)  # its buffer is empty: nothing is sent before an answer is in
+        self._socket.sendall(command)
         response = self._read()  # nearly always all of it: one answer is all that can be there
         while len(response) < HEADER_SIZE:
             response += self._read()
@@ -116,8 +121,10 @@ class SocketDoor(_BaseDoor):
     def _read(self) -> bytes:
         part = self._spin()
         if part is None:
-            _wait(self._socket.fileno(), select.POLLIN, time.monotonic() + self._timeout)
-            part = self._socket.recv(MAX_SIZE)
+            try:
+                part = self._socket.recv(MAX_SIZE)
+            except BlockingIOError:
+                raise TimeoutError from None
         if not part:
             raise ConnectionResetError(None, "it closed the connection")
         return part
@@ -127,7 +134,7 @@ class SocketDoor(_BaseDoor):
         give_up = now() + (SPIN if threading.active_count() == 1 else 0.0)
         while now() < give_up:
             try:
-                return receive(MAX_SIZE)
+                return receive(MAX_SIZE, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 continue
         return None
