@@ -340,7 +340,7 @@ def test_other_names_that_are_none(machine: Shell, san: str) -> None:
         "group create officers --officers 2:alice,bob,dave",
         "group create x --officers 2:alice,bob,carol,dave",
         "group create ../x --officers 2:alice,bob,carol",
-        "group change officers --officers 3:alice,bob,carol",
+        "group change officers --officers 4:alice,bob,carol",
         "group change nobody --officers 2:alice,bob,carol",
         "group explain officers --without nobody",
         "request show 99999999999999999999",
