@@ -98,6 +98,72 @@ def test_one_crl(end, given, server, anything):
     assert revoked(end, [made], top=TOP, purpose="any") == anything
 
 
+def odd_entry(serial, when, *, tail=b"", header=None):
+    body = der.encode_integer(serial) + when + tail
+    return (header or der.header)(der.SEQUENCE, len(body)) + body
+
+
+def with_entries(entries):
+    """A CRL whose entries are these octets."""
+    items = (aki(TOP), of(x509.CRLNumber(5)))
+    tbs = der.encode(
+        der.SEQUENCE,
+        der.encode_integer(1),
+        forge.algorithm(TOP.key),
+        TOP.name,
+        forge.time(NOW - DAY),
+        forge.time(NOW + DAY),
+        der.encode(der.SEQUENCE, entries),
+        der.encode(0xA0, der.encode(der.SEQUENCE, *items)),
+    )
+    return forge.signed(TOP.key, tbs)
+
+
+WHEN = forge.time(NOW - DAY)
+REASON = forge.extension("2.5.29.21", b"zz")
+ODD_ENTRIES = [
+    # id, octets, what is said
+    ("a fraction", odd_entry(END.serial, der.encode(0x18, b"20261101000000.5Z")), "crl-missing"),
+    ("an offset", odd_entry(END.serial, der.encode(0x17, b"261101000000+0100")), "crl-missing"),
+    ("no date", odd_entry(END.serial, der.encode(0x17, b"then")), "crl-missing"),
+    ("a long length", odd_entry(END.serial, WHEN, header=lambda t, n: bytes((t, 0x82, 0, n))), "revoked"),
+    ("an open end", b"\x30\x80" + der.encode_integer(END.serial) + WHEN + b"\0\0", "crl-missing"),
+    ("a reason that is none", odd_entry(END.serial, WHEN, tail=der.encode(der.SEQUENCE, REASON)), "crl-missing"),
+    ("four parts", odd_entry(END.serial, WHEN, tail=der.encode(der.SEQUENCE) + der.encode(der.NULL)), "crl-missing"),
+    ("64 KiB", odd_entry(END.serial, WHEN, tail=der.encode(der.SEQUENCE, forge.extension("1.2.3", bytes(70_000)))), "revoked"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("octets", "said"), [c[1:] for c in ODD_ENTRIES], ids=[c[0] for c in ODD_ENTRIES])  # fmt: skip
+def test_an_entry_that_breaks_rules_revokes_all_the_same(octets, said):
+    made = with_entries(odd_entry(1, WHEN) + octets + odd_entry(2, WHEN))
+    assert revoked(END, [made], top=TOP, purpose="any") == said
+
+
+def test_octets_that_look_like_the_serial_number_revoke_nobody():
+    inner = forge.extension("1.2.3", b"\x30\x05" + der.encode_integer(END.serial) + b"x")
+    made = with_entries(odd_entry(1, WHEN, tail=der.encode(der.SEQUENCE, inner)))
+    assert revoked(END, [made], top=TOP, purpose="any") == "valid"
+
+
+def test_of_two_lists_the_newer_one_decides():
+    older = crl(TOP, this=NOW - 2 * DAY, number=of(x509.CRLNumber(4)))
+    newer = crl(TOP, entry(END))
+    assert revoked(END, [older, newer], top=TOP) == "revoked"
+    assert revoked(END, [newer, older], top=TOP) == "revoked"
+    held = crl(TOP, entry(END), this=NOW - 2 * DAY, number=of(x509.CRLNumber(4)))
+    assert revoked(END, [held, crl(TOP)], top=TOP) == "valid"
+    same_day = crl(TOP, number=of(x509.CRLNumber(4)))
+    assert revoked(END, [same_day, newer], top=TOP) == "revoked"
+
+
+def test_a_critical_extension_of_any_entry_spoils_the_list():
+    assert revoked(END, [crl(TOP, entry(7, NOW, UNKNOWN))], top=TOP) == "crl-missing"
+    assert revoked(END, [crl(TOP, entry(7, NOW, HARMLESS))], top=TOP) == "valid"
+    known = forge.extension("2.5.29.21", der.encode(0x0A, b"\1"), critical=True)
+    assert revoked(END, [crl(TOP, entry(7, NOW, known))], top=TOP) == "valid"
+
+
 def test_the_whole_path_needs_crls():
     middle = ca("CN=CRL Issuing", TOP)
     end = leaf(middle)

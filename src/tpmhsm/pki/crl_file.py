@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from tpmhsm.errors import ParseError
@@ -39,6 +39,9 @@ _CRL_NUMBER, _DELTA, _IDP, _AUTHORITY_KEY = "2.5.29.20", "2.5.29.27", "2.5.29.28
 _UNDERSTOOD = {_CRL_NUMBER, _DELTA, _IDP, _AUTHORITY_KEY, "2.5.29.18", "2.5.29.46"}
 _REASON, _INVALIDITY, _CERTIFICATE_ISSUER = "2.5.29.21", "2.5.29.24", "2.5.29.29"
 _ENTRY_UNDERSTOOD = {_REASON, _INVALIDITY, _CERTIFICATE_ISSUER, "2.5.29.23"}
+_UNDERSTOOD_OIDS = {der.encode_oid(oid) for oid in _ENTRY_UNDERSTOOD}
+_CRITICAL = bytes((der.BOOLEAN, 1, 0xFF, der.OCTET_STRING))
+_LONGEST_OID = 64
 
 
 class IssuingPoint(NamedTuple):
@@ -96,7 +99,12 @@ class PathCrl:
 
     def find(self, serial: int, issuer: NameKey) -> Entry | None:
         """The entry of a certificate. ParseError for entries that do not decode."""
-        wanted = der.encode_integer(serial)
+        entry = self._find(der.encode_integer(serial), issuer)
+        if entry is None and self.has_strange_entries:
+            raise ParseError("it has entries with critical extensions unknown here")
+        return entry
+
+    def _find(self, wanted: bytes, issuer: NameKey) -> Entry | None:
         if self.point is None or not self.point.indirect:
             return None if issuer != self.issuer_key else self._find_direct(wanted)
         current = self.issuer_key
@@ -112,20 +120,51 @@ class PathCrl:
         return None
 
     def _find_direct(self, wanted: bytes) -> Entry | None:
-        at = self.entries.find(wanted)
+        at, doubtful = self.entries.find(wanted), False
         while at >= 0:
-            for header in (2, 3, 4):  # the octets of the SEQUENCE around serial number and date
-                if at < header or self.entries[at - header] != der.SEQUENCE:
-                    continue
+            for header in self._headers(at):
+                doubtful = True
                 try:
                     element, _ = der.read(self.entries, at - header)
-                    parts = der.children(element.content)
                     if len(element.raw) - len(element.content) == header:
-                        return _entry(parts)
+                        return _entry(der.children(element.content))
                 except ParseError:
                     continue
             at = self.entries.find(wanted, at + 1)
+        return self._walk(wanted) if doubtful else None
+
+    def _headers(self, at: int) -> Iterator[int]:
+        """How many octets before `at` the header of an entry, DER or not, may begin there."""
+        for header in range(2, min(at, 10) + 1):
+            first = self.entries[at - header + 1]
+            if self.entries[at - header] == der.SEQUENCE and (
+                first <= 0x80 if header == 2 else first == 0x80 | header - 2
+            ):
+                yield header
+
+    def _walk(self, wanted: bytes) -> Entry | None:
+        """Entry by entry, where the octets of the number stand in something that is no neat entry:
+        a revoked certificate whose entry breaks rules is not a good one.
+        """
+        for start, end in _spans(self.entries):
+            if self.entries.startswith(wanted, start):
+                return _entry(der.children(self.entries[start:end]))
         return None
+
+    @cached_property
+    def has_strange_entries(self) -> bool:
+        """Whether an entry has a critical extension unknown here: nothing may be concluded from
+        such a CRL, whomever the entry is about (RFC 5280, 5.3).
+        """
+        at = self.entries.find(_CRITICAL)
+        while at >= 0:
+            for start in range(at - 3, max(at - _LONGEST_OID, 0) - 1, -1):
+                if self.entries[start] == der.OID and self.entries[start + 1] == at - start - 2:
+                    if self.entries[start:at] not in _UNDERSTOOD_OIDS:
+                        return True
+                    break
+            at = self.entries.find(_CRITICAL, at + 1)
+        return False
 
     def has_twins(self, limit: int) -> bool:
         """Whether a serial number stands twice; lists longer than `limit` are not looked through.

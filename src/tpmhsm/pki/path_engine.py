@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from tpmhsm.pki.crl_file import PathCrl
 from tpmhsm.pki.path_certificate import Fault, PathCertificate
@@ -80,7 +81,7 @@ def _finish(question: Question, path: Path, budget: Budget) -> Answer:
     if not question.crls and not question.require_crl:
         return Answer(path, policies=policies)
     revocation = Revocation(
-        question.crls,
+        sorted(question.crls, key=_age, reverse=True),
         question.forest,
         _SignerPaths(question, budget),
         question.rules.at,
@@ -91,6 +92,11 @@ def _finish(question: Question, path: Path, budget: Budget) -> Answer:
     if finding is not None:
         return Answer(path, (finding,))
     return Answer(path, crl_checked=settled, policies=policies)
+
+
+def _age(crl: PathCrl) -> tuple[datetime, int]:
+    """Of several current CRLs the newest is asked first: an older one may not know better."""
+    return crl.this_update, crl.number or 0
 
 
 class _SignerPaths:
