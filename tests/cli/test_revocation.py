@@ -247,6 +247,15 @@ def test_the_file_stands_where_certificates_say(plain: Shell) -> None:
     url = points[0].full_name[0].value
     file = Path(plain.json("ca", "crl", "open-ca")["file"])
     assert url == f"http://pki.example.com/{file.relative_to(plain.home / 'public')}"
+    access = made.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
+    issuer = plain.home / "public" / access[0].access_location.value.split("/", 3)[3]
+    made.verify_directly_issued_by(x509.load_der_x509_certificate(issuer.read_bytes()))
+    assert plain.json("status")["ok"] is True
+    issuer.unlink()
+    (missing,) = plain.json("status")["todo"]
+    assert missing["next"] == "tpmhsm ca crl open-ca --existing"
+    plain("ca", "crl", "open-ca", "--existing")
+    assert issuer.exists()
 
 
 def test_rules_of_the_baseline_requirements(plain: Shell) -> None:
@@ -316,6 +325,44 @@ def test_a_wait_for_people_publishes(governed: Shell) -> None:
     assert (governed.path / "crl.pem").read_bytes().startswith(b"-----BEGIN X509 CRL-----")
 
 
+def test_settings_for_no_authority_are_told(plain: Shell) -> None:
+    (plain.home / "tpmhsm.toml").write_text("[ca.open-caa]\ncrl_days = 3\n")
+    assert "[ca.open-caa]" in plain("status").out
+
+
+# ── cert verify ──────────────────────────────────────────────────────────────
+
+
+def test_what_is_revoked_here_is_not_called_valid(plain: Shell) -> None:
+    leaf(plain)
+    plain("cert", "export", "open-ca", "--out", "root.pem")
+    verify = ("cert", "verify", "www.example.com.pem")
+    plain(*verify)
+    plain("ca", "hold", "open-ca", "www.example.com.pem")
+    assert "is held by 'open-ca'" in plain(*verify, code=1).err
+    plain("ca", "release", "open-ca", "www.example.com.pem")
+    plain(*verify)
+    plain("ca", "revoke", "open-ca", "www.example.com.pem", "--reason", "keyCompromise")
+    error = plain.json(*verify, code=1)["error"]
+    assert (error["code"], error["reason"]) == ("verification-failed", "revoked")
+    plain(*verify, "--trust", "root.pem")  # as others see it, who know no CRL
+
+
+def test_an_answer_names_the_crl_that_is_missing(plain: Shell) -> None:
+    plain("key", "create", "sub")
+    plain("ca", "create", "sub-ca", "--key", "sub", "--issuer", "open-ca", "--subject", "CN=Sub")
+    leaf(plain, ca="sub-ca")
+    verify = ("cert", "verify", "www.example.com.pem", "--crl", "sub.crl")
+    plain("ca", "crl", "sub-ca", "--out", "sub.crl")
+    top = plain.json("ca", "show", "open-ca")["subject"]
+    assert f"covers CN=Sub: one of {top} is needed" in plain(*verify, code=1).err
+    plain("ca", "revoke", "sub-ca", "www.example.com.pem")
+    plain("ca", "crl", "sub-ca", "--out", "sub.crl", "--force")
+    assert "was revoked" in plain(*verify, code=1).err  # whatever else is missing
+    long_ago = plain(*verify, "--at", "2001-01-01", code=1).err
+    assert "too old" not in long_ago
+
+
 # ── authorities that are revoked themselves ──────────────────────────────────
 
 
@@ -329,6 +376,12 @@ def test_a_revoked_authority_certifies_nothing_more(plain: Shell) -> None:
         plain("ca", act, "open-ca", f"0x{serial}")
         done = plain.json("ca", "sign", "sub-ca", "web.csr", code=code)
         assert code == 0 or done["error"]["code"] == "ca-revoked"
+        state = {"hold": "held", "release": "active", "revoke": "revoked"}[act]
+        assert f"sub-ca ({state})" in plain("ca", "show", "sub-ca").out
+        assert f"sub-ca   {state}" in plain("ca", "list").out
+        assert f"sub-ca ({state}," in plain("status").out
+        asked = f"tpmhsm ca release open-ca 0x{serial}" in plain("status").out
+        assert asked is (act == "hold")
     assert plain.json(*below, code=1)["error"]["code"] == "ca-revoked"
     plain("ca", "crl", "sub-ca")  # what it had certified can still be revoked
     plain("ca", "crl", "open-ca")

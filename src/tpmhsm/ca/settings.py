@@ -12,6 +12,8 @@ from tpmhsm.errors import UsageError
 
 FILE = "tpmhsm.toml"
 LINTS = ("tls-br", "pkix")
+_OF_AUTHORITY = ("base_url", "lint", "crl_days")
+_OF_KEYS = ("blocklists",)
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ def read_settings(home: Path) -> Settings:
 
 def _blocklists(path: Path, table: Any) -> tuple[str, ...]:
     """Paths, those that are not absolute below the home."""
+    if isinstance(table, dict):
+        _refuse_unknown(f"{path}, [keys]", table, _OF_KEYS)
     files = table.get("blocklists", []) if isinstance(table, dict) else None
     if not isinstance(files, list) or not all(isinstance(file, str) and file for file in files):
         raise UsageError(
@@ -74,7 +78,10 @@ def _blocklists(path: Path, table: Any) -> tuple[str, ...]:
 def _authority(path: Path, name: str, table: Any) -> AuthoritySettings:
     where = f"{path}, [ca.{name}]"
     if not isinstance(table, dict):
-        raise UsageError(f"{where} is no table")
+        raise UsageError(
+            f"{where} is no table", hint=f"[ca.NAME], and below it {_OF_AUTHORITY[0]} = …"
+        )
+    _refuse_unknown(where, table, _OF_AUTHORITY)
     base_url, lint = table.get("base_url", ""), table.get("lint", "pkix")
     if lint not in LINTS:
         raise UsageError(f"{where}: lint is {lint!r}; it is one of {', '.join(LINTS)}")
@@ -87,6 +94,15 @@ def _authority(path: Path, name: str, table: Any) -> AuthoritySettings:
     if type(days) is not int or not 0 <= days <= 365:
         raise UsageError(f"{where}: crl_days is {days!r}", hint="crl_days = 7: a number of days")
     return AuthoritySettings(base_url.rstrip("/"), lint, days)
+
+
+def _refuse_unknown(where: str, table: dict[str, Any], known: tuple[str, ...]) -> None:
+    """A misspelt setting must not stand for its default: certificates would be without a CRL."""
+    for name in table:
+        if name not in known:
+            raise UsageError(
+                f"{where}: {name!r} is no setting", hint=f"the settings are {', '.join(known)}"
+            )
 
 
 def _is_http(url: str) -> bool:

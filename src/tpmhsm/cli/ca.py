@@ -18,7 +18,7 @@ from tpmhsm.cli.issuing import (
     to_stdout,
 )
 from tpmhsm.cli.options import Out
-from tpmhsm.cli.revoked import revocation_json, revocation_lines
+from tpmhsm.cli.revoked import own_state, revocation_json, revocation_lines
 from tpmhsm.cli.revoking import VERBS
 from tpmhsm.cli.waiting import settled
 from tpmhsm.errors import NotFoundError, RefusedError, UsageError
@@ -265,12 +265,18 @@ def ca_json(app: App, row: AuthorityRow) -> dict[str, Any]:
         "created": row.created,
         "certificate": None,
         "revocation": revocation_json(app, row.name),
+        "revoked": own_state(app, row),
     }
     if row.certificate:
         from tpmhsm.ca.issuance import certificate_facts
 
         found["certificate"] = certificate_facts(app.authorities.certificate(row.name))
     return found
+
+
+def state_of(found: dict[str, Any]) -> str:
+    """An authority's state for people: revoked and held stand before active."""
+    return str((found["revoked"] or found)["state"])
 
 
 @ca.command("list", epilog="Example: tpmhsm ca list")
@@ -289,7 +295,7 @@ def list_(app: App) -> None:
         lambda: table(
             ("CA", "STATE", "SUBJECT", "KEY", "ISSUER", "DAYS LEFT"),
             [
-                (i["name"], i["state"], i["subject"], i["key"],
+                (i["name"], state_of(i), i["subject"], i["key"],
                  i["issuer"] or ("elsewhere" if i["external"] else "itself"), left(i))
                 for i in found
             ],
@@ -310,7 +316,7 @@ def show(app: App, name: str) -> None:
     app.emit(
         found,
         lambda: facts(
-            [("CA", f"{name} ({found['state']})"), ("Key", found["key"]),
+            [("CA", f"{name} ({state_of(found)})"), ("Key", found["key"]),
              ("Issuer CA", found["issuer"]), *lines, *revocation_lines(found["revocation"])]
         ),
     )  # fmt: skip

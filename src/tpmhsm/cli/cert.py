@@ -12,7 +12,7 @@ from tpmhsm.cli.exporting import FORMATS
 from tpmhsm.cli.files import STDIO
 from tpmhsm.cli.options import Out, out_options
 from tpmhsm.cli.secrets import Secret, passphrase_options
-from tpmhsm.errors import NotFoundError, UsageError
+from tpmhsm.errors import NotFoundError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -288,7 +288,8 @@ def verify(
     """Check a certificate's chain up to a trusted root, and say in words why it fails.
 
     Certificates after the first in F are taken as intermediates. The purposes server and email
-    also apply the Baseline Requirements; any is RFC 5280 alone.
+    also apply the Baseline Requirements; any is RFC 5280 alone. With neither --trust nor --crl,
+    what the authorities here have revoked is refused.
 
     \b
     Example:
@@ -318,6 +319,10 @@ def verify(
         inhibit_any=inhibit_any,
     )
     found = verify_certificate(leaf, roots, others, options).facts
+    if not trust and not crls:
+        from tpmhsm.cli.revoked import refuse_revoked_here
+
+        refuse_revoked_here(app, found["chain"], found["at"])
     app.emit(found, lambda: _verified(found))
 
 
@@ -331,7 +336,12 @@ def _verified(found: dict[str, Any]) -> str:
 
 def _stored(app: App) -> tuple[list[bytes], list[bytes]]:
     """The stored certificates of CAs: roots, and all others."""
-    with app.store.reading() as tx:
+    try:
+        store = app.store
+    except StoreError as error:
+        error.hint = f"name the root: cert verify F --trust ROOT; or {error.hint}"
+        raise
+    with store.reading() as tx:
         rows = tx.certificates.cas()
     roots = [row.der for row in rows if row.subject == row.issuer]
     return roots, [row.der for row in rows if row.der not in roots]

@@ -1,4 +1,6 @@
-"""The file that verifiers will find: an authority's newest CRL, below `public` in the home."""
+"""Files that verifiers will find below `public` in the home: an authority's newest CRL, and its own
+certificate.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +24,11 @@ def crl_file(app: App, name: str) -> Path:
     return app.home / "public" / "crl" / f"{name}.crl"
 
 
+def certificate_file(app: App, name: str) -> Path:
+    """Where an authority's certificate is published, for those who have only what it issued."""
+    return app.home / "public" / "ca" / f"{name}.cer"
+
+
 def published_crl(app: App, name: str) -> bytes:
     """The CRL in the file; nothing when the database knows it, or it cannot be read."""
     known = app.crls.latest(name)
@@ -35,7 +42,8 @@ def published_crl(app: App, name: str) -> bytes:
 
 
 def publish(app: App, name: str, made: Made) -> Path:
-    """Write a CRL (DER) to its file, whole or not at all; a newer one if there is one by now.
+    """Write a CRL (DER) to its file, whole or not at all; a newer one if there is one by now. The
+    authority's certificate (DER) is written where certificates say that it is found.
 
     Raises UsageError; the CRL is in the database all the same.
     """
@@ -43,8 +51,8 @@ def publish(app: App, name: str, made: Made) -> Path:
     if newest is not None and newest.number != made.facts["number"]:
         made = app.crls.latest_made(name)
     try:
-        file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        write_output(str(file), made.der, force=True)
+        _write(file, made.der)
+        _write(certificate_file(app, name), _certificate(app, name))
     except (OSError, UsageError) as error:
         why = error.message if isinstance(error, UsageError) else str(error)
         raise UsageError(
@@ -53,6 +61,17 @@ def publish(app: App, name: str, made: Made) -> Path:
             code="not-published",
         ) from error
     return file
+
+
+def _write(file: Path, der: bytes) -> None:
+    file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    write_output(str(file), der, force=True)
+
+
+def _certificate(app: App, name: str) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return app.authorities.certificate(name).public_bytes(Encoding.DER)
 
 
 def publish_executed(app: App, row: RequestRow) -> None:
@@ -67,6 +86,13 @@ def publish_executed(app: App, row: RequestRow) -> None:
 def is_published(app: App, name: str, sha256: str) -> bool:
     """Whether the file holds the CRL of this SHA-256."""
     return _sha256_of(crl_file(app, name)) == sha256
+
+
+def is_certificate_published(app: App, name: str) -> bool:
+    """Whether the authority's certificate is where the certificates that it issued say."""
+    with app.store.reading() as tx:
+        wanted = tx.authorities.get(name).certificate
+    return _sha256_of(certificate_file(app, name)) == wanted
 
 
 def _sha256_of(file: Path) -> str:

@@ -1,15 +1,18 @@
-"""What an authority has revoked, and how its CRL does: for `ca show` and `status`."""
+"""What an authority has revoked, and how its CRL does: for `ca show`, `status`, `cert verify`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from tpmhsm.cli.app import App
-from tpmhsm.cli.crl_files import is_published
+from tpmhsm.cli.crl_files import is_certificate_published, is_published
+from tpmhsm.errors import VerificationError
 
 if TYPE_CHECKING:
-    from tpmhsm.store.revocations import CrlRow
+    from tpmhsm.store.authorities import AuthorityRow
+    from tpmhsm.store.revocations import CrlRow, RevocationRow
 
 
 def revocation_json(app: App, name: str) -> dict[str, Any]:
@@ -34,9 +37,56 @@ def revocation_lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
+def refuse_revoked_here(app: App, chain: Sequence[Mapping[str, Any]], at: str) -> None:
+    """VerificationError when an authority of this home has revoked or holds one of the chain
+    (facts as of `verify_certificate`, leaf first) at that moment, RFC 3339.
+    """
+    with app.store.reading() as tx:
+        for item in reversed(chain):
+            kept = tx.certificates.find(item["sha256"])
+            if kept is None or kept.authority is None:
+                continue
+            known = tx.revocations.find(kept.authority, kept.serial)
+            if known is None or known.state == "released" or known.revoked_at > at:
+                continue
+            raise _revoked_here(item, known, chain)
+
+
+def _revoked_here(
+    item: Mapping[str, Any], known: RevocationRow, chain: Sequence[Mapping[str, Any]]
+) -> VerificationError:
+    who = item["subject"] or f"serial {item['serial']}"
+    did = "is held" if known.state == "held" else "was revoked"
+    why = "" if known.state == "held" else f" ({known.reason})"
+    return VerificationError(
+        f"{who} {did} by {known.authority!r} here, {known.revoked_at}{why}",
+        hint="--crl judges by a CRL instead, as others do",
+        details={
+            "reason": "revoked",
+            "certificate": item["subject"],
+            "chain": [one["subject"] for one in chain],
+        },
+    )
+
+
+def own_state(app: App, row: AuthorityRow) -> dict[str, str] | None:
+    """How the authority above has revoked or holds this one: its certificate; None when it is
+    good, or known elsewhere.
+    """
+    if not row.certificate or not row.issuer:
+        return None
+    with app.store.reading() as tx:
+        kept = tx.certificates.find(row.certificate)
+        known = tx.revocations.find(row.issuer, kept.serial) if kept else None
+    if known is None or known.state == "released":
+        return None
+    return {"state": known.state, "reason": known.reason, "revoked": known.revoked_at}
+
+
 def todo_of(app: App, name: str, found: dict[str, Any]) -> list[dict[str, str]]:
     """What `status` says of an authority's CRL: changes that no CRL has, one that is due or over,
-    one that is not where verifiers look. Nothing while one waits for people: that is said already.
+    one that is not where verifiers look, or its certificate. Nothing while one waits for people:
+    that is said already.
     """
     with app.store.reading() as tx:
         last, waiting = tx.crls.latest(name), tx.crls.waiting(name)
@@ -47,6 +97,9 @@ def todo_of(app: App, name: str, found: dict[str, Any]) -> list[dict[str, str]]:
         return [{"what": what, "next": again}]
     if last is not None and not is_published(app, name, last.sha256):
         what = f"the CRL {last.number} of {name} is not in its file"
+        return [{"what": what, "next": f"{again} --existing"}]
+    if last is not None and not is_certificate_published(app, name):
+        what = f"the certificate of {name} is not in its file"
         return [{"what": what, "next": f"{again} --existing"}]
     return []
 

@@ -125,7 +125,8 @@ def crl(
 ) -> None:
     """Make the next full CRL, and write it where `base_url` says that it will be found.
 
-    HOME/public is what a web server at base_url has to serve.
+    HOME/public is what a web server at base_url has to serve: crl/NAME.crl, and ca/NAME.cer, the
+    authority's certificate. base_url stands under [ca.NAME] in HOME/tpmhsm.toml.
 
     \b
     Example:

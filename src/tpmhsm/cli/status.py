@@ -91,20 +91,33 @@ def _groups(app: App) -> list[dict[str, Any]]:
 
 
 def _authorities(app: App, todo: Todo) -> list[dict[str, Any]]:
-    from tpmhsm.cli.ca import ca_json
+    from tpmhsm.cli.ca import ca_json, state_of
     from tpmhsm.cli.revoked import todo_of
 
     found = []
     labels = {row.label for row in app.keyring.all()}
-    for row in app.authorities.all():
+    rows = app.authorities.all()
+    for name in sorted(app.settings.authorities.keys() - {row.name for row in rows}):
+        todo.append(
+            {
+                "what": f"tpmhsm.toml has [ca.{name}], and there is no such authority",
+                "next": "tpmhsm ca list shows all authorities",
+            }
+        )
+    for row in rows:
         facts = ca_json(app, row)
         left = facts["certificate"]["days_left"] if facts["certificate"] else None
         revoking = facts["revocation"]
         found.append(
-            {"name": row.name, "state": row.state, "days_left": left, "revocation": revoking}
+            {"name": row.name, "state": state_of(facts), "days_left": left, "revocation": revoking}
         )
         if row.key_label not in labels:
             todo.append({"what": f"{row.name} signs nothing more: its key is deleted", "next": ""})
+        own = facts["revoked"]
+        if own and own["state"] == "held":
+            what = f"{row.name} certifies nothing: {row.issuer} holds its certificate"
+            serial = facts["certificate"]["serial"]
+            todo.append({"what": what, "next": f"tpmhsm ca release {row.issuer} 0x{serial}"})
         if left is not None and left < SOON:
             words = f"ends in {left} days" if left >= 0 else "has ended"
             todo.append({"what": f"the certificate of {row.name} {words}", "next": ""})

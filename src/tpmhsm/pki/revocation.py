@@ -13,6 +13,7 @@ from typing import NamedTuple
 from tpmhsm.errors import ParseError
 from tpmhsm.pki.crl_file import REASONS, REMOVED, Entry, PathCrl
 from tpmhsm.pki.general_names import GeneralName, NameKey
+from tpmhsm.pki.names import format_dn_der
 from tpmhsm.pki.path_certificate import DistributionPoint, Fault, PathCertificate
 from tpmhsm.pki.path_keys import Budget, broken_hash
 from tpmhsm.pki.path_search import Finding, Forest, Path, working_keys
@@ -59,21 +60,26 @@ class Revocation:
         self._at, self._budget, self._strict = at, budget, strict
 
     def check(self, path: Path, *, require: bool) -> tuple[Finding | None, tuple[int, ...]]:
-        """(finding, positions settled): from the anchor down, the first that is not good.
+        """(finding, positions settled): from the anchor down, the first that is revoked, or else
+        the first that is not known to be good.
 
         `require`: every certificate below the anchor must be covered. Otherwise the leaf must,
         and CAs as far as there is a CRL of their issuer.
         """
         settled: list[int] = []
+        first: Finding | None = None
         for position in range(len(path) - 2, -1, -1):
             certificate = path[position]
             if position and not require and not self._speaks_of(certificate):
                 continue
             fault = self._status(_Target(certificate, path[position:], frozenset()))
-            if fault is not None:
+            if fault is None:
+                settled.append(position)
+            elif fault.reason == "revoked":  # says more than a CRL that is missing above
                 return Finding(position, fault), tuple(settled)
-            settled.append(position)
-        return None, tuple(sorted(settled))
+            else:
+                first = first or Finding(position, fault)
+        return first, tuple(sorted(settled))
 
     def _speaks_of(self, certificate: PathCertificate) -> bool:
         issuers = {certificate.issuer_key}
@@ -104,10 +110,11 @@ class Revocation:
         stale = [trouble for trouble in troubles if trouble.reason == "crl-stale"]
         told = [t for t in (*stale, *troubles) if str(t)]
         if stale:
-            return Fault("crl-stale", f"the CRL for {{}} is too old: it {stale[0]}")
+            return Fault("crl-stale", f"the CRL for {{}} is {stale[0]}")
         if told:
             return Fault("crl-missing", f"the CRL for {{}} does not settle it: it {told[0]}")
-        return Fault("crl-missing", "no CRL given covers {}")
+        issuer = format_dn_der(certificate.issuer)
+        return Fault("crl-missing", f"no CRL given covers {{}}: one of {issuer} is needed")
 
     def _ask(
         self, crl: PathCrl, point: DistributionPoint | None, target: _Target
@@ -188,11 +195,11 @@ class Revocation:
 
     def _check_times(self, crl: PathCrl) -> None:
         if self._at < crl.this_update:
-            raise _Unusable(f"is not valid until {rfc3339(crl.this_update)}", "crl-stale")
+            raise _Unusable(f"not valid until {rfc3339(crl.this_update)}", "crl-stale")
         if crl.next_update is None:
             raise _Unusable("does not say when the next one comes (nextUpdate)")
         if self._at > crl.next_update:
-            raise _Unusable(f"was valid until {rfc3339(crl.next_update)}", "crl-stale")
+            raise _Unusable(f"too old: it was valid until {rfc3339(crl.next_update)}", "crl-stale")
 
     def _signer(self, crl: PathCrl, target: _Target) -> bytes:
         """6.3.3 (f) and (g): the key that signed the CRL, of a certificate that may sign CRLs."""

@@ -188,8 +188,8 @@ def _fail(
 
 
 _HINTS = {
-    "crl-stale": "get the CA's current CRL and give it with --crl",
-    "crl-missing": "get the CA's current CRL and give it with --crl",
+    "crl-stale": "give the CA's current CRL with --crl; with --at, one of that time",
+    "crl-missing": "give that CA's current CRL, too: --crl may be repeated",
     "profile": "without the rules for this purpose it can be verified with --purpose any",
     "too-complex": "leave certificates out that do not belong to the chain",
 }
