@@ -17,7 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 
@@ -93,7 +93,6 @@ class Draft:
     serial: str
     key: str
     tbs: bytes
-    document: dict[str, Any]
     notes: tuple[str, ...]
 
 
@@ -105,7 +104,7 @@ def draft(standing: Standing, csr: bytes, what: str, profile: str) -> Draft:
     token = prepare(get_profile(profile), applicant, issuer, standing.options)
     serial = serial_hex(token.serial)
     _tokens[serial] = token
-    return Draft(serial, token.facts["key"]["sha256"], token.tbs, token.to_document(), token.notes)
+    return Draft(serial, token.facts["key"]["sha256"], token.tbs, token.notes)
 
 
 def finish(serial: str, signature: bytes, authority: str) -> CertificateRow:
@@ -226,12 +225,9 @@ class _Flight:
             self._end(error)
             return
         self._draft = found
-        row = SerialRow(
-            self._standing.authority, found.serial, found.tbs, "", prepared=found.document
-        )
-        self._issuer._commits.put(
-            self._issuer._known_keys.reserve, (found.key, row), self._reserved
-        )
+        # no document to go on with: what a process that dies leaves here is given up
+        item = found.key, SerialRow(self._standing.authority, found.serial, found.tbs, "")
+        self._issuer._commits.put(self._issuer._known_keys.reserve, item, self._reserved)
 
     def _reserved(self, _: object, error: BaseException | None) -> None:
         if error:
