@@ -150,6 +150,8 @@ def sign(
 ) -> None:
     """Certify CSRs, by a profile. With several, --out names a directory.
 
+    When the key's policy wants people, each CSR becomes a request that waits for them.
+
     \b
     Example:
       tpmhsm ca sign issuing web.csr --profile tls-server --out web.pem

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,17 @@ def global_options(*, hidden: bool) -> list[click.Option]:
 
 
 def spread(command: click.Command) -> click.Command:
-    """Let a command and all below it take the global options as well."""
+    """Let a command and all below it take the global options as well, and be listed in whole."""
     if not any(param.name == "as_json" for param in command.params):
         command.params += global_options(hidden=True)
         if isinstance(command, click.Group):
             for below in command.commands.values():
                 spread(below)
+                below.short_help = below.short_help or _first_sentence(below.help or "")
     return command
+
+
+def _first_sentence(text: str) -> str:
+    """What a list of commands says of one: all of it, where click would cut it off."""
+    paragraph = " ".join(cleandoc(text).split("\n\n")[0].split())
+    return paragraph.split(". ")[0].rstrip(".")

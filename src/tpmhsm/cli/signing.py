@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from tpmhsm.cli.app import App
 from tpmhsm.cli.files import STDIO, write_output
 from tpmhsm.cli.issuing import Choices
 from tpmhsm.cli.options import Out
-from tpmhsm.errors import RefusedError, TpmHsmError, UsageError
+from tpmhsm.errors import RefusedError, TpmHsmError, UsageError, WaitingError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -33,12 +33,19 @@ def sign_all(
 ) -> None:
     """Certify several CSRs; one that is refused keeps no other from its certificate.
 
-    Raises the first refusal when all others are issued and written.
+    Raises the first refusal when all others are issued and written; WaitingError when the key wants
+    people: each CSR is a request then.
     """
     targets = _targets(files, out)
     data = [app.read(file) for file in files]
     issued, failed = [], []
-    futures = _futures(app, name, files, data, profile, options)
+    try:
+        futures = _futures(app, name, files, data, profile, options)
+    except RefusedError as error:
+        if error.code != "needs-people":
+            raise
+        _ask_people(app, name, dict(zip(files, data, strict=True)), profile, options, choices)
+        return
     for file, target, future in zip(files, targets, futures, strict=True):
         try:
             done = future.result()
@@ -65,14 +72,49 @@ def _futures(
     ):
         for number, (file, csr) in enumerate(zip(files, data, strict=True)):
             tell(f"{number} of {len(files)} are under way")
-            try:
-                future = issuer.sign(name, csr, profile=profile, what=file, options=options)
-            except RefusedError as error:
-                if error.code == "needs-people":
-                    error.hint = "one CSR at a time: each certificate is a request of its own"
-                raise
-            futures.append(future)
+            futures.append(issuer.sign(name, csr, profile=profile, what=file, options=options))
     return futures
+
+
+def _ask_people(
+    app: App,
+    name: str,
+    csrs: Mapping[str, bytes],
+    profile: str,
+    options: IssueOptions,
+    choices: Choices,
+) -> None:
+    """Draft a request for each CSR. Raises WaitingError, or the first refusal."""
+    if choices.wait:
+        raise UsageError("--wait waits for one certificate", hint="without it, all are asked for")
+    waiting, failed = [], []
+    for file, csr in csrs.items():
+        try:
+            app.authorities.sign(
+                name,
+                csr,
+                profile=profile,
+                what=file,
+                options=options,
+                reason=choices.reason,
+                repeat=False,
+            )
+        except WaitingError as error:
+            waiting.append(error.request)
+            app.note(f"{file}: request {error.request}")
+        except TpmHsmError as error:
+            failed.append((file, error))
+    if failed:
+        raise _first_of(app, failed, f"{len(waiting)} of {len(csrs)} certificates are asked for",
+                        {"requests": waiting})  # fmt: skip
+    numbers = ", ".join(map(str, waiting))
+    raise WaitingError(
+        f"{len(waiting)} certificates wait for approvals: requests {numbers}",
+        request=waiting[0],
+        hint="tpmhsm request export ID writes each for the approvers' machines; "
+        "tpmhsm cert export writes each certificate when it is issued",
+        details={"requests": waiting},
+    )
 
 
 def _targets(files: Sequence[str], out: Out) -> list[str]:
@@ -82,13 +124,19 @@ def _targets(files: Sequence[str], out: Out) -> list[str]:
         return [STDIO] * len(files)
     folder = Path(out.out)
     if not folder.is_dir():
+        make = "" if folder.exists() else f"mkdir {out.out}: "
         raise UsageError(
-            f"{out.out} is no directory", hint="with several CSRs, --out names a directory"
+            f"{out.out} is no directory", hint=f"{make}with several CSRs, --out names a directory"
         )
     targets = [str(folder / f"{Path(file).stem}.pem") for file in files]
-    if len(set(targets)) < len(targets):
-        raise UsageError("two of the CSRs have the same name: their certificates would, too")
+    seen: set[str] = set()
     for target in targets:
+        if target in seen:
+            raise UsageError(
+                f"several of the certificates would be {target}: their CSRs have the same name",
+                hint="rename the CSRs, or sign them one by one",
+            )
+        seen.add(target)
         Out(target, force=out.force).claim()
     return targets
 
@@ -114,16 +162,38 @@ def _report(
     issued: list[dict[str, Any]],
     failed: list[tuple[str, TpmHsmError]],
 ) -> None:
-    for file, error in failed:
-        app.note(f"{file}: {error.message}")
     words = f"{name} issued {len(issued)} of {len(issued) + len(failed)} certificates"
     if failed:
-        file, error = failed[0]
-        error.message = f"{file}: {error.message}" if file not in error.message else error.message
-        error.details["issued"] = [one["sha256"] for one in issued]
-        error.hint = f"{words}; the others are kept. {error.hint}".rstrip()
-        raise error
+        raise _first_of(app, failed, words, {"issued": [one["sha256"] for one in issued]})
     if app.as_json:
         app.emit({"ca_name": name, "items": issued})
-    else:
-        app.note(words)
+        return
+    if same := _of_one_key(issued):
+        app.note(f"note: {same} of them are for one key")
+    app.note(words)
+
+
+def _first_of(
+    app: App, failed: Sequence[tuple[str, TpmHsmError]], words: str, details: dict[str, Any]
+) -> TpmHsmError:
+    """The first refusal, with all of them in its details; the others are said on stderr."""
+    for file, error in failed:
+        if file not in error.message:
+            error.message = f"{file}: {error.message}"
+    for _, error in failed[1:]:
+        app.note(f"refused: {error.message}")
+    app.note(f"{words}; these are kept")
+    first = failed[0][1]
+    first.details |= details
+    first.details["failed"] = [
+        {"csr": file, "code": error.code, "message": error.message} for file, error in failed
+    ]
+    return first
+
+
+def _of_one_key(issued: Sequence[Mapping[str, Any]]) -> int:
+    """How many certificates are for the key that most of them have; 0: each has its own."""
+    from collections import Counter
+
+    keys = Counter(one["key"]["sha256"] for one in issued)
+    return count if (count := max(keys.values(), default=0)) > 1 else 0
