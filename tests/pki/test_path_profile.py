@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_network
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, padding, rsa
 from cryptography.x509.oid import ExtensionOID as Ext
 from tests.pki import forge
 from tests.pki.forge import AFTER, BEFORE, CLIENT, EMAIL, SERVER, ca, dns, ekus, leaf, of, usage
@@ -287,6 +287,33 @@ def test_name_constraints(permitted, excluded, names, fine, place):
     assert (found == "valid") == fine, found
 
 
+def mailbox(text):
+    value = der.encode(der.UTF8_STRING, text.encode()) if text is not None else b"\5\0"
+    return x509.OtherName(x509.ObjectIdentifier("1.3.6.1.5.5.7.8.9"), value)
+
+
+@pytest.mark.parametrize(
+    ("permitted", "excluded", "text", "fine"),
+    [
+        ([], [MAIL("example.com")], "ж@example.com", False),
+        ([], [MAIL("example.com")], "user@Example.COM", False),
+        ([], [MAIL("example.com")], "ж@example.org", True),
+        ([MAIL("example.com")], [], "ж@example.com", True),
+        ([MAIL("example.com")], [], "ж@example.org", False),
+        ([MAIL("example.com")], [], "ж@bücher.example", False),
+        ([MAIL("example.com")], [], None, False),
+        ([DNS("example.com")], [], "ж@example.org", True),
+        ([], [mailbox("x@example.org")], "ж@example.org", False),
+    ],
+)
+def test_constraints_on_mailboxes_hold_beyond_ascii(permitted, excluded, text, fine):
+    """RFC 9598, section 6."""
+    limits = {"mid": {"change": {NC: constraints(permitted, excluded)}}}
+    end = {"subject": "CN=A person"} | _san_of(mailbox(text))
+    found = run(limits | {"end": end, "host": "", "purpose": "any"})
+    assert (found == "valid") == fine, found
+
+
 def test_constraints_of_the_subject():
     limits = {"mid": {"change": {NC: constraints([dn("O=Forged")])}}}
     for subject, fine in (("CN=x,O=FORGED", True), ("CN=x,O=Other", False)):
@@ -359,3 +386,71 @@ def test_mail():
         assert chain_of(end=good, mid={"change": change}, **mail) == "profile"
     assert chain_of(end=good, mid={"change": {EKU: ekus(SERVER)}}, **mail) == "wrong-purpose"
     assert chain_of(end=good, top={"change": {EKU: ekus(EMAIL)}}, **mail) == "profile"
+
+
+# ── keys for RSASSA-PSS (RFC 4055) ───────────────────────────────────────────
+
+
+def pss(*hashes_):
+    """AlgorithmIdentifier of RSASSA-PSS with this hash, and this one of the mask."""
+    fields = []
+    if hashes_:
+        one, two = (der.encode(der.SEQUENCE, der.encode_oid(oid)) for oid in hashes_)
+        mgf = der.encode(der.SEQUENCE, der.encode_oid("1.2.840.113549.1.1.8"), two)
+        fields = [der.encode(0xA0, one), der.encode(0xA1, mgf)]
+        fields.append(der.encode(0xA2, der.encode_integer(32)))
+    parameters = der.encode(der.SEQUENCE, *fields)
+    return der.encode(der.SEQUENCE, der.encode_oid("1.2.840.113549.1.1.10"), parameters)
+
+
+SHA1, SHA256, SHA512 = "1.3.14.3.2.26", "2.16.840.1.101.3.4.2.1", "2.16.840.1.101.3.4.2.3"
+PLAIN_RSA = forge.algorithm(key("rsa2048"))
+RSA_KEY = forge.algorithm(key("rsa2048"), "1.2.840.113549.1.1.1")
+PSS_ALONE = der.encode(der.SEQUENCE, der.encode_oid("1.2.840.113549.1.1.10"))
+SCHEMES = {SHA1: (hashes.SHA1(), 20), SHA256: (hashes.SHA256(), 32), SHA512: (hashes.SHA512(), 32)}
+
+
+def by_rsa(digest, subject_key, algorithm):
+    """(leaf, root): the root's key has this AlgorithmIdentifier, the leaf's signature that one."""
+    private = key("rsa2048")
+    top = ca("CN=PSS Root", private=private)
+    fields = der.children(der.children(der.read_whole(top.raw).content)[0].content)
+    bits = der.children(fields[6].content)[1].raw
+    raws = [field.raw for field in fields]
+    raws[6] = der.encode(der.SEQUENCE, subject_key, bits)
+    root_raw = forge.signed(private, der.encode(der.SEQUENCE, *raws))
+    fields = der.children(der.children(der.read_whole(leaf(top).raw).content)[0].content)
+    raws = [field.raw for field in fields]
+    raws[2] = algorithm
+    tbs = der.encode(der.SEQUENCE, *raws)
+    if algorithm == PLAIN_RSA:
+        signature = forge.sign(private, tbs)
+    else:
+        scheme, salt = SCHEMES[digest]
+        signature = private.sign(tbs, padding.PSS(padding.MGF1(scheme), salt), scheme)
+    signed = der.encode(der.SEQUENCE, tbs, algorithm, der.encode(der.BIT_STRING, b"\0", signature))
+    return signed, root_raw
+
+
+@pytest.mark.parametrize(
+    ("subject_key", "algorithm", "digest", "said"),
+    [
+        (RSA_KEY, PLAIN_RSA, "", "valid"),
+        (RSA_KEY, pss(SHA256, SHA256), SHA256, "valid"),
+        (PSS_ALONE, pss(SHA256, SHA256), SHA256, "valid"),
+        (PSS_ALONE, PLAIN_RSA, "", "bad-signature"),
+        (pss(SHA256, SHA256), pss(SHA256, SHA256), SHA256, "valid"),
+        (pss(SHA256, SHA256), pss(SHA512, SHA512), SHA512, "bad-signature"),
+        (pss(SHA256, SHA256), PLAIN_RSA, "", "bad-signature"),
+        (RSA_KEY, pss(), SHA1, "weak-algorithm"),
+    ],
+    ids=range(8),
+)
+def test_keys_for_pss_sign_with_pss(subject_key, algorithm, digest, said):
+    end, top = by_rsa(digest, subject_key, algorithm)
+    found = "valid"
+    try:
+        verify_certificate(end, [top], (), VerifyOptions(at=NOW))
+    except TpmHsmError as error:
+        found = error.details["reason"]
+    assert found == said

@@ -11,10 +11,12 @@ from functools import lru_cache
 from tpmhsm.errors import ParseError
 from tpmhsm.pki import der
 from tpmhsm.pki.keys import load_spki
-from tpmhsm.pki.signatures import algorithm_oid, verify_signed
+from tpmhsm.pki.signatures import algorithm_oid, pss_hash, verify_signed
 
 _EC = "1.2.840.10045.2.1"
 _DSA = "1.2.840.10040.4.1"
+_PSS = "1.2.840.113549.1.1.10"
+_SHA1 = "1.3.14.3.2.26"
 _MAX_RSA_BITS = 16384
 
 # Algorithms whose signatures can be forged, or soon.
@@ -58,7 +60,33 @@ class Budget:
 
 def _verify(tbs: bytes, algorithm: bytes, signature: bytes, spki: bytes) -> bool:
     key = loaded_key(spki)
-    return key is not None and verify_signed(key, algorithm, signature, tbs)
+    if key is None or not _may_sign(spki, algorithm):
+        return False
+    return verify_signed(key, algorithm, signature, tbs)
+
+
+def _may_sign(spki: bytes, algorithm: bytes) -> bool:
+    """A key for RSASSA-PSS signs nothing else, and with its own hashes if it names any
+    (RFC 4055, 1.2 and 3.3).
+    """
+    try:
+        parts, signed = _algorithm(spki), der.children(der.read_whole(algorithm).content)
+        if der.decode_oid(parts[0].content) != _PSS:
+            return True
+        named = len(parts) > 1
+        return algorithm_oid(algorithm) == _PSS and (
+            not named or _pss_hashes(parts) == _pss_hashes(signed)
+        )
+    except (ParseError, IndexError):
+        return False
+
+
+def _pss_hashes(algorithm: list[der.Element]) -> tuple[str, str]:
+    """The hash and that of the mask of an AlgorithmIdentifier; SHA-1 where they are left out."""
+    fields = {p.tag: p.content for p in der.children(algorithm[1].content)} if algorithm[1:] else {}
+    digest = algorithm_oid(fields[0xA0]) if 0xA0 in fields else _SHA1
+    mask = der.children(der.read_whole(fields[0xA1]).content)[1] if 0xA1 in fields else None
+    return digest, algorithm_oid(mask.raw) if mask else _SHA1
 
 
 def _cost(spki: bytes) -> float:
@@ -79,6 +107,8 @@ def loaded_key(spki: bytes) -> object | None:
 def broken_hash(algorithm: bytes) -> str:
     """In words the algorithm whose signatures prove nothing any more; empty for all others."""
     try:
+        if pss_hash(algorithm) == "sha1":  # its default
+            return "SHA-1 with RSASSA-PSS"
         return _BROKEN_HASHES.get(algorithm_oid(algorithm), "")
     except ParseError:
         return "an unknown algorithm"

@@ -17,6 +17,7 @@ from tpmhsm.pki.general_names import GeneralName, format_general_name, read_gene
 
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
 _COMPARED = ("dns", "ip", "email", "uri", "dirname")
+_SMTP_UTF8 = "1.3.6.1.5.5.7.8.9"
 
 
 class Subtrees:
@@ -29,6 +30,10 @@ class Subtrees:
 
     def violation(self, name: GeneralName) -> str:
         """In words why the name is not allowed; empty when it is."""
+        mailbox = _mailbox_in(name)
+        return (self._violation(mailbox) if mailbox else "") or self._violation(name)
+
+    def _violation(self, name: GeneralName) -> str:
         permitted, excluded = self._permitted.get(name.kind), self._excluded.get(name.kind)
         if permitted is None and excluded is None:
             return ""
@@ -51,6 +56,21 @@ class Subtrees:
             if name.value[0] not in types:
                 return ""
         return f"{text} is of a kind whose constraints cannot be judged"
+
+
+def _mailbox_in(name: GeneralName) -> GeneralName | None:
+    """A SmtpUTF8Mailbox as the mailbox that it is: constraints on those hold for it (RFC 9598, 6).
+
+    One that does not decode is a mailbox that no constraint lets pass.
+    """
+    if name.kind != "othername" or name.value[0] != _SMTP_UTF8:
+        return None
+    try:
+        _, value = der.children(name.raw)
+        text = der.read_whole(value.content).content.decode()
+    except (ParseError, ValueError):
+        text = ""
+    return GeneralName("email", text, name.raw)
 
 
 def read_subtrees(value: bytes) -> Subtrees:
