@@ -48,6 +48,19 @@ def test_stapling_is_promised_only_where_ocsp_is_answered() -> None:
     assert "tls_features" not in prepared(csr(), top, **OCSP).facts
 
 
+def test_a_feature_without_a_name_is_a_fault_of_the_csr() -> None:
+    """`cryptography` has no word for 99, and says so by a KeyError."""
+    oid = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.24")
+    odd = x509.UnrecognizedExtension(oid, bytes.fromhex("3003020163"))
+    with pytest.raises(UsageError, match="tlsFeature does not decode"):
+        applicant_from_csr(csr(odd))
+    builder = x509.CertificateBuilder().subject_name(x509.Name([])).issuer_name(x509.Name([]))
+    builder = builder.public_key(key().public_key()).serial_number(1).add_extension(odd, False)
+    builder = builder.not_valid_before(NOW).not_valid_after(NOW)
+    facts = describe_certificate(builder.sign(key(), hashes.SHA256()))
+    assert any("tlsFeature" in mark for mark in facts["marks"])
+
+
 def with_features(top: Authority, *features: x509.TLSFeatureType) -> Authority:
     """The same authority, certified anew with TLS features."""
     old = top.certificate

@@ -84,6 +84,7 @@ _UNDERSTOOD = frozenset(
 _UNDECODABLE = (
     ValueError,
     TypeError,
+    KeyError,  # of a TLS feature without a name
     OverflowError,
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
