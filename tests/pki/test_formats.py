@@ -281,6 +281,54 @@ def test_pkcs12_that_is_written(passphrase, tmp_path):
         assert done.stdout.count(b"trustedCertEntry") == 2, done.stdout
 
 
+def pbkdf2(rounds: int, *, scheme: str, inner: bytes) -> bytes:
+    """AlgorithmIdentifier of PBES2 or PBMAC1 with so many iterations."""
+
+    def algorithm(oid: str, *parameters: bytes) -> bytes:
+        return der.encode(der.SEQUENCE, der.encode_oid(oid), *parameters)
+
+    function = algorithm("1.2.840.113549.2.9", der.encode(der.NULL))
+    salt = der.encode(der.OCTET_STRING, b"12345678")
+    values = der.encode(der.SEQUENCE, salt, der.encode_integer(rounds), function)
+    derivation = algorithm("1.2.840.113549.1.5.12", values)
+    return algorithm(scheme, der.encode(der.SEQUENCE, derivation, inner or function))
+
+
+def pkcs12_of(parts: list[bytes], mac: bytes = b"") -> bytes:
+    def content(kind: str, data: bytes) -> bytes:
+        return der.encode(der.SEQUENCE, der.encode_oid(kind), der.encode(0xA0, data))
+
+    safe = der.encode(der.SEQUENCE, *(content("1.2.840.113549.1.7.6", one) for one in parts))
+    whole = content("1.2.840.113549.1.7.1", der.encode(der.OCTET_STRING, safe))
+    return der.encode(der.SEQUENCE, der.encode_integer(3), whole, mac)
+
+
+def encrypted(rounds: int) -> bytes:
+    vector = der.encode(der.OCTET_STRING, bytes(16))
+    aes = der.encode(der.SEQUENCE, der.encode_oid("2.16.840.1.101.3.4.1.42"), vector)
+    info = der.encode(
+        der.SEQUENCE,
+        der.encode_oid("1.2.840.113549.1.7.1"),
+        pbkdf2(rounds, scheme="1.2.840.113549.1.5.13", inner=aes),
+        der.encode(0x80, bytes(32)),
+    )
+    return der.encode(der.SEQUENCE, der.encode_integer(0), info)
+
+
+def test_pkcs12_of_many_iterations_is_refused_at_once():
+    """Each part within the limit, all of them together a day's work; and PBMAC1's own count."""
+    started = time.monotonic()
+    with pytest.raises(ParseError, match="iterations for the parts") as caught:
+        open_pkcs12(pkcs12_of([encrypted(9_000_000)] * 1000), lambda: b"geheim")
+    assert caught.value.code == "too-many-iterations"
+    digest = pbkdf2(9_000_000, scheme="1.2.840.113549.1.5.14", inner=b"")
+    info = der.encode(der.SEQUENCE, digest, der.encode(der.OCTET_STRING, bytes(32)))
+    mac = der.encode(der.SEQUENCE, info, der.encode(der.OCTET_STRING, b"x"), der.encode_integer(1))
+    assert open_pkcs12(pkcs12_of([encrypted(1)], mac), None).closed == 1
+    assert open_pkcs12(pkcs12_of([encrypted(9_000_000)]), None).closed == 1
+    assert time.monotonic() - started < 2
+
+
 def test_pkcs7_that_is_written():
     shown = openssl("pkcs7", "-print_certs", data=to_pem(certificates_only([ONE, TWO]), "PKCS7"))
     assert shown.count(b"BEGIN CERTIFICATE") == 2

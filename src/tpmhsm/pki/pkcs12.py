@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ _FRIENDLY_NAME = "1.2.840.113549.1.9.20"
 _JAVA_TRUSTED = "2.16.840.1.113894.746875.1.1"
 _ANY_USAGE = "2.5.29.37.0"
 _MAX_NESTING = 8
-_QUICK = 20_000
+_QUICK, _QUICK_MAC = 1_000_000, 20_000
 
 
 class NamedCertificate(NamedTuple):
@@ -66,6 +66,7 @@ def open_pkcs12(raw: bytes, ask: Callable[[], bytes] | None) -> Pkcs12:
     Without `ask`, encrypted parts stay closed. WrongPassphraseError, ParseError.
     """
     outer = _outer(raw)
+    _check_rounds(outer)
     for nothing in (None, b"") if _is_quick(outer) else ():
         if _mac_holds(outer, nothing):
             try:
@@ -119,7 +120,35 @@ def _by_library(raw: bytes, passphrase: bytes) -> list[NamedCertificate]:
 
 def _is_quick(outer: _Outer) -> bool:
     """Whether guessing costs nothing that a person would notice."""
-    return not outer.mac or _mac_parts(outer)[3] <= _QUICK
+    mac = _mac_rounds(outer)
+    return mac <= _QUICK_MAC and mac + sum(_encryption_rounds(outer)) <= _QUICK
+
+
+def _check_rounds(outer: _Outer) -> None:
+    """ParseError when all parts together ask for more work than any file that is meant to be read:
+    each may be within its limit, and there may be a million of them.
+    """
+    total = _mac_rounds(outer) + sum(_encryption_rounds(outer))
+    if total > crypto.MAX_ITERATIONS:
+        raise ParseError(
+            f"{total:,} iterations for the parts of this PKCS #12 file are refused"
+            f" ({crypto.MAX_ITERATIONS:,} at most)",
+            code="too-many-iterations",
+        )
+
+
+def _mac_rounds(outer: _Outer) -> int:
+    if not outer.mac:
+        return 0
+    kind, _, _, count = _mac_parts(outer)
+    return count + crypto.rounds(kind)
+
+
+def _encryption_rounds(outer: _Outer) -> Iterator[int]:
+    for info in _parts(outer.content):
+        kind, content = content_info(info.raw)
+        if kind == _ENCRYPTED:
+            yield crypto.rounds(_encrypted_info(content)[1].raw)
 
 
 def _outer(raw: bytes) -> _Outer:
@@ -173,10 +202,7 @@ def _contents(outer: _Outer, passphrase: bytes | None, *, closed: bool) -> Pkcs1
 
 
 def _encrypted(content: bytes, passphrase: bytes | None, found: Pkcs12, closed: bool) -> None:
-    parts = _parts(content)
-    info = der.children(parts[1].content, lenient=True) if len(parts) > 1 else []
-    if len(info) != 3:
-        raise ParseError("an encrypted part of this PKCS #12 file is incomplete")
+    info = _encrypted_info(content)
     found.protection.append(crypto.describe_algorithm(info[1].raw))
     if closed:
         found.closed += 1
@@ -186,6 +212,15 @@ def _encrypted(content: bytes, passphrase: bytes | None, found: Pkcs12, closed: 
         _bags(data, found, 0)
     except ParseError as error:  # the padding was right by chance
         raise WrongPassphraseError("the passphrase is wrong, or the file is damaged") from error
+
+
+def _encrypted_info(content: bytes) -> list[der.Element]:
+    """Type, algorithm and octets of an EncryptedData."""
+    parts = _parts(content)
+    info = der.children(parts[1].content, lenient=True) if len(parts) > 1 else []
+    if len(info) != 3:
+        raise ParseError("an encrypted part of this PKCS #12 file is incomplete")
+    return info
 
 
 def _bags(data: bytes, found: Pkcs12, depth: int) -> None:
@@ -209,6 +244,7 @@ def _bag(parts: Sequence[der.Element], found: Pkcs12, depth: int) -> None:
         found.keys.append(name)
         if kind == _SHROUDED:
             method = der.children(der.read_whole(value, lenient=True).content, lenient=True)[0]
+            crypto.rounds(method.raw)  # refuses what would harm whoever opens the key
             found.protection.append(f"key: {crypto.describe_algorithm(method.raw)}")
     elif kind == _NESTED:
         _bags(value, found, depth + 1)

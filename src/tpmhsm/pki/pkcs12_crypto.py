@@ -121,6 +121,18 @@ def iterations(element: der.Element) -> int:
     return count
 
 
+def rounds(raw: bytes) -> int:
+    """The iterations that an algorithm of encryption or PBMAC1 asks for, 0 where it asks for none.
+
+    ParseError for more than anybody waits for.
+    """
+    oid, parameters = algorithm(raw)
+    if oid in (PBES2, PBMAC1) and parameters:
+        return rounds(_parts(parameters)[0].raw)
+    parts = _parts(parameters) if oid == PBKDF2 or oid in _PBES1 else []
+    return iterations(parts[1]) if len(parts) > 1 else 0
+
+
 class Stretch(NamedTuple):
     """How a passphrase is made a key: salt, iterations, and the hash by its name."""
 
