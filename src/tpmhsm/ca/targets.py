@@ -84,7 +84,7 @@ def by_serial(tx: Transaction, authority: str, own: bytes, text: str) -> Target:
         shown = " or ".join(f"0x{serial_hex(n)}" for n in numbers)
         raise NotFoundError(
             f"{authority!r} is not known to have issued a certificate of serial {shown}",
-            hint="tpmhsm cert list shows serials; a certificate's file can be named instead",
+            hint="tpmhsm cert show NAME shows a serial; a certificate's file can be named instead",
         )
     return found[0]
 

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from tpmhsm.tpm.device import Device
 
 
+_NARROWEST = 10
+"""Characters that remain of a column of a table, however narrow the terminal is."""
+
+
 def say(text: str) -> None:
     """Write to stdout. A reader that has gone away changes nothing of what was done."""
     try:
@@ -185,17 +189,31 @@ class App:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> str:
-    """A table for people: plain when piped, bold heads on a terminal."""
+    """A table for people: whole when piped; cut to fit, with bold heads, on a terminal."""
     if not rows:
         return empty
     shown = [[one_line(str(cell)) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in (columns, *shown)) for i in range(len(columns))]
+    if sys.stdout.isatty():
+        widths = _fitting(widths)
 
     def line(cells: Sequence[str]) -> str:
-        return "  ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)).rstrip()
+        short = (c if len(c) <= w else f"{c[: w - 1]}…" for c, w in zip(cells, widths, strict=True))
+        return "  ".join(c.ljust(w) for c, w in zip(short, widths, strict=True)).rstrip()
 
     head = click.style(line(columns), bold=True)
     return "\n".join([head, *(line(row) for row in shown)])
+
+
+def _fitting(widths: list[int]) -> list[int]:
+    """The widest columns cut until a line fits the terminal, if it can."""
+    from shutil import get_terminal_size
+
+    room = get_terminal_size().columns - 2 * (len(widths) - 1)
+    while sum(widths) > room and max(widths) > _NARROWEST:
+        widest = max(widths)
+        widths = [w - 1 if w == widest else w for w in widths]
+    return widths
 
 
 def facts(pairs: Sequence[tuple[str, object]]) -> str:

@@ -32,6 +32,8 @@ def find(app: App, reference: str) -> CertificateRow:
     """A stored certificate by what people call it: a CA's name, the first host in it, its subject,
     id, serial, or the first digits of its SHA-256. Of several for one host, the newest.
     """
+    if reference[:2].lower() == "0x":  # a serial, spelt as `ca revoke` takes it
+        reference = reference[2:]
     with app.store.reading() as tx:
         authority = tx.authorities.find(reference)
         if authority is not None and authority.certificate:
@@ -162,8 +164,10 @@ def _wanted(
     if key:
         known = {row.label: row.spki_sha256 for row in app.keyring.all()}
         spki = known.get(key) or _digits(key, "--key")
+    if ca:
+        app.authorities.get(ca)
     return Wanted(
-        name=name.removeprefix("dns:").removeprefix("*."),
+        name=_a_labels(name.removeprefix("dns:").removeprefix("*.")),
         serial=_digits(serial, "--serial"),
         sha256=_digits(sha256, "--sha256"),
         spki_sha256=spki,
@@ -172,8 +176,20 @@ def _wanted(
     )
 
 
+def _a_labels(name: str) -> str:
+    """A host name beyond ASCII as certificates have it; any other name as it is."""
+    if name.isascii() or "." not in name:
+        return name
+    from tpmhsm.pki.hosts import normalize_host
+
+    try:
+        return normalize_host(name)
+    except UsageError:
+        return name
+
+
 def _digits(text: str, option: str) -> str:
-    digits = "".join(text.split()).replace(":", "").lower()
+    digits = "".join(text.split()).replace(":", "").lower().removeprefix("0x")
     if digits.strip("0123456789abcdef"):
         hint = "tpmhsm key list shows all keys" if option == "--key" else ""
         raise UsageError(f"{option} {text!r} is not hexadecimal", hint=hint)
@@ -403,8 +419,15 @@ def _as_text(data: bytes) -> dict[str, str]:
 @click.argument("name")
 @pass_app
 def delete(app: App, name: str) -> None:
-    """Take a stored certificate off the lists. Authorities keep theirs."""
+    """Take a stored certificate off the lists. Authorities keep theirs.
+
+    Of several that have the name none is taken: name one by its SHA-256. `cert import` of the same
+    file undoes it, and what an authority here issued can still be revoked.
+    """
     row = find(app, name)
+    with app.store.reading() as tx:
+        if tx.authorities.find(name) is None and len(tx.certificates.find_all(name)) > 1:
+            tx.certificates.get(name)  # refuses
     with app.store.transaction() as tx:
         users = [a.name for a in tx.authorities.all() if a.certificate == row.sha256]
         if users:

@@ -97,9 +97,14 @@ def keep(app: App, certificates: Sequence[bytes], name: str) -> list[tuple[Certi
 
     rows = [certificate_row(raw, source="imported", name=name) for raw in certificates]
     with app.store.transaction() as tx:
-        kept = [(row, tx.certificates.find(row.sha256) is None) for row in rows]
+        known = [tx.certificates.find(row.sha256) for row in rows]
+        kept = [
+            (row, old is None or bool(old.deleted)) for row, old in zip(rows, known, strict=True)
+        ]
         kept = [(tx.certificates.add(row), new) for row, new in kept]
         tx.audit.append("cert-import", {"sha256": [row.sha256 for row, _ in kept]})
+    if name and kept[0][0].name != name:
+        app.note(f"note: it was here before and keeps its name {kept[0][0].name!r}")
     return kept
 
 

@@ -115,7 +115,16 @@ def _try(parse: Callable[[], Any]) -> Any:
 
 def lines_of(found: Mapping[str, Any]) -> str:
     """Facts as lines for people."""
-    return facts([(k.replace("_", " ").capitalize(), one_line(_text(v))) for k, v in found.items()])
+    return facts([(_title(name), one_line(_text(value))) for name, value in found.items()])
+
+
+def _title(name: str) -> str:
+    """`EK certificates` for `ek_certificates`."""
+    first, *rest = name.replace("_", " ").split(" ")
+    return " ".join([first.upper() if first in _SHORT else first.capitalize(), *rest])
+
+
+_SHORT = ("ak", "ek", "ssh", "tpm")
 
 
 def _text(value: Any) -> str:
