@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 
 import pytest
 from tests.support.shell import Shell
+
+from tpmhsm.ca.pipeline import Issuer
 
 COUNT = 20
 
@@ -59,6 +62,29 @@ def test_one_that_is_bad_keeps_no_other_from_its_certificate(plain: Shell, csrs:
     error = plain.json("ca", "sign", "open-ca", "bad.csr", csrs[0], code=2)["error"]
     assert [one["csr"] for one in error["failed"]] == ["bad.csr"]
     assert len(error["issued"]) == 1
+
+
+def test_what_is_issued_at_ctrl_c_is_written(
+    plain: Shell, csrs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign, seen = Issuer.sign, []
+
+    def interrupted(self: Issuer, *arguments: object, **options: object) -> object:
+        seen.append(arguments)
+        if len(seen) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return sign(self, *arguments, **options)
+
+    monkeypatch.setattr(Issuer, "sign", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    (plain.path / "issued").mkdir()
+    error = plain.json("ca", "sign", "open-ca", *csrs, "--out", "issued", code=1)["error"]
+    assert error["code"] == "interrupted"
+    assert f"last {COUNT - 3} CSRs" in error["hint"]
+    assert len(error["issued"]) == 3
+    written = sorted(path.name for path in (plain.path / "issued").iterdir())
+    assert written == sorted(f"host-{number}.pem" for number in range(3))
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_what_several_cannot_have(governed: Shell) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
 from tpmhsm.cli.app import App
@@ -46,14 +49,45 @@ def sign_all(
             raise
         _ask_people(app, name, dict(zip(files, data, strict=True)), profile, options, choices)
         return
-    for file, target, future in zip(files, targets, futures, strict=True):
+    for file, target, future in zip(files, targets, futures, strict=False):
         try:
             done = future.result()
         except TpmHsmError as error:
             failed.append((file, error))
             continue
         issued.append(_deliver(app, file, target, done, choices, out))
-    _report(app, name, issued, failed)
+    if left := files[len(futures) :]:
+        failed.append((left[0], _stopped(left[0], len(left))))
+    _report(app, name, issued, failed, len(files))
+
+
+def _stopped(file: str, left: int) -> RefusedError:
+    return RefusedError(
+        f"stopped before {file}",
+        code="interrupted",
+        hint=f"the same command with the last {left} CSRs goes on; the others are done",
+    )
+
+
+@contextmanager
+def _stop_asked() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was typed: once it asks for the end, what is under way is finished. Typed
+    again it interrupts.
+    """
+    if current_thread() is not main_thread():
+        yield lambda: False
+        return
+    asked = Event()
+
+    def ask(_signal: int, _frame: object) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _futures(
@@ -64,13 +98,16 @@ def _futures(
     profile: str,
     options: IssueOptions,
 ) -> list[Future[Certified]]:
-    """All of them done, one way or the other."""
-    futures = []
+    """All of them done, one way or the other; those of the last CSRs are missing after Ctrl-C."""
+    futures: list[Future[Certified]] = []
     with (
+        _stop_asked() as stop_asked,
         app.progress("preparing") as tell,
         app.authorities.issuer(workers=int(len(files) >= MANY)) as issuer,
     ):
         for number, (file, csr) in enumerate(zip(files, data, strict=True)):
+            if stop_asked():
+                break
             tell(f"{number} of {len(files)} are under way")
             futures.append(issuer.sign(name, csr, profile=profile, what=file, options=options))
     return futures
@@ -161,8 +198,9 @@ def _report(
     name: str,
     issued: list[dict[str, Any]],
     failed: list[tuple[str, TpmHsmError]],
+    total: int,
 ) -> None:
-    words = f"{name} issued {len(issued)} of {len(issued) + len(failed)} certificates"
+    words = f"{name} issued {len(issued)} of {total} certificates"
     if failed:
         raise _first_of(app, failed, words, {"issued": [one["sha256"] for one in issued]})
     if app.as_json:
@@ -182,7 +220,7 @@ def _first_of(
             error.message = f"{file}: {error.message}"
     for _, error in failed[1:]:
         app.note(f"refused: {error.message}")
-    app.note(f"{words}; these are kept")
+    app.note(words)
     first = failed[0][1]
     first.details |= details
     first.details["failed"] = [
