@@ -265,6 +265,27 @@ def test_a_large_list_is_searched_quickly():
     assert time.process_time() - begin < 3
 
 
+def test_a_spent_budget_is_no_good_word():
+    """Junk under the issuer's name, before the list that revokes: never "valid"."""
+    junk = [crl(TOP, number=of(x509.CRLNumber(100 + i))) for i in range(4)]
+    junk = [junk[i % 4][:-8] + i.to_bytes(8, "big") for i in range(1600)]
+    assert revoked(END, [*junk, crl(TOP, entry(END))], top=TOP) == "too-complex"
+    assert revoked(END, [*junk, crl(TOP, entry(END))], top=TOP, purpose="any") == "too-complex"
+
+
+def test_many_points_and_many_names_cost_no_product():
+    names = [uri(f"http://b.example/{i}") for i in range(10_000)]
+    made = crl(TOP, more=(scope(*names),))
+    many = [
+        x509.DistributionPoint([uri(f"http://a.example/{i}")], None, None, None) for i in range(800)
+    ]
+    end = leaf(TOP, change={Ext.CRL_DISTRIBUTION_POINTS: of(x509.CRLDistributionPoints(many))})
+    started = time.monotonic()
+    assert revoked(end, [made], top=TOP) == "crl-missing"
+    assert revoked(end, [made] * 100, top=TOP) in ("crl-missing", "too-complex")
+    assert time.monotonic() - started < 3
+
+
 def test_files_of_crls():
     raw = crl(TOP)
     assert crl_ders(raw) == [raw]

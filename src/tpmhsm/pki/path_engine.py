@@ -67,7 +67,15 @@ def find_path(question: Question) -> Answer:
             failed = failed or answer
     except TooComplexError:
         spent = True
-    return failed or replace(_explain(question), spent=spent)
+    return failed or _refused(_explain(question), spent)
+
+
+def _refused(found: Answer, spent: bool) -> Answer:
+    """Never an answer that holds: where only the budget ended, policies and revocation were not
+    looked at.
+    """
+    findings = found.findings or ((Finding(0, TOO_COMPLEX),) if found.path else ())
+    return replace(found, findings=findings, spent=spent)
 
 
 def _finish(question: Question, path: Path, budget: Budget) -> Answer:
