@@ -42,6 +42,7 @@ _ENTRY_UNDERSTOOD = {_REASON, _INVALIDITY, _CERTIFICATE_ISSUER, "2.5.29.23"}
 _UNDERSTOOD_OIDS = {der.encode_oid(oid) for oid in _ENTRY_UNDERSTOOD}
 _CRITICAL = bytes((der.BOOLEAN, 1, 0xFF, der.OCTET_STRING))
 _LONGEST_OID = 64
+_MAX_TWINS = 200_000
 
 
 class IssuingPoint(NamedTuple):
@@ -166,8 +167,9 @@ class PathCrl:
             at = self.entries.find(_CRITICAL, at + 1)
         return False
 
-    def has_twins(self, limit: int) -> bool:
-        """Whether a serial number stands twice; lists longer than `limit` are not looked through.
+    @cached_property
+    def has_twins(self) -> bool:
+        """Whether a serial number stands twice; lists longer than 200,000 are not looked through.
 
         Only for direct CRLs: in an indirect one two issuers may have used one number.
         """
@@ -177,7 +179,7 @@ class PathCrl:
             if serial in seen:
                 return True
             seen.add(serial)
-            if len(seen) > limit:
+            if len(seen) > _MAX_TWINS:
                 break
         return False
 

@@ -20,8 +20,9 @@ from tpmhsm.pki.path_search import Finding, Forest, Path, working_keys
 from tpmhsm.pki.tbs import rfc3339
 
 _ALL = frozenset(range(1, 9))
-_MAX_TWINS = 200_000
 _MAX_NESTING = 4
+_ENTRIES_A_STEP = 10_000
+"""Octets of a CRL's entries that cost as much as one step of the search."""
 
 FindPath = Callable[[PathCertificate, PathCertificate], Iterator[Path]]
 """Valid paths from a CRL's signer to one anchor."""
@@ -58,6 +59,8 @@ class Revocation:
     ) -> None:
         self._crls, self._forest, self._find_path = crls, forest, find_path
         self._at, self._budget, self._strict = at, budget, strict
+        self._point_names: dict[PathCrl, frozenset[tuple[str, object]]] = {}
+        self._entries: dict[tuple[PathCrl, bytes, bytes], Entry | None] = {}
 
     def check(self, path: Path, *, require: bool) -> tuple[Finding | None, tuple[int, ...]]:
         """(finding, positions settled): from the anchor down, the first that is revoked, or else
@@ -123,11 +126,12 @@ class Revocation:
         if crl.delta_base is not None:
             raise _Unusable("")
         self._check_issuer(crl, point, target.certificate)
+        self._budget.step()
         covered = self._check_scope(crl, point, target.certificate)
         self._check_form(crl)
         self._check_times(crl)
         signer = self._signer(crl, target)
-        if self._strict and crl.has_twins(_MAX_TWINS):
+        if self._strict and crl.has_twins:
             raise _Unusable("has a serial number twice")
         entry = self._current_entry(crl, signer, target.certificate)
         return covered, entry
@@ -165,19 +169,21 @@ class Revocation:
         self, crl: PathCrl, point: DistributionPoint | None, certificate: PathCertificate
     ) -> None:
         assert crl.point is not None  # noqa: S101 (for the type checker; the caller asked)
-        theirs = _names(crl.point.names, crl.point.relative, crl.issuer_key)
-        ours: set[tuple[str, object]]
+        theirs = self._point_names.get(crl)
+        if theirs is None:
+            theirs = _names(crl.point.names, crl.point.relative, crl.issuer_key)
+            self._point_names[crl] = theirs
+        ours: frozenset[tuple[str, object]]
         if point is None:
-            ours = {("dirname", certificate.issuer_key)}
+            ours = frozenset({("dirname", certificate.issuer_key)})
         elif point.names is None and point.relative is None:
-            ours = {("dirname", key) for key in point.issuers}
+            ours = frozenset(("dirname", key) for key in point.issuers)
         else:
             above = point.issuers[0] if point.issuers else certificate.issuer_key
             ours = _names(point.names, point.relative, above)
         if not ours & theirs:
             raise _Unusable("is of another distribution point")
-        uris = all(kind == "uri" for kind, _ in (ours | theirs))
-        if self._strict and not uris:
+        if self._strict and not all(kind == "uri" for kind, _ in (ours | theirs)):
             raise _Unusable("has a distribution point that is no URI")
 
     def _check_form(self, crl: PathCrl) -> None:
@@ -240,6 +246,13 @@ class Revocation:
         self, crl: PathCrl, key: bytes, certificate: PathCertificate
     ) -> Entry | None:
         """The entry in the newest delta that fits, else in the complete CRL (6.3.3 (h) to (k))."""
+        asked = (crl, key, certificate.raw)
+        if asked not in self._entries:
+            self._budget.step(len(crl.entries) // _ENTRIES_A_STEP)
+            self._entries[asked] = self._newest_entry(crl, key, certificate)
+        return self._entries[asked]
+
+    def _newest_entry(self, crl: PathCrl, key: bytes, certificate: PathCertificate) -> Entry | None:
         entry = crl.find(certificate.serial, certificate.issuer_key)
         for delta in sorted(self._deltas(crl, key), key=lambda item: item.number or 0):
             newer = delta.find(certificate.serial, certificate.issuer_key)
@@ -253,7 +266,12 @@ class Revocation:
             if delta.delta_base is None or crl.number is None or delta.number is None:
                 continue
             fits = delta.delta_base <= crl.number < delta.number and delta.same_scope(crl)
-            if not fits or delta.unknown or not _is_current(delta, self._at):
+            if (
+                not fits
+                or delta.unknown
+                or broken_hash(delta.algorithm)
+                or not _is_current(delta, self._at)
+            ):
                 continue
             if self._budget.is_signed(delta.tbs, delta.algorithm, delta.signature, key):
                 yield delta
@@ -265,10 +283,10 @@ def _is_current(crl: PathCrl, at: datetime) -> bool:
 
 def _names(
     full: Sequence[GeneralName] | None, relative: object | None, above: NameKey
-) -> set[tuple[str, object]]:
+) -> frozenset[tuple[str, object]]:
     if relative is not None:
-        return {("dirname", (*above, relative))}
-    return {(name.kind, name.value) for name in full or ()}
+        return frozenset({("dirname", (*above, relative))})
+    return frozenset((name.kind, name.value) for name in full or ())
 
 
 def _revoked(entry: Entry) -> Fault:
