@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -33,3 +34,20 @@ def test_a_full_disk_is_no_traceback(plain: Shell, words: list[str]) -> None:
         )
     assert done.returncode == 2
     assert b"Traceback" not in done.stderr
+
+
+def test_a_home_that_lost_its_database_or_chip_is_told_of_backups(plain: Shell) -> None:
+    plain("device", "stop")
+    database, chip = plain.home / "tpmhsm.db", plain.home / "tpm"
+    database.rename(plain.path / "kept.db")
+    assert "backup" in plain("cert", "list", code=5).err
+    assert "backup" in plain("init").err
+    plain("device", "stop")
+    database.unlink()
+    (plain.path / "kept.db").rename(database)
+    chip.rename(plain.path / "kept")
+    assert "backup" in plain("key", "create", "other", code=4).err
+    assert "backup" in plain("init", code=4).err
+    shutil.rmtree(chip, ignore_errors=True)
+    (plain.path / "kept").rename(chip)
+    plain("key", "create", "other")

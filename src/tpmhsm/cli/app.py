@@ -15,6 +15,7 @@ import click
 
 from tpmhsm.cli.files import MAX_INPUT, read_input
 from tpmhsm.cli.words import json_text, lines, one_line, screened
+from tpmhsm.errors import StoreError
 
 if TYPE_CHECKING:
     from tpmhsm.ca.authority import Authorities
@@ -71,9 +72,20 @@ class App:
     def _open_store(self, *, create: bool) -> Store:
         from tpmhsm.store import Store
 
-        store = Store.open(self.db or self.home, create=create)
+        try:
+            store = Store.open(self.db or self.home, create=create)
+        except StoreError as error:
+            if error.code == "missing" and not self.db and self._has_chip():
+                error.hint = "this home was set up: restore the database from a backup, for keys"
+                error.hint += " cannot be used without it; tpmhsm init makes a new, empty one"
+            raise
         self._closers.append(store.close)
         return store
+
+    def _has_chip(self) -> bool:
+        from tpmhsm.tpm.software import directory_of, is_manufactured
+
+        return is_manufactured(directory_of(self.home))
 
     @cached_property
     def device(self) -> Device:

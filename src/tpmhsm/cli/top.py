@@ -33,6 +33,9 @@ def init(app: App) -> None:
         if host is None:
             with app.progress("setting up the chip"):
                 if app.device.check is not None:  # the home's own software TPM
+                    if software.is_manufactured(software.directory_of(app.home)):
+                        app.note("note: the software TPM was here and the database was not: keys "
+                                 "made before are usable with a backup of it alone")  # fmt: skip
                     software.manufacture(software.directory_of(app.home))
                 host = measure(app.device)
             save_host(store, host)

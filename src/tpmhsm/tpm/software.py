@@ -91,7 +91,8 @@ def check(directory: Path) -> None:
         raise DeviceError(
             f"there is no software TPM in {directory.parent}",
             code="device-missing",
-            hint="tpmhsm init makes one",
+            hint="in a new home tpmhsm init makes one; a home's keys open in the one that was here "
+            "alone: restore its directory from a backup",
         )
 
 
