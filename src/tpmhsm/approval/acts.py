@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from tpmhsm.approval.evidence import signing_key
@@ -140,11 +140,14 @@ def _custodians(
     )
 
 
+_bound_sign = lru_cache(8)(bound_sign)  # asked for again with each approval of a request
+
+
 def _signature(request: Request) -> tuple[Act, ...]:
     assert request.key is not None and request.roster is not None  # noqa: S101 - Request's own rule
     key = signing_key(request.key.public)
     digest = hashlib.new(key.hash_name, request.content).digest()
-    bound = bound_sign(key.public, digest)
+    bound = _bound_sign(key.public, digest)
     what = f"sign {len(request.content):,} bytes"
     roster: RosterDocument = request.roster
     return tuple(

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +76,7 @@ def create_card(name: str, identity: Identity, created: datetime | None = None) 
     return sign_statement(identity, CARD, document)
 
 
+@lru_cache(64)
 def parse_card(data: bytes) -> Card:
     """Read an approver's card; ParseError if it is none, VerificationError if it was changed."""
     document = read_json(data, "card", MAX_CARD)
@@ -186,6 +187,7 @@ def create_device_card(
     return parse_device_card(card.data)
 
 
+@lru_cache(64)
 def parse_device_card(data: bytes) -> DeviceCard:
     """Read a device's card; ParseError for anything amiss, the AK's attributes included."""
     from tpmhsm.approval.evidence import check_attestation_key

@@ -8,6 +8,7 @@ recomputed here. TCG TPM 2.0 Library Part 1 (attestation) and Part 2 10.12 (TPMS
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,7 @@ def check_attestation_key(public: bytes) -> None:
     _key_of(area)
 
 
+@lru_cache(64)
 def signing_key(public: bytes) -> ChipKey:
     """Return a signing key from its TPMT_PUBLIC; ParseError if it has no fixed, known scheme."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat

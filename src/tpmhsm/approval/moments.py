@@ -22,10 +22,10 @@ def read_moment(fields: Fields, key: str) -> datetime:
     """Return a field that is such a time; ParseError naming it otherwise."""
     text = fields.text(key)
     try:
-        moment = datetime.strptime(text, _FORMAT).replace(tzinfo=UTC)
+        moment = datetime.fromisoformat(text)
         if stamp(moment) == text:
             return moment
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, UsageError):
         pass
     raise ParseError(f"{key} is not a time like 2026-12-01T00:00:00Z")
 

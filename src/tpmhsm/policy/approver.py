@@ -11,6 +11,7 @@ TCG TPM 2.0 Library Part 2, 12.2.4 (TPMT_PUBLIC) and 11.3.4 (TPMT_SIGNATURE).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tpmhsm.errors import ParseError, UsageError, VerificationError
@@ -39,6 +40,7 @@ _ATTRIBUTES = ObjectAttributes.SIGN | ObjectAttributes.USER_WITH_AUTH
 _NO_SCHEME = AsymScheme(ALG.NULL)
 
 
+@lru_cache(64)
 def load_spki(der: bytes) -> PublicKey:
     """Return the approver key in a DER SubjectPublicKeyInfo.
 

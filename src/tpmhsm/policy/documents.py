@@ -30,12 +30,14 @@ and the Braille blank, though Unicode counts some of them as letters and marks.
 """
 
 
+_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def canonical(value: Any) -> bytes:
     """Return the one encoding of a JSON value. UsageError for floats and what JSON has not."""
     _no_floats(value)
     try:
-        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return text.encode()
+        return _JSON.encode(value).encode()
     except (TypeError, ValueError, RecursionError) as e:
         raise UsageError(f"not a JSON value: {e}") from None
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import sha256
 
 from tpmhsm.errors import ParseError, UsageError
@@ -110,6 +110,7 @@ class GroupDocument:
         return sha256(GROUP_FORMAT.encode() + b"\0" + self.encoded).digest()
 
 
+@lru_cache(64)
 def parse_group(data: bytes) -> GroupDocument:
     """Read a group document. ParseError unless it is valid and canonical."""
     what = "group document"
@@ -171,6 +172,7 @@ class RosterDocument:
         return document_hash(self.encoded)
 
 
+@lru_cache(64)
 def parse_roster(data: bytes) -> RosterDocument:
     """Read a roster document. ParseError unless it is valid and canonical."""
     what = "roster document"

@@ -35,6 +35,7 @@ from tpmhsm.policy.plan import Plan, plan_sign
 from tpmhsm.requests.execution import votes_by_act
 from tpmhsm.requests.ledger import is_stale
 from tpmhsm.store.commits import Commits
+from tpmhsm.store.schema import now
 
 if TYPE_CHECKING:
     from tpmhsm.keys.keyring import Keyring
@@ -240,7 +241,7 @@ class _Flight:
         if error:
             self._end(error)
             return
-        self._executing._commits.put(finish_all, (self._asked.row.id, *found), self._finished)
+        self._executing._commits.put(finish_all, (self._asked.row, *found), self._finished)
 
     def _finished(self, row: RequestRow, error: BaseException | None) -> None:
         if getattr(error, "code", "") == "request-closed":  # another process may have been faster
@@ -260,13 +261,15 @@ class _Flight:
 
 
 def finish_all(
-    tx: Transaction, items: Sequence[tuple[int, CertificateRow, dict[str, Any]]]
+    tx: Transaction, items: Sequence[tuple[RequestRow, CertificateRow, dict[str, Any]]]
 ) -> list[RequestRow]:
     """Certificates are kept, their serials issued, their requests executed: all or none.
 
     Raises UsageError when another process was faster, or the request has ended otherwise.
     """
-    rows = [tx.requests.finish(number, "executed", facts) for number, _, facts in items]
+    at = now()
+    rows = [replace(row, state="executed", executed_at=at, result=facts) for row, _, facts in items]
+    tx.requests.execute_all(rows)
     keep_all(tx, [row for _, row, _ in items])
     tx.audit.append_all([
         ("executed", {"request": row.id, "kind": row.kind}) for row in rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,13 +15,16 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    bindparam,
     delete,
 )
 
 from tpmhsm.errors import ExistsError, UsageError
 from tpmhsm.store.schema import (
     CanonicalJson,
+    Compiled,
     Repository,
+    canonical,
     identity,
     metadata,
     now,
@@ -119,6 +123,17 @@ denials = Table(
 )
 
 
+_EXECUTED = Compiled(
+    requests.update()
+    .where(requests.c.id == bindparam("number"), requests.c.state == bindparam("before"))
+    .values(
+        state=bindparam("after"),
+        executed_at=bindparam("at"),
+        result=bindparam("text"),
+    )
+)
+
+
 class _Approvals(Repository[ApprovalRow]):
     table = approvals
     row = ApprovalRow
@@ -199,6 +214,19 @@ class Requests(Repository[RequestRow]):
             request, state=state, result=result, executed_at=now() if state == "executed" else ""
         )
         return self._save(ended, f"there is no request {request_id}")
+
+    def execute_all(self, ended: Sequence[RequestRow]) -> None:
+        """Write back waiting requests that were executed, with their JSON results.
+
+        Raises UsageError (`request-closed`) when one of them had ended already.
+        """
+        values = [
+            {"number": row.id, "text": canonical(row.result), "at": row.executed_at}
+            | {"before": WAITING, "after": row.state}
+            for row in ended
+        ]
+        if values and _EXECUTED.run(self._connection, values).rowcount != len(values):
+            raise UsageError("a request has ended already", code="request-closed")
 
     def due(self, at: str) -> list[RequestRow]:
         """Waiting requests whose time is over at a moment (RFC 3339)."""

@@ -22,6 +22,7 @@ from sqlalchemy import (
     ColumnElement,
     Integer,
     MetaData,
+    Select,
     Table,
     Text,
     TypeDecorator,
@@ -133,6 +134,11 @@ class Repository(Generic[R]):
     row: type[R]
     stamp: ClassVar[str] = ""
     """The column that `add` fills with the present when it is empty."""
+    _query: ClassVar[Select[Any]]
+
+    def __init_subclass__(cls) -> None:
+        # built once: what a row has, in the order of its fields
+        cls._query = select(*(cls.table.c[one.name] for one in fields(cls.row)))  # type: ignore[arg-type]
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -140,27 +146,24 @@ class Repository(Generic[R]):
     def _select(
         self, *where: ColumnElement[bool], order: Any = None, limit: int | None = None
     ) -> list[R]:
-        statement = select(self.table).where(*where)
+        statement = self._query.where(*where)
         if order is None:
             order = list(self.table.primary_key)
         statement = statement.order_by(*(order if isinstance(order, list | tuple) else [order]))
         if limit is not None:
             statement = statement.limit(limit)
-        return [self._from(m) for m in self._connection.execute(statement).mappings()]
+        return [self.row(*found) for found in self._connection.execute(statement)]
 
     def _each(self, *where: ColumnElement[bool]) -> Iterator[R]:
         """All that fit, by id, a thousand at a time in memory."""
-        statement = select(self.table).where(*where).order_by(*self.table.primary_key)
+        statement = self._query.where(*where).order_by(*self.table.primary_key)
         options = {"yield_per": 1000}
         with self._connection.execute(statement, execution_options=options) as rows:
-            for found in rows.mappings():
-                yield self._from(found)
+            for found in rows:
+                yield self.row(*found)
 
     def _first(self, *where: ColumnElement[bool], order: Any = None) -> R | None:
         return next(iter(self._select(*where, order=order, limit=1)), None)
-
-    def _from(self, mapping: Mapping[Any, Any]) -> R:
-        return self.row(**{f.name: mapping[f.name] for f in fields(self.row)})  # type: ignore[arg-type]
 
     def _insert(self, row: R) -> R:
         values = dict(vars(row))
