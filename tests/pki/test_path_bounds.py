@@ -129,3 +129,20 @@ def test_long_chains():
         pool.append(current)
     assert timed(leaf(pool[20]), [top], pool) == "valid"
     assert timed(leaf(current), [top], pool) != "valid"
+
+
+def test_many_names_below_many_constraints():
+    """Each CA within the limit, all of them together not."""
+    above = top = ca("CN=Names Root")
+    pool = []
+    for i in range(12):
+        above = ca(f"CN=Names {i}", above, change={Ext.NAME_CONSTRAINTS: constraints([DNS("com")])})
+        pool.append(above)
+    names = forge.extension(
+        "2.5.29.17",
+        der.encode(der.SEQUENCE, *(der.encode(0x82, b"%d.com" % i) for i in range(50_000))),
+    )
+    end = leaf(above, change={Ext.SUBJECT_ALTERNATIVE_NAME: names})
+    assert timed(end, [top], pool, purpose="any", host="") == "too-complex"
+    few = leaf(above)
+    assert timed(few, [top], pool, purpose="any", host="") == "valid"

@@ -26,6 +26,9 @@ from tpmhsm.pki.path_rules import (
 MAX_LENGTH = 32
 """Certificates in a path."""
 
+_NAMES_A_STEP = 5
+"""Names held against the constraints of one CA that cost as much as one step."""
+
 Path = tuple[PathCertificate, ...]
 """Leaf first, anchor last."""
 
@@ -178,6 +181,8 @@ class Search:
     def _judge(self, issuer: PathCertificate, path: Path, anchor: bool) -> Iterator[Finding]:
         for fault in issuer_faults(issuer, path, self._rules, anchor=anchor):
             yield Finding(len(path), fault)
+        if issuer.subtrees is not None:
+            self._budget.step(sum(len(item.names) for item in path) // _NAMES_A_STEP)
         if broken := constraint_fault(issuer, path):
             yield Finding(*broken)
 

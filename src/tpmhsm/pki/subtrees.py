@@ -37,25 +37,26 @@ class Subtrees:
         permitted, excluded = self._permitted.get(name.kind), self._excluded.get(name.kind)
         if permitted is None and excluded is None:
             return ""
-        text = format_general_name(name)
         if name.kind not in _COMPARED:
-            return self._uncompared(name, text)
+            return self._uncompared(name)
         if not _is_sound(name):
-            return f"{text} is no proper name, so no constraint can be met"
-        if permitted is not None and not permitted.holds(name):
-            return f"{text} is outside what the issuer may certify ({permitted.text()})"
-        if excluded is not None and excluded.touches(name):
-            return f"{text} is excluded by the issuer ({excluded.text()})"
-        return ""
+            why = "is no proper name, so no constraint can be met"
+        elif permitted is not None and not permitted.holds(name):
+            why = f"is outside what the issuer may certify ({permitted.text()})"
+        elif excluded is not None and excluded.touches(name):
+            why = f"is excluded by the issuer ({excluded.text()})"
+        else:
+            return ""
+        return f"{format_general_name(name)} {why}"
 
-    def _uncompared(self, name: GeneralName, text: str) -> str:
+    def _uncompared(self, name: GeneralName) -> str:
         """Forms for which RFC 5280 has no rules: a constraint on one refuses every such name."""
         trees = [t for t in (self._permitted.get(name.kind), self._excluded.get(name.kind)) if t]
         if name.kind == "othername":
             types = {base.value[0] for tree in trees for base in tree.bases}
             if name.value[0] not in types:
                 return ""
-        return f"{text} is of a kind whose constraints cannot be judged"
+        return f"{format_general_name(name)} is of a kind whose constraints cannot be judged"
 
 
 def _mailbox_in(name: GeneralName) -> GeneralName | None:
