@@ -238,6 +238,7 @@ def issue(
     except (UsageError, RefusedError):
         if new and not app.keyring.users(label):  # refused: nothing is left of it
             app.keyring.delete(label)
+            app.note(f"the key {label} is deleted again")
         raise
 
 

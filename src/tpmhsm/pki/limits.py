@@ -82,7 +82,9 @@ def _check_names(
 ) -> Iterator[str]:
     if violation := constraint_violation(constraints, names.subject, names.sans):
         raise UsageError(
-            f"the name constraints of {whose} forbid this: {violation}", code="constraint"
+            f"the name constraints of {whose} forbid this: {violation}",
+            code="constraint",
+            hint="ask an authority that may certify this name, or leave the name out",
         )
     if any(isinstance(name, x509.DNSName) for name in names.sans):
         return
