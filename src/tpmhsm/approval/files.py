@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tpmhsm.errors import ParseError, UsageError
-from tpmhsm.policy.documents import canonical, parse_json
+from tpmhsm.policy.documents import encode_json, parse_json
 
 
 def read_json(data: bytes, what: str, limit: int) -> dict[str, Any]:
@@ -16,7 +16,7 @@ def read_json(data: bytes, what: str, limit: int) -> dict[str, Any]:
     """
     value = parse_json(data, what, limit)
     try:
-        canonical(value)
+        encode_json(value)
     except UsageError as e:
         raise ParseError(f"{what}: {e.message}") from None
     return value

@@ -30,7 +30,7 @@ from tpmhsm.approval.votes import (
     texts,
 )
 from tpmhsm.errors import ParseError, TpmHsmError, UsageError
-from tpmhsm.policy.documents import Fields, canonical, to_base64
+from tpmhsm.policy.documents import Fields, canonical, encode_json, to_base64
 from tpmhsm.policy.group import GroupDocument, RosterDocument, parse_group, parse_roster
 
 REQUEST_FORMAT = "tpmhsm/request/1"
@@ -223,7 +223,7 @@ def _too_large(limit: int) -> ParseError:
 
 def _canonical(value: Any) -> bytes:
     try:
-        return canonical(value)
+        return encode_json(value)
     except UsageError as e:
         raise ParseError(f"request: {e.message}") from None
 

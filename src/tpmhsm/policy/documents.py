@@ -36,6 +36,11 @@ _JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=Fal
 def canonical(value: Any) -> bytes:
     """Return the one encoding of a JSON value. UsageError for floats and what JSON has not."""
     _no_floats(value)
+    return encode_json(value)
+
+
+def encode_json(value: Any) -> bytes:
+    """The same for a value that `parse_json` returned: it has no floats."""
     try:
         return _JSON.encode(value).encode()
     except (TypeError, ValueError, RecursionError) as e:
@@ -72,7 +77,7 @@ def parse_canonical(data: bytes, what: str, limit: int = MAX_DOCUMENT) -> dict[s
     """Like `parse_json`, and refuse any encoding but the canonical one."""
     value = parse_json(data, what, limit)
     try:
-        again = canonical(value)
+        again = encode_json(value)
     except UsageError as e:
         raise ParseError(f"{what}: {e.message}") from None
     if again != data:

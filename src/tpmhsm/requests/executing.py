@@ -148,7 +148,7 @@ class Executing:
         """None for what goes the plain way: no certificate for others, stale, not approved."""
         now = time.monotonic()
         if now - self._tidied > _FRESH:
-            self.ledger.all("waiting")  # ends what has expired
+            self.ledger.expire()
             self._tidied = now
         with self._store.reading() as tx:
             row = tx.requests.get(number)

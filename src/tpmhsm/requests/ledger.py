@@ -69,13 +69,13 @@ class Ledger:
 
     def all(self, state: str | None = None) -> list[RequestRow]:
         """All requests, or those in one state; what is due expires first."""
-        self._expire()
+        self.expire()
         with self._store.reading() as tx:
             return tx.requests.all(state)
 
     def get(self, number: int) -> RequestRow:
         """One request, asked anew if the roster has changed meanwhile. Raises NotFoundError."""
-        self._expire()
+        self.expire()
         with self._store.reading() as tx:
             row = tx.requests.get(number)
             stale = row.state == "waiting" and is_stale(tx, row)
@@ -141,7 +141,8 @@ class Ledger:
 
     # ── what time and rosters do to requests ─────────────────────────────────
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """End what is due, but not what the chip may have begun."""
         from tpmhsm.store.schema import now
 
         with self._store.reading() as tx:
