@@ -48,6 +48,10 @@ def test_a_home_that_lost_its_database_or_chip_is_told_of_backups(plain: Shell) 
     chip.rename(plain.path / "kept")
     assert "backup" in plain("key", "create", "other", code=4).err
     assert "backup" in plain("init", code=4).err
+    seen = plain("doctor", "store", code=4)  # what was looked at before
+    assert "certificates  1          none" in seen.out
+    checks = plain.json("doctor", "store", code=4)["error"]["checks"]
+    assert [check["name"] for check in checks][:2] == ["file", "schema"]
     shutil.rmtree(chip, ignore_errors=True)
     (plain.path / "kept").rename(chip)
     plain("key", "create", "other")

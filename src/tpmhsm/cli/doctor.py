@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tpmhsm.cli.app import App, pass_app, table
+from tpmhsm.errors import DeviceError, StoreError
 
 if TYPE_CHECKING:
     from tpmhsm.store.proof import Check
@@ -23,12 +24,21 @@ def store(app: App) -> int:
     """Prove the database: file, log, every row, and every key and group against the chip.
 
     Certificates are compared with their bytes, their issuer's signature, their reserved serial and
-    the log; every key is loaded into the chip. Changes nothing. Exit code 1: something was found.
+    the log; every key is loaded into the chip. Changes nothing. Exit code 1: something was found;
+    4 or 5: the chip or the database fails, and what was seen before that is shown.
     """
     from tpmhsm.requests.proof import prove
 
-    with app.progress("looking at the database") as tell:
-        checks = list(prove(app.store, app.device, app.groups, tell))
+    checks: list[Check] = []
+    try:
+        with app.progress("looking at the database") as tell:
+            for check in prove(app.store, app.device, app.groups, tell):
+                checks.append(check)
+    except (StoreError, DeviceError) as error:  # what was seen before it is worth knowing
+        error.details["checks"] = [_json(check) for check in checks]
+        if checks and not app.as_json:
+            app.emit({}, lambda: _words(checks))
+        raise
     found = [_json(check) for check in checks]
     ok = not any(check.findings for check in checks)
     app.emit({"ok": ok, "where": app.store.words, "checks": found}, lambda: _words(checks))
