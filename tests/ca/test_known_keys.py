@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.ca.doubles import House
 from tests.ca.test_authority import csr
@@ -157,6 +157,37 @@ def test_keys_that_were_compromised_before_there_was_a_list(rooted: House) -> No
         with store.transaction() as tx:
             tx.barred_keys.bar(digest, "again")
             assert "compromised" in tx.barred_keys.among([digest])[digest]
+
+
+@pytest.mark.parametrize(("first", "second"), [(65537, 65539), (65539, 65537), (65539, 65543)])
+def test_a_compromised_modulus_with_another_exponent(
+    rooted: House, first: int, second: int
+) -> None:
+    """Who has one private exponent has the factors."""
+    key = rsa.generate_private_key(65537, 2048)
+
+    def asked(exponent: int) -> bytes:
+        numbers = key.private_numbers()
+        totient = (numbers.p - 1) * (numbers.q - 1)
+        secret = pow(exponent, -1, totient)
+        other = rsa.RSAPrivateNumbers(
+            numbers.p, numbers.q, secret, secret % (numbers.p - 1), secret % (numbers.q - 1),
+            numbers.iqmp, rsa.RSAPublicNumbers(exponent, numbers.public_numbers.n),
+        ).private_key()  # fmt: skip
+        builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+        names = x509.SubjectAlternativeName([x509.DNSName("www.example.com")])
+        made = builder.add_extension(names, critical=True).sign(other, hashes.SHA256())
+        return made.public_bytes(Encoding.PEM)
+
+    made = rooted.authorities.sign("root-ca", asked(first), profile="tls-server")
+    revoke(rooted, "root-ca", made.facts["serial"], "keyCompromise")
+    with pytest.raises(UsageError, match="compromised"):
+        rooted.authorities.sign("root-ca", asked(second), profile="tls-server")
+    with (
+        rooted.authorities.issuer(workers=0) as issuer,
+        pytest.raises(UsageError, match="compromised"),
+    ):
+        issuer.sign("root-ca", asked(second), profile="tls-server").result(10)
 
 
 def test_lists_of_compromised_keys(rooted: House) -> None:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from tpmhsm.ca.batches import reserve_all
 from tpmhsm.pki.findings import Finding, refusal, refuse, warning, warnings_of
-from tpmhsm.pki.key_checks import HINT
+from tpmhsm.pki.key_checks import HINT, usual_digest
+from tpmhsm.pki.tbs import read_tbs_certificate
 
 if TYPE_CHECKING:
     from tpmhsm.pki.issue import Prepared
@@ -28,9 +29,10 @@ _FRESH = 1.0
 
 @dataclass(frozen=True)
 class Wanted:
-    """The certificate that is asked for: names in lower case."""
+    """The certificate that is asked for: names in lower case. `usual_sha256` as `usual_digest`."""
 
     spki_sha256: str
+    usual_sha256: str
     subject: str
     names: frozenset[str]
     ca: bool
@@ -42,7 +44,8 @@ def wanted_of(token: Prepared) -> Wanted:
     facts = token.facts
     names = frozenset(san.partition(":")[2].lower() for san in facts["sans"])
     key, root = facts["key"]["sha256"], token.profile.self_signed
-    return Wanted(key, facts["subject"], names, facts["ca"], root)
+    usual = usual_digest(read_tbs_certificate(token.tbs).spki)
+    return Wanted(key, usual, facts["subject"], names, facts["ca"], root)
 
 
 def check_known(tx: Transaction, token: Prepared, authority: str = "") -> tuple[str, ...]:
@@ -51,7 +54,8 @@ def check_known(tx: Transaction, token: Prepared, authority: str = "") -> tuple[
     `authority` is the name of the authority that the certificate will make, if any.
     """
     wanted = wanted_of(token)
-    barred = tx.barred_keys.among([wanted.spki_sha256]).get(wanted.spki_sha256, "")
+    known = tx.barred_keys.among({wanted.spki_sha256, wanted.usual_sha256})
+    barred = next(iter(known.values()), "")
     holders = [n for n in tx.barred_keys.authorities_of(wanted.spki_sha256) if n != authority]
     found = list(_findings(wanted, barred, holders, tx.barred_keys.uses(wanted.spki_sha256)))
     refuse(found, "the public key", hint=HINT, code="key-known")
@@ -109,7 +113,7 @@ class KnownKeys:
 
     def check(self, tx: Transaction, digests: Sequence[str]) -> None:
         """UsageError (`key-known`) when one of these end entities' keys (SHA-256 of their
-        SubjectPublicKeyInfo, hexadecimal) is a CA's or compromised.
+        SubjectPublicKeyInfo, hexadecimal, and `usual_digest`) is a CA's or compromised.
         """
         if time.monotonic() - self._read >= _FRESH:
             self._cas, self._read = tx.barred_keys.of_cas(), time.monotonic()
@@ -123,8 +127,8 @@ class KnownKeys:
             refuse(found, "the public key", hint=HINT, code="key-known")
 
     def reserve(
-        self, tx: Transaction, items: Sequence[tuple[str, SerialRow]]
+        self, tx: Transaction, items: Sequence[tuple[frozenset[str], SerialRow]]
     ) -> Sequence[SerialRow]:
-        """Write issuances ahead whose keys are in order: (digest of the key, record) each."""
-        self.check(tx, [digest for digest, _ in items])
+        """Write issuances ahead whose keys are in order: (digests of the key, record) each."""
+        self.check(tx, [digest for digests, _ in items for digest in digests])
         return reserve_all(tx, [record for _, record in items])

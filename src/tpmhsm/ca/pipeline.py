@@ -31,6 +31,7 @@ from tpmhsm.errors import RefusedError, StoreError, TpmHsmError
 from tpmhsm.pki.applicant import applicant_from_csr
 from tpmhsm.pki.csr import load_csr
 from tpmhsm.pki.issue import Prepared, assemble, prepare
+from tpmhsm.pki.key_checks import usual_digest
 from tpmhsm.pki.profiles import get_profile
 from tpmhsm.pki.tbs import serial_hex
 from tpmhsm.store.authorities import SerialRow
@@ -88,10 +89,12 @@ _tokens: dict[str, Prepared] = {}
 
 @dataclass(frozen=True)
 class Draft:
-    """What a worker tells of a token; `key` is the SHA-256 of its public key."""
+    """What a worker tells of a token; `keys` are the SHA-256 of its public key, and
+    `usual_digest`.
+    """
 
     serial: str
-    key: str
+    keys: frozenset[str]
     tbs: bytes
     notes: tuple[str, ...]
 
@@ -104,7 +107,8 @@ def draft(standing: Standing, csr: bytes, what: str, profile: str) -> Draft:
     token = prepare(get_profile(profile), applicant, issuer, standing.options)
     serial = serial_hex(token.serial)
     _tokens[serial] = token
-    return Draft(serial, token.facts["key"]["sha256"], token.tbs, token.notes)
+    keys = frozenset({token.facts["key"]["sha256"], usual_digest(applicant.spki)})
+    return Draft(serial, keys, token.tbs, token.notes)
 
 
 def finish(serial: str, signature: bytes, authority: str) -> CertificateRow:
@@ -226,7 +230,7 @@ class _Flight:
             return
         self._draft = found
         # no document to go on with: what a process that dies leaves here is given up
-        item = found.key, SerialRow(self._standing.authority, found.serial, found.tbs, "")
+        item = found.keys, SerialRow(self._standing.authority, found.serial, found.tbs, "")
         self._issuer._commits.put(self._issuer._known_keys.reserve, item, self._reserved)
 
     def _reserved(self, _: object, error: BaseException | None) -> None:

@@ -170,7 +170,8 @@ def _put(tx: Transaction, name: str, target: Target, entry: Entry) -> Outcome:
     )
     if entry.reason in (KEY_COMPROMISE, CA_COMPROMISE):
         why = f"{name!r} revoked certificate {target.serial} for {entry.reason}"
-        tx.barred_keys.bar(target.spki_sha256, why)
+        for digest in {target.spki_sha256, target.usual_sha256}:
+            tx.barred_keys.bar(digest, why)
     return Outcome(facts_of(tx.revocations.put(row), target), changed=True)
 
 

@@ -16,8 +16,9 @@ from tpmhsm.ca.records import certificate_row
 from tpmhsm.errors import NotFoundError, RefusedError, UsageError, VerificationError
 from tpmhsm.pki.chains import fields_of
 from tpmhsm.pki.describe import describe_certificate
+from tpmhsm.pki.key_checks import usual_digest
 from tpmhsm.pki.signatures import is_signed_by
-from tpmhsm.pki.tbs import serial_hex, tbs_facts
+from tpmhsm.pki.tbs import read_tbs_certificate, serial_hex, tbs_facts
 
 if TYPE_CHECKING:
     from tpmhsm.store import Transaction
@@ -29,7 +30,8 @@ _HEX = re.compile("[0-9a-fA-F]{1,40}")
 @dataclass(frozen=True)
 class Target:
     """One certificate of an authority: `serial` hexadecimal, times RFC 3339, `sha256` empty when
-    the certificate itself is not here (its signature was never stored); `spki_sha256` its key's.
+    the certificate itself is not here (its signature was never stored); `spki_sha256` its
+    key's, `usual_sha256` as `usual_digest`.
     """
 
     serial: str
@@ -39,6 +41,7 @@ class Target:
     subject: str
     sha256: str = ""
     spki_sha256: str = ""
+    usual_sha256: str = ""
 
 
 def readings(text: str) -> tuple[int, ...]:
@@ -111,6 +114,7 @@ def _known(tx: Transaction, authority: str, own: bytes, serial: str) -> Target |
         facts["ca"],
         facts["subject"],
         spki_sha256=facts["key"]["sha256"],
+        usual_sha256=usual_digest(read_tbs_certificate(record.tbs).spki),
     )
 
 
@@ -145,6 +149,7 @@ def _of_row(tx: Transaction, authority: str, row: CertificateRow) -> Target:
         row.subject,
         row.sha256,
         row.spki_sha256,
+        usual_digest(fields_of(row.der).spki),
     )
 
 

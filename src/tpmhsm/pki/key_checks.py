@@ -131,6 +131,20 @@ def rsa_numbers(spki: bytes) -> tuple[int, int] | None:
         return None
 
 
+def usual_digest(spki: bytes) -> str:
+    """SHA-256 of the key's SubjectPublicKeyInfo, hexadecimal; of an RSA key as if its exponent
+    were 65537: who has the private half for one exponent has it for all.
+    """
+    from tpmhsm.pki.keys import sha256_hex
+
+    numbers = rsa_numbers(spki)
+    if numbers is None:
+        return sha256_hex(spki)
+    pair = der.encode(der.SEQUENCE, der.encode_integer(numbers[0]), der.encode_integer(65537))
+    algorithm = der.encode(der.SEQUENCE, der.encode_oid(_RSA), _NULL)
+    return sha256_hex(der.encode(der.SEQUENCE, algorithm, der.encode(der.BIT_STRING, b"\0", pair)))
+
+
 def _rsa_numbers(key: bytes) -> tuple[int, int]:
     parts = der.children(_content(der.read_whole(key), der.SEQUENCE))
     if [part.tag for part in parts] != [der.INTEGER, der.INTEGER]:
