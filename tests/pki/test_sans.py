@@ -50,6 +50,8 @@ def test_every_type_round_trips(text, again):
         ("dns:", "no value"),
         ("dns:192.0.2.1", "ip:192.0.2.1"),
         ("dns:1.2.3", "last label is a number"),
+        ("dns:0x7f.1.0x2", "last label is a number"),
+        ("dns:0X7F000001", "last label is a number"),
         ("dns:a_b.example.com", "underscore"),
         ("dns:-a.example.com", "hyphens"),
         ("dns:a..b", "empty label"),

@@ -7,6 +7,7 @@ import re
 
 from tpmhsm.errors import UsageError
 
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")  # browsers read it as a part of an IPv4 address
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -32,7 +33,7 @@ def normalize_host(text: str, *, wildcard: bool = True) -> str:
     for label in labels:
         if reason := _label_fault(label):
             raise _not_a_host(text, reason)
-    if labels[-1].isdigit():
+    if _NUMBER.fullmatch(labels[-1]):
         raise _not_a_host(text, "its last label is a number (for an address write ip:…)")
     return host
 
