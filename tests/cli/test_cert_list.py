@@ -25,6 +25,12 @@ def test_a_serial_and_a_host_as_people_write_them(plain: Shell) -> None:
     assert plain.json("cert", "list", "--ca", "no-ca", code=2)["error"]["code"] == "not-found"
 
 
+def test_a_file_is_not_yet_a_stored_certificate(plain: Shell) -> None:
+    plain("cert", "export", "open-ca", "--out", "file.pem")
+    for verb in ("export", "chain", "delete"):
+        assert "tpmhsm cert import file.pem" in plain("cert", verb, "file.pem", code=2).err
+
+
 def test_of_several_certificates_of_a_name_none_is_deleted(plain: Shell) -> None:
     before = ids(plain)
     first, second = (issue(plain, "twice.example.com")["sha256"] for _ in range(2))

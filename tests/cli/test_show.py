@@ -187,6 +187,7 @@ def test_a_server_shows_its_chain(bare: Shell, server: int) -> None:
     assert [one["sans"] or one["subject"] for one in found["items"]] == [
         ["dns:localhost"], "CN=Example Root,O=Example,C=DE"]  # fmt: skip
     assert bare("show", f"localhost:{server}").out.startswith(f"localhost:{server}: certificate\n")
+    assert bare.json("show", f"https://127.0.0.1:{server}/path")["items"] == found["items"]
 
 
 def test_servers_that_do_not_answer(bare: Shell) -> None:

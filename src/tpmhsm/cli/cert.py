@@ -48,7 +48,12 @@ def find(app: App, reference: str) -> CertificateRow:
         called = tx.certificates.find_all(reference.removeprefix("dns:"))
         if called and called[0].name and all(row.name == called[0].name for row in called):
             return called[-1]  # of several for one host, the newest
-        return tx.certificates.get(reference)
+        try:
+            return tx.certificates.get(reference)
+        except NotFoundError as error:
+            if _is_file(reference):
+                error.hint = f"it is a file: tpmhsm cert import {reference} stores what is in it"
+            raise
 
 
 @cert.command("import")

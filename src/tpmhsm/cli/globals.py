@@ -60,7 +60,7 @@ def global_options(*, hidden: bool) -> list[click.Option]:
             help="More; -vv shows tracebacks.",
             **common,
         ),
-        click.Option(["-q", "--quiet", "quiet"], is_flag=True, help="Less.", **common),
+        click.Option(["-q", "--quiet", "quiet"], is_flag=True, help="Errors alone.", **common),
     ]
 
 

@@ -182,6 +182,7 @@ def crl_words(found: dict[str, Any]) -> str:
             ("Made", found["this_update"]),
             ("Next by", found["next_update"]),
             ("File", found["file"]),
+            ("Also in", found["out"] if found["out"] != STDIO else ""),
         ]
     )
 

@@ -124,12 +124,15 @@ def show(app: App, what: str, timeout: float, secret: Secret) -> None:
 
 
 def _host_and_port(what: str) -> tuple[str, int] | None:
-    """`www.example.com:443`, `[2001:db8::1]:443`; None for the name of a file."""
+    """`www.example.com:443`, `[2001:db8::1]:443`, `https://…`; None for the name of a file."""
     import re
     from pathlib import Path
 
     from tpmhsm.cli.files import STDIO
 
+    if what.startswith("https://"):
+        what = what.removeprefix("https://").partition("/")[0]
+        what += "" if re.search(r":\d+$", what) else ":443"
     found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^/\[\]:\s]+)):(\d{1,5})", what)
     if what == STDIO or found is None or Path(what).exists():
         return None
