@@ -280,10 +280,10 @@ def test_many_points_and_many_names_cost_no_product():
         x509.DistributionPoint([uri(f"http://a.example/{i}")], None, None, None) for i in range(800)
     ]
     end = leaf(TOP, change={Ext.CRL_DISTRIBUTION_POINTS: of(x509.CRLDistributionPoints(many))})
-    started = time.monotonic()
+    started = time.process_time()
     assert revoked(end, [made], top=TOP) == "crl-missing"
     assert revoked(end, [made] * 100, top=TOP) in ("crl-missing", "too-complex")
-    assert time.monotonic() - started < 3
+    assert time.process_time() - started < 3
 
 
 def test_files_of_crls():
