@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtensionOID as Ext
 from tests.pki.forge import ca, crl, entry, leaf
-from tests.pki.makers import NOW
+from tests.pki.makers import NOW, key
 from tests.pki.suites import limbo_cases, pkits_cases, pkits_file, pkits_options
+from tests.pki.test_path_profile import constraints
 
 from tpmhsm.cli.main import run
 from tpmhsm.pki.load import to_pem
@@ -84,3 +87,21 @@ def test_words_and_codes(verify):
     version = {"odd.crl": crl(top, version=7)}
     code, said = verify(files | version, *words, "--crl", "odd.crl")
     assert code == 2, said
+
+
+def test_a_stored_certificate_for_a_cas_next_key_is_no_root(verify, tmp_path, monkeypatch, capsys):
+    """Self-issued, but signed by the key before: the constraints above the CA hold for it."""
+    monkeypatch.setenv("TPMHSM_HOME", str(tmp_path / "home"))
+    top = ca("CN=Stored Root")
+    narrow = constraints([x509.DNSName("example.org")])
+    middle = ca("CN=Narrow", top, change={Ext.NAME_CONSTRAINTS: narrow})
+    following = ca("CN=Narrow", middle, private=key("p256", "the next key"))
+    end = leaf(following)
+    stored = b"".join(to_pem(one.raw) for one in (top, middle, following))
+    (tmp_path / "cas.pem").write_bytes(stored)
+    assert run(["init"]) == 0
+    assert run(["cert", "import", str(tmp_path / "cas.pem")]) == 0
+    capsys.readouterr()
+    code, said = verify({"leaf.pem": to_pem(end.raw)}, "leaf.pem", *AT)
+    assert code == 1 and "name constraints above it" in said["error"]["message"], said
+    run(["device", "stop"])

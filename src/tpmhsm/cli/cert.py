@@ -356,7 +356,12 @@ def _verified(found: dict[str, Any]) -> str:
 
 
 def _stored(app: App) -> tuple[list[bytes], list[bytes]]:
-    """The stored certificates of CAs: roots, and all others."""
+    """The stored certificates of CAs: roots, and all others. A CA's certificate for its own next
+    key has its name twice, too, and is no root: what is above the CA limits it.
+    """
+    from tpmhsm.cli.exporting import is_linkable
+    from tpmhsm.pki.chains import is_issued_by
+
     try:
         store = app.store
     except StoreError as error:
@@ -364,7 +369,8 @@ def _stored(app: App) -> tuple[list[bytes], list[bytes]]:
         raise
     with store.reading() as tx:
         rows = tx.certificates.cas()
-    roots = [row.der for row in rows if row.subject == row.issuer]
+    named = [row.der for row in rows if row.subject == row.issuer]
+    roots = [raw for raw in named if is_linkable(raw) and is_issued_by(raw, raw)]
     return roots, [row.der for row in rows if row.der not in roots]
 
 
