@@ -37,6 +37,8 @@ def prepared(governed_template: Shell) -> Iterator[Shell]:
 def machine(prepared: Shell) -> Iterator[Shell]:
     """The same for every test: its database is put back."""
     file = prepared.home / "tpmhsm.db"
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
     before = file.read_bytes()
     yield prepared
     for end in ("-wal", "-shm"):
@@ -222,7 +224,18 @@ def test_all_is_well(machine: Shell) -> None:
     assert "none" in machine("doctor", "store").out
 
 
-def test_what_root_changes_in_the_chip(machine: Shell) -> None:
+@pytest.fixture
+def own(governed_template: Shell) -> Iterator[Shell]:
+    """One whose chip may be changed."""
+    path = Path(tempfile.mkdtemp(prefix="tpmhsm-"))
+    machine = governed_template.copy(path / "m")
+    yield machine
+    machine.close()
+    shutil.rmtree(path)
+
+
+def test_what_root_changes_in_the_chip(own: Shell) -> None:
+    machine = own
     device = open_device("software", machine.home)
     stranger = 0x01800123
     with device.transaction() as chip:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 
 from tpmhsm.ca.records import certificate_row
@@ -21,8 +22,6 @@ from tpmhsm.pki.load import to_pem
 from tpmhsm.pki.tbs import read_tbs_certificate, rfc3339, serial_hex
 
 if TYPE_CHECKING:
-    from cryptography import x509
-
     from tpmhsm.approval.request import Claims
     from tpmhsm.ca.signer import Signer
     from tpmhsm.store import Store, Transaction
@@ -139,8 +138,6 @@ def _complete(tx: Transaction, record: SerialRow, signature: bytes) -> dict[str,
 
 
 def _issued_before(tx: Transaction, record: SerialRow) -> dict[str, Any]:
-    from cryptography import x509
-
     for row in tx.certificates.of_serial(record.serial):
         if row.authority == record.authority:
             return certificate_facts(x509.load_der_x509_certificate(row.der))
