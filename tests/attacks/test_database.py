@@ -52,6 +52,11 @@ def edit(machine: Shell, *statements: str) -> int:
         return sum(connection.execute(statement).rowcount for statement in statements)
 
 
+def differing(column: str) -> str:
+    """SQL for hexadecimal digits that differ from those of the column in the first."""
+    return f"CASE substr({column}, 1, 1) WHEN '1' THEN '2' ELSE '1' END || substr({column}, 2)"
+
+
 LEAF = "(SELECT max(id) FROM certificates WHERE authority = 'open-ca')"
 OTHER = "(SELECT min(id) FROM certificates WHERE authority = 'open-ca' AND NOT is_ca)"
 
@@ -68,7 +73,7 @@ EDITS = {
         "no certificate",
     ),
     "another serial": (
-        f"UPDATE certificates SET serial = '11' || substr(serial, 3) WHERE id = {LEAF}",
+        f"UPDATE certificates SET serial = {differing('serial')} WHERE id = {LEAF}",
         "certificates",
         "bytes say otherwise of serial",
     ),
@@ -80,7 +85,7 @@ EDITS = {
     "a certificate of one's own": (
         "INSERT INTO certificates (sha256, der, subject, issuer, serial, not_before, not_after,"
         " spki_sha256, ski, aki, is_ca, authority, source, name, added, deleted)"
-        " SELECT '00' || substr(sha256, 3), der, subject, issuer, serial, not_before, not_after,"
+        f" SELECT {differing('sha256')}, der, subject, issuer, serial, not_before, not_after,"
         f" spki_sha256, ski, aki, is_ca, authority, source, name, added, '' FROM certificates"
         f" WHERE id = {LEAF}",
         "certificates",
@@ -153,7 +158,7 @@ EDITS = {
         "an approval does not hold",
     ),
     "other bytes are asked for": (
-        "UPDATE requests SET digest = '00' || substr(digest, 3) WHERE state = 'waiting'",
+        f"UPDATE requests SET digest = {differing('digest')} WHERE state = 'waiting'",
         "requests",
         "asks for something else",
     ),
