@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import subprocess
 import unicodedata
 
@@ -99,7 +100,8 @@ def test_openssl_prints_the_same(value):
         capture_output=True,
         check=True,
     ).stdout.decode()
-    assume("=#\n" not in line)  # OpenSSL writes a value that is "#" as if it were hexadecimal
+    # OpenSSL writes a value that is "#" as if it were hexadecimal
+    assume(not re.search(r"=#(\n|\+|,)", line))
     theirs = parse_dn(line.removeprefix("subject=").rstrip("\n"))
     assert theirs == value
     if all(len(rdn) == 1 for rdn in value.rdns) and "=#" not in line:

@@ -13,13 +13,13 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from tpmhsm.approval.request import Claims
 from tpmhsm.errors import ExistsError, ParseError, RefusedError, TpmHsmError, UsageError
 from tpmhsm.pki.chains import fields_of
 from tpmhsm.pki.crl import CrlHead, assemble_tbs, complete_crl, read_tbs_crl
 from tpmhsm.pki.describe import certificate_der
+from tpmhsm.pki.keys import load_spki
 from tpmhsm.pki.signatures import is_signed_by, signature_algorithm, split_signed
 from tpmhsm.pki.tbs import rfc3339
 
@@ -271,7 +271,7 @@ def abandon_request(tx: Transaction, request_id: int) -> None:
 
 def _complete(tx: Transaction, row: CrlRow, tbs: bytes, signature: bytes) -> Made:
     key = tx.keys.get(tx.authorities.get(row.authority).key_label)
-    public = load_der_public_key(key.spki)
+    public = load_spki(key.spki)
     algorithm = signature_algorithm(public, key.hash)
     made = complete_crl(tbs, algorithm, public, key.hash, signature)
     issued = tx.crls.issued(row, made)

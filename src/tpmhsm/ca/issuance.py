@@ -12,12 +12,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from tpmhsm.ca.records import certificate_row
 from tpmhsm.errors import NotFoundError, ParseError, TpmHsmError
 from tpmhsm.pki.describe import describe_certificate
 from tpmhsm.pki.issue import Prepared, assemble, restore
+from tpmhsm.pki.keys import load_spki
 from tpmhsm.pki.load import to_pem
 from tpmhsm.pki.tbs import read_tbs_certificate, rfc3339, serial_hex
 
@@ -118,7 +119,7 @@ def _complete(tx: Transaction, record: SerialRow, signature: bytes) -> dict[str,
     born = _born_by(tx, record)
     if record.state == "issued":  # by another process, which resumed the same order
         return _issued_before(tx, record)
-    signer = load_der_public_key(tx.keys.get(issuing.key_label).spki)
+    signer = load_spki(tx.keys.get(issuing.key_label).spki)
     certificate = assemble(restore(record.prepared, signer), signature)
     kept = tx.certificates.add(
         certificate_row(

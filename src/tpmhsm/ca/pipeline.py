@@ -11,7 +11,6 @@ to the disk in one transaction. A future is done only after the commit that hold
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -25,8 +24,9 @@ from tpmhsm.ca.batches import abandon_all, keep_all, sweep
 from tpmhsm.ca.blocklists import check_listed
 from tpmhsm.ca.issuance import Issued, certificate_facts
 from tpmhsm.ca.known_keys import KnownKeys
+from tpmhsm.ca.line import FRESH, Line
 from tpmhsm.ca.records import issued_row
-from tpmhsm.ca.workshop import Inline, Process, Worker
+from tpmhsm.ca.signer import SigningTurns
 from tpmhsm.errors import RefusedError, StoreError, TpmHsmError
 from tpmhsm.pki.applicant import applicant_from_csr
 from tpmhsm.pki.csr import load_csr
@@ -35,19 +35,13 @@ from tpmhsm.pki.key_checks import usual_digest
 from tpmhsm.pki.profiles import get_profile
 from tpmhsm.pki.tbs import serial_hex
 from tpmhsm.store.authorities import SerialRow
-from tpmhsm.store.commits import Commits
 
 if TYPE_CHECKING:
     from tpmhsm.ca.signer import Signer
+    from tpmhsm.ca.workshop import Worker
     from tpmhsm.pki.options import IssueOptions
     from tpmhsm.store import Store
     from tpmhsm.store.certificates import CertificateRow
-
-IN_FLIGHT = 64
-"""So many certificates are under way at most; who asks for one more waits."""
-
-_FRESH = 1.0
-"""Seconds that an authority's facts are used without asking the database again."""
 
 _SWEEP = 60.0
 """Seconds between two looks for serials of processes that died."""
@@ -130,7 +124,7 @@ def _certificate(der: bytes) -> x509.Certificate:
 # ── the line ─────────────────────────────────────────────────────────────────
 
 
-class Issuer:
+class Issuer(Line[SigningTurns]):
     """Issues with keys that need nobody. Threads may share it; close it (or use `with`) when done.
 
     `workers` is how many processes prepare; 0: whoever asks prepares himself.
@@ -143,21 +137,12 @@ class Issuer:
         standing: Callable[[str, str, IssueOptions | None], Standing],
         workers: int = 1,
     ) -> None:
+        super().__init__(store, signer.turns(), workers)
         self._look = standing
         self._signer = signer
-        self._room = threading.BoundedSemaphore(IN_FLIGHT)
         self._known: dict[tuple[str, str, IssueOptions | None], tuple[float, Standing]] = {}
         self._swept: dict[str, float] = {}
-        kinds: list[Callable[[], Worker]] = [Process] * workers or [Inline]
-        self._workers = [kind() for kind in kinds]
-        self._commits = Commits(store)
         self._known_keys = KnownKeys()
-        self._turns = signer.turns()
-
-    @property
-    def commands(self) -> int:
-        """How many commands the chip was sent."""
-        return self._turns.commands
 
     def sign(
         self,
@@ -175,30 +160,14 @@ class Issuer:
         """
         standing = self._standing(name, profile, options)
         self._room.acquire()  # given back when the future is done
-        worker = min(self._workers, key=lambda one: one.load)
-        flight = _Flight(self, standing, worker)
+        flight = _Flight(self, standing, self._worker())
         flight.begin(csr, what, profile)
         return flight.future
-
-    def close(self) -> None:
-        """Finish what is under way, then end."""
-        for _ in range(IN_FLIGHT):
-            self._room.acquire()
-        self._turns.close()
-        self._commits.close()
-        for worker in self._workers:
-            worker.close()
-
-    def __enter__(self) -> Issuer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _standing(self, name: str, profile: str, options: IssueOptions | None) -> Standing:
         at, known = self._known.get((name, profile, options), (0.0, None))
         now = time.monotonic()
-        if known is None or now - at > _FRESH:
+        if known is None or now - at > FRESH:
             known = self._look(name, profile, options)
             if self._signer.needs_people(known.key):
                 raise RefusedError(

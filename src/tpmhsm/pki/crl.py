@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from tpmhsm.errors import ParseError, UsageError
 from tpmhsm.pki import der
+from tpmhsm.pki.deferred import Unsigned
 from tpmhsm.pki.facts import RawExtension, raw_extensions
-from tpmhsm.pki.keys import hash_for, verify_signature
 from tpmhsm.pki.tbs import read_time
 
 AKI, CRL_NUMBER = "2.5.29.35", "2.5.29.20"
@@ -74,10 +74,7 @@ def complete_crl(
     tbs: bytes, algorithm: bytes, public_key: Any, hash_name: str, signature: bytes
 ) -> bytes:
     """DER of the CRL. VerificationError when the signature does not hold over these bytes."""
-    verify_signature(public_key, signature, tbs, hash_for(public_key, hash_name))
-    bits = der.encode(der.BIT_STRING, b"\0", signature)
-    size = len(tbs) + len(algorithm) + len(bits)
-    return b"".join((der.header(der.SEQUENCE, size), tbs, algorithm, bits))
+    return Unsigned(tbs, algorithm, public_key, hash_name, "crl").complete(signature)
 
 
 class TbsCrl(NamedTuple):

@@ -28,7 +28,7 @@ class Unsigned:
     """Bytes that wait for their signature.
 
     `tbs` is what is signed, `algorithm` the DER AlgorithmIdentifier around it, `hash_name` the
-    hash (`sha256` …), `kind` what it becomes (`certificate` or `csr`).
+    hash (`sha256` …), `kind` what it becomes (`certificate`, `csr` or `crl`).
     """
 
     tbs: bytes

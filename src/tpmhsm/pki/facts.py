@@ -156,7 +156,9 @@ def _decode(_: bytes, item: RawExtension) -> x509.Extension[x509.ExtensionType]:
 
 def _carrier(item: RawExtension) -> bytes:
     before, after = _around()
-    extensions = der.encode(0xA3, der.encode(der.SEQUENCE, _plain(item)))
+    # encoded anew: of what is around the value, real certificates write out even the defaults
+    plain = der.encode_extension(item.oid, item.value, critical=item.critical)
+    extensions = der.encode(0xA3, der.encode(der.SEQUENCE, plain))
     return der.encode(der.SEQUENCE, der.encode(der.SEQUENCE, before, extensions), after)
 
 
@@ -180,13 +182,6 @@ def _around() -> tuple[bytes, bytes]:
         der.encode(der.SEQUENCE, curve, point),
     )
     return b"".join(before), algorithm + der.encode(der.BIT_STRING, b"\0")
-
-
-def _plain(item: RawExtension) -> bytes:
-    """Encoded anew: of what is around the value, real certificates write out even the defaults."""
-    critical = der.encode(der.BOOLEAN, b"\xff") if item.critical else b""
-    value = der.encode(der.OCTET_STRING, item.value)
-    return der.encode(der.SEQUENCE, der.encode_oid(item.oid), critical, value)
 
 
 def extension_facts(items: Iterable[RawExtension]) -> dict[str, Any]:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator
-from functools import cache
-from typing import Any
 
 from tpmhsm.pki.findings import Finding, Severity
 from tpmhsm.pki.recall import recalled
 from tpmhsm.pki.scripts import disguise
+from tpmhsm.pki.suffixes import public_suffix
 
 _RESERVED = {
     "alt": "RFC 9476",
@@ -72,26 +71,13 @@ def _host_findings(san: str, host: str, severity: Severity) -> Iterator[Finding]
         if severity == "refusal" or last != _FOR_DOCUMENTS:
             words = f"{san} is an internal name: nobody owns a name in .{last}"
             yield Finding("name-internal", words, severity, f"{_INTERNAL}; {source}")
-    elif severity == "refusal" and not _suffix(bare):
+    elif severity == "refusal" and not public_suffix(bare):
         words = f"{san} is an internal name: .{last} is no top-level domain of the root zone"
         yield Finding("name-internal", words, severity, _INTERNAL)
-    if host != bare and _suffix(bare) == bare:
+    if host != bare and public_suffix(bare) == bare:
         words = f"{san} would be good for everybody below the public suffix {bare}"
         yield Finding("wildcard-suffix", words, severity, _WILDCARD)
     yield from _script_findings(san, bare)
-
-
-def _suffix(host: str) -> str | None:
-    """The public suffix of a host name (A-labels), None when its top-level domain is unknown."""
-    found: str | None = _suffixes().publicsuffix(host, accept_unknown=False)
-    return found
-
-
-@cache
-def _suffixes() -> Any:
-    from publicsuffixlist import PublicSuffixList
-
-    return PublicSuffixList(accept_unknown=False)
 
 
 def _script_findings(san: str, *names: str) -> Iterator[Finding]:

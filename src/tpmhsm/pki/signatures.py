@@ -154,16 +154,9 @@ def signature_algorithm(public_key: Any, hash_name: str) -> bytes:
 
     UsageError for other keys and hashes.
     """
-    kind = "rsa" if isinstance(public_key, rsa.RSAPublicKey) else "ec"
-    oids = {
-        ("ec", "sha256"): "1.2.840.10045.4.3.2",
-        ("ec", "sha384"): "1.2.840.10045.4.3.3",
-        ("ec", "sha512"): "1.2.840.10045.4.3.4",
-        ("rsa", "sha256"): "1.2.840.113549.1.1.11",
-        ("rsa", "sha384"): "1.2.840.113549.1.1.12",
-        ("rsa", "sha512"): "1.2.840.113549.1.1.13",
-    }
-    if (kind, hash_name) not in oids:
+    is_rsa = isinstance(public_key, rsa.RSAPublicKey)
+    oids = {hash_.name: oid for oid, hash_ in (_RSA if is_rsa else _ECDSA).items()}
+    if hash_name not in ("sha256", "sha384", "sha512"):
         raise UsageError(f"nothing is signed with {hash_name} here")
-    null = der.encode(der.NULL) if kind == "rsa" else b""
-    return der.encode(der.SEQUENCE, der.encode_oid(oids[kind, hash_name]), null)
+    null = der.encode(der.NULL) if is_rsa else b""
+    return der.encode(der.SEQUENCE, der.encode_oid(oids[hash_name]), null)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 from tpmhsm.errors import UsageError
@@ -20,6 +19,7 @@ from tpmhsm.pki.path_certificate import ANY_USAGE, Fault, PathCertificate
 from tpmhsm.pki.path_keys import has_explicit_curve, loaded_key
 from tpmhsm.pki.signatures import verify_signed
 from tpmhsm.pki.subtrees import is_sound_host
+from tpmhsm.pki.suffixes import is_public_suffix
 
 _AKI, _SKI, _AIA = "2.5.29.35", "2.5.29.14", "1.3.6.1.5.5.7.1.1"
 _SAN, _BASIC, _POLICY_CONSTRAINTS, _EKU = "2.5.29.17", "2.5.29.19", "2.5.29.36", "2.5.29.37"
@@ -184,7 +184,7 @@ def _server_names(leaf: PathCertificate) -> Iterator[str]:
     for host in hosts:
         if not is_sound_host(host):
             yield f"names a host that is none ({host!r})"
-        elif host.startswith("*.") and _is_public_suffix(host[2:].lower()):
+        elif host.startswith("*.") and is_public_suffix(host[2:].lower()):
             yield f"has a wildcard for everything below a public suffix ({host})"
     yield from _common_name(leaf, hosts)
 
@@ -239,17 +239,6 @@ def _is_address(text: str) -> bool:
 
 def _looks_like_host(text: str) -> bool:
     return "." in text.strip(".") and not any(c.isspace() or c in "@/:" for c in text)
-
-
-@cache
-def _suffixes() -> Any:
-    from publicsuffixlist import PublicSuffixList
-
-    return PublicSuffixList()
-
-
-def _is_public_suffix(domain: str) -> bool:
-    return bool(_suffixes().is_public(domain))
 
 
 def _mail_authority(issuer: PathCertificate, anchor: bool) -> Iterator[str]:

@@ -11,9 +11,8 @@ them write goes to the disk in one transaction.
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -23,10 +22,10 @@ from tpmhsm.approval.request import parse_request
 from tpmhsm.approval.votes import parse_approval
 from tpmhsm.ca.batches import keep_all
 from tpmhsm.ca.issuance import certificate_facts
-from tpmhsm.ca.pipeline import IN_FLIGHT
+from tpmhsm.ca.line import FRESH, Line
 from tpmhsm.ca.records import issued_row
-from tpmhsm.ca.workshop import Inline, Process, Worker
 from tpmhsm.errors import ParseError, TpmHsmError
+from tpmhsm.keys.turns import Turns
 from tpmhsm.pki.issue import assemble, restore
 from tpmhsm.pki.keys import load_spki
 from tpmhsm.pki.profiles import get_profile
@@ -34,10 +33,10 @@ from tpmhsm.policy.group import GroupDocument, RosterDocument, parse_group, pars
 from tpmhsm.policy.plan import Plan, plan_sign
 from tpmhsm.requests.execution import votes_by_act
 from tpmhsm.requests.ledger import is_stale
-from tpmhsm.store.commits import Commits
 from tpmhsm.store.schema import now
 
 if TYPE_CHECKING:
+    from tpmhsm.ca.workshop import Worker
     from tpmhsm.keys.keyring import Keyring
     from tpmhsm.requests.execution import Execution
     from tpmhsm.requests.ledger import Ledger
@@ -46,10 +45,6 @@ if TYPE_CHECKING:
     from tpmhsm.store.certificates import CertificateRow
     from tpmhsm.store.keys import KeyRow
     from tpmhsm.store.requests import RequestRow
-
-
-_FRESH = 1.0
-"""Seconds that what was read of keys and expired requests is used without reading again."""
 
 
 # ── what workers do ──────────────────────────────────────────────────────────
@@ -101,7 +96,7 @@ def certify(
 # ── the line ─────────────────────────────────────────────────────────────────
 
 
-class Executing:
+class Executing(Line[Turns]):
     """Executes approved requests. Threads may share it; close it (or use `with`) when done.
 
     `workers` is how many processes verify and plan; 0: whoever asks does so himself.
@@ -110,22 +105,13 @@ class Executing:
     def __init__(
         self, store: Store, keyring: Keyring, ledger: Ledger, execution: Execution, workers: int = 1
     ) -> None:
+        super().__init__(store, keyring.turns(), workers)
         self.ledger = ledger
         self.execution = execution
         self._store = store
         self._keyring = keyring
-        self._room = threading.BoundedSemaphore(IN_FLIGHT)
-        kinds: list[Callable[[], Worker]] = [Process] * workers or [Inline]
-        self._workers = [kind() for kind in kinds]
-        self._commits = Commits(store)
-        self._turns = keyring.turns()
-        self._tidied = -_FRESH
+        self._tidied = -FRESH
         self._keys: dict[str, tuple[float, KeyRow | None]] = {}
-
-    @property
-    def commands(self) -> int:
-        """How many commands the chip was sent."""
-        return self._turns.commands
 
     def execute(self, number: int) -> Future[RequestRow]:
         """Have the chip do what was approved. The future raises what `Execution.execute` does.
@@ -147,7 +133,7 @@ class Executing:
     def _flight(self, number: int, future: Future[RequestRow]) -> _Flight | None:
         """None for what goes the plain way: no certificate for others, stale, not approved."""
         now = time.monotonic()
-        if now - self._tidied > _FRESH:
+        if now - self._tidied > FRESH:
             self.ledger.expire()
             self._tidied = now
         with self._store.reading() as tx:
@@ -161,14 +147,13 @@ class Executing:
         key = self._key(row, now)
         if key is None:
             return None
-        worker = min(self._workers, key=lambda one: one.load)
-        return _Flight(self, worker, _Asked(row, key, record, approvals), future)
+        return _Flight(self, self._worker(), _Asked(row, key, record, approvals), future)
 
     def _key(self, row: RequestRow, now: float) -> KeyRow | None:
         """The key, if a plain quorum is all it asks; looked up once a second."""
         label = row.key or ""
-        at, key = self._keys.get(label, (-_FRESH, None))
-        if now - at >= _FRESH:
+        at, key = self._keys.get(label, (-FRESH, None))
+        if now - at >= FRESH:
             key = self._keyring.get(label)
             with self._store.reading() as tx:
                 group = tx.groups.find_by_id(row.group_id or "")
@@ -176,21 +161,6 @@ class Executing:
                 key = None
             self._keys[label] = (now, key)
         return key
-
-    def close(self) -> None:
-        """Finish what is under way, then end."""
-        for _ in range(IN_FLIGHT):
-            self._room.acquire()
-        self._turns.close()
-        self._commits.close()
-        for worker in self._workers:
-            worker.close()
-
-    def __enter__(self) -> Executing:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 @dataclass(frozen=True)

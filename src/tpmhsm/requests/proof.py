@@ -7,7 +7,7 @@ cleans up, is a finding too, as long as it is there: nothing lies about unreport
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -183,13 +183,19 @@ def _reserved(
     )
 
 
-def _authorities(tx: Transaction) -> Check:
-    check = Check("authorities")
-    for row in tx.authorities.all():
+def _each(name: str, looks: Iterable[tuple[str, Iterable[str]]]) -> Check:
+    """A check of all rows: what each is called, and its faults."""
+    check = Check(name)
+    for words, faults in looks:
         check.seen += 1
-        for fault in _authority_faults(tx, row):
-            check.found(f"authority {row.name!r}: {fault}", _BACKUP)
+        for fault in faults:
+            check.found(f"{words}: {fault}", _BACKUP)
     return check
+
+
+def _authorities(tx: Transaction) -> Check:
+    rows = tx.authorities.all()
+    return _each("authorities", ((f"authority {r.name!r}", _authority_faults(tx, r)) for r in rows))
 
 
 def _authority_faults(tx: Transaction, row: AuthorityRow) -> Iterator[str]:
@@ -212,12 +218,8 @@ def _authority_faults(tx: Transaction, row: AuthorityRow) -> Iterator[str]:
 
 
 def _requests(tx: Transaction) -> Check:
-    check = Check("requests")
-    for row in tx.requests.all():
-        check.seen += 1
-        for fault in _request_faults(tx, row):
-            check.found(f"request {row.id}: {fault}", _BACKUP)
-    return check
+    rows = tx.requests.all()
+    return _each("requests", ((f"request {r.id}", _request_faults(tx, r)) for r in rows))
 
 
 def _request_faults(tx: Transaction, row: RequestRow) -> Iterator[str]:

@@ -1,0 +1,67 @@
+"""What lines of many certificates at a time share: processes, group commits, turns at the chip."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
+
+from tpmhsm.ca.workshop import Inline, Process, Worker
+from tpmhsm.store.commits import Commits
+
+if TYPE_CHECKING:
+    from tpmhsm.store import Store
+
+IN_FLIGHT = 64
+"""So many certificates are under way at most; who asks for one more waits."""
+
+FRESH = 1.0
+"""Seconds that what was read of authorities, keys and requests is used without reading again."""
+
+
+class _Turns(Protocol):
+    @property
+    def commands(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
+T = TypeVar("T", bound=_Turns)
+
+
+class Line(Generic[T]):
+    """Threads may share it; close it (or use `with`) when done.
+
+    `workers` is how many processes do what needs neither chip nor database; 0: whoever asks does.
+    """
+
+    def __init__(self, store: Store, turns: T, workers: int) -> None:
+        self._room = threading.BoundedSemaphore(IN_FLIGHT)
+        kinds: list[Callable[[], Worker]] = [Process] * workers or [Inline]
+        self._workers = [kind() for kind in kinds]
+        self._commits = Commits(store)
+        self._turns = turns
+
+    @property
+    def commands(self) -> int:
+        """How many commands the chip was sent."""
+        return self._turns.commands
+
+    def _worker(self) -> Worker:
+        """The one that has least to do."""
+        return min(self._workers, key=lambda one: one.load)
+
+    def close(self) -> None:
+        """Finish what is under way, then end."""
+        for _ in range(IN_FLIGHT):
+            self._room.acquire()
+        self._turns.close()
+        self._commits.close()
+        for worker in self._workers:
+            worker.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
