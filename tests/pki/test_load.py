@@ -14,9 +14,10 @@ from tests.pki.test_verify import crl
 
 from tpmhsm.errors import NotFoundError, ParseError
 from tpmhsm.pki.chains import build_chain, chain_tree, export_bundle, find_issuer, tree_lines
+from tpmhsm.pki.crl_file import crl_ders
 from tpmhsm.pki.csr import CsrContent, build_csr, load_csr
 from tpmhsm.pki.describe import certificate_lines, describe_certificate
-from tpmhsm.pki.load import certificate_ders, load_certificate, load_certificates, load_crls, to_pem
+from tpmhsm.pki.load import certificate_ders, load_certificate, load_certificates, to_pem
 from tpmhsm.pki.names import parse_dn
 
 
@@ -78,19 +79,19 @@ def test_files_that_are_no_csr_and_no_crl():
     for data, why in ((pem(top), "no CSR"), (b"", "empty"), (b"x", "neither"), (crl(top), "CRL")):
         with pytest.raises(ParseError, match=why):
             load_csr(data, "f")
-    assert len(load_crls(to_pem(crl(top), "X509 CRL"))) == 1
+    assert len(crl_ders(to_pem(crl(top), "X509 CRL"))) == 1
     for data, why in (
         (pem(top), "no CRL"),
         (pem(top)[:50], "cut|neither|no CRL"),
         (b"\x30\0", "no CRL"),
     ):
         with pytest.raises(ParseError, match=why):
-            load_crls(data, "f")
+            crl_ders(data, "f")
 
 
 @given(st.binary(max_size=300))
 def test_any_bytes_load_or_are_refused(data):
-    for loader in (load_certificates, certificate_ders, load_csr, load_crls):
+    for loader in (load_certificates, certificate_ders, load_csr, crl_ders):
         with pytest.raises(ParseError):
             loader(b"\x30" + data)
 

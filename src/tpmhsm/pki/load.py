@@ -258,15 +258,6 @@ def what_is(raw: bytes) -> str:
     return f"it is {in_words(kind)}" if kind else ""
 
 
-def load_crls(data: bytes, what: str = "the file") -> list[x509.CertificateRevocationList]:
-    """All CRLs of a file, PEM or DER. ParseError when there is none or one is broken."""
-    found = find_der(data, ("X509 CRL",), "a CRL", what, MAX_BUNDLE)
-    try:
-        return [x509.load_der_x509_crl(block.der) for block in found]
-    except (ValueError, x509.InvalidVersion) as error:
-        raise ParseError(f"{what} is no CRL that can be read: {error}") from error
-
-
 def to_pem(raw: bytes, label: str = "CERTIFICATE") -> bytes:
     """PEM of DER bytes (RFC 7468)."""
     text = base64.encodebytes(raw).replace(b"\n", b"")
