@@ -53,6 +53,7 @@ def _take(found: Gathered, bundle: Bundle) -> None:
     from tpmhsm.pki.recognise import in_words
 
     file = bundle.what
+    found.repeated += bundle.repeated
     if not bundle.faults:
         bundle.only("certificate", "a certificate")
     for item in bundle.items:

@@ -99,10 +99,18 @@ def _structures(data: bytes, what: str, ask: Ask | None) -> tuple[str, Shown]:
     if bundle.faults:
         found["faults"] = [fault._asdict() for fault in bundle.faults]
         words += "\n" + "\n".join(f"BROKEN: {f.where}: {f.reason}" for f in bundle.faults[:_MANY])
+    if bundle.repeated:
+        found["repeated"] = bundle.repeated
+        words += f"\n{repeated_words(bundle.repeated)}"
     if bundle.notes:
         found["notes"] = bundle.notes[:_MANY]
         words += "\n" + "\n".join(f"note: {one_line(note)}" for note in bundle.notes[:_MANY])
     return kind, (found, words)
+
+
+def repeated_words(count: int) -> str:
+    """That so many things of a file are copies of what is shown, and not shown again."""
+    return f"note: {count:,} more {'is a copy' if count == 1 else 'are copies'} of what is shown"
 
 
 def _one(shown: Sequence[tuple[str, Shown]]) -> tuple[str, Shown]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from tpmhsm.cli.app import facts
-from tpmhsm.cli.show import Ask, Shown, certificates_words
+from tpmhsm.cli.show import Ask, Shown, certificates_words, repeated_words
 from tpmhsm.cli.show_ours import lines_of
 from tpmhsm.errors import ParseError
 from tpmhsm.pki.bundle import Item
@@ -63,6 +64,7 @@ def _pkcs7(item: Item) -> tuple[str, Shown]:
         "certificates": certificates,
         "crls": [_crl_facts(raw) for raw in inside.crls],
         "others": inside.others,
+        "repeated": inside.repeated,
         "faults": faults,
     }
     return "pkcs7", (found, _pkcs7_words(found))
@@ -83,6 +85,8 @@ def _pkcs7_words(found: Mapping[str, Any]) -> str:
     rows = {k: v for k, v in found.items() if k in wanted}
     parts = [lines_of({**rows, "holds": counted}), *(_signer(one) for one in found["signers"])]
     parts += [f"BROKEN: {one['where']}: {one['reason']}" for one in found["faults"]]
+    if found["repeated"]:
+        parts.append(repeated_words(found["repeated"]))
     for crl in found["crls"]:
         from tpmhsm.pki.crl_facts import crl_lines
 
@@ -106,9 +110,8 @@ def _pkcs12(raw: bytes, what: str, ask: Ask | None) -> Shown:
     from tpmhsm.pki.pkcs12 import open_pkcs12
 
     inside = open_pkcs12(raw, (lambda: ask(f"Passphrase of {what}")) if ask else None)
-    certificates = [
-        {"name": one.name, **describe_certificate(one.der)} for one in inside.certificates
-    ]
+    described = cache(describe_certificate)  # the same one may stand there under many names
+    certificates = [{"name": one.name, **described(one.der)} for one in inside.certificates]
     found = {
         "protection": inside.protection,
         "private_keys": len(inside.keys),
@@ -116,7 +119,7 @@ def _pkcs12(raw: bytes, what: str, ask: Ask | None) -> Shown:
         "secrets": inside.secrets,
         "closed": inside.closed,
         "certificates": certificates,
-        "crls": [_crl_facts(crl) for crl in inside.crls],
+        "crls": [_crl_facts(crl) for crl in dict.fromkeys(inside.crls)],
     }
     rows = {k: v for k, v in found.items() if k not in ("certificates", "crls", "closed")}
     count = "?" if inside.closed else str(len(certificates))

@@ -6,7 +6,7 @@ PEM and DER in any mixture, PKCS #7 and PKCS #12 opened. Each item says where in
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -50,12 +50,15 @@ class Fault(NamedTuple):
 
 @dataclass
 class Bundle:
-    """What is in the file called `what`. `notes` are what was passed over without harm."""
+    """What is in the file called `what`. `notes` are what was passed over without harm; what stands
+    there again, byte for byte, is counted in `repeated` and is no item.
+    """
 
     what: str
     items: list[Item] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    repeated: int = 0
 
     def of_kind(self, kind: str) -> list[bytes]:
         """The items of a kind, in the order of the file."""
@@ -133,6 +136,7 @@ class _Reader:
         self.found = found
         self.ask = ask
         self.opened = opened
+        self.seen: set[bytes] = set()
 
     def pem(self, data: bytes, end: int) -> None:
         """PEM blocks from an offset on, and DER before, between and after them."""
@@ -187,13 +191,25 @@ class _Reader:
         try:
             if label == "TRUSTED CERTIFICATE":  # OpenSSL's: a certificate, then trust settings
                 raw = der.read(raw, lenient=True)[0].raw
+            if self._is_repeated(raw):
+                return
             if len(raw) > MAX_SIZE:
                 raise ParseError(f"no certificate has {len(raw)} bytes")
             read_loosely(raw)
         except ParseError as error:
             self._add_other(raw, where, label, error.message)
         else:
-            self.found.items.append(Item("certificate", raw, where))
+            self._keep(Item("certificate", raw, where))
+
+    def _keep(self, item: Item) -> None:
+        self.seen.add(item.der)
+        self.found.items.append(item)
+
+    def _is_repeated(self, raw: bytes) -> bool:
+        """Whether these bytes are an item already: thousands of copies cost no more than one."""
+        repeated = raw in self.seen
+        self.found.repeated += repeated
+        return repeated
 
     def _add_other(self, raw: bytes, where: str, label: str, reason: str) -> None:
         from tpmhsm.pki.recognise import LABELS, kind_of_der
@@ -208,7 +224,8 @@ class _Reader:
             self._unknown(where, reason, label)
             return
         item = Item(kind, raw, where)
-        self.found.items += list(self._opened(item)) if self.opened else [item]
+        for one in self._opened(item) if self.opened else [item]:
+            self._keep(one)
 
     def _unknown(self, where: str, reason: str, label: str) -> None:
         if label:
@@ -240,7 +257,7 @@ class _Reader:
         found = _inside(item.where, "PKCS #7")
         for number, raw in enumerate(inside.certificates, 1):
             yield from self._checked(raw, f"{found}, certificate {number}")
-        yield from (Item("crl", raw, f"{found}, CRL") for raw in inside.crls)
+        yield from self._crls(inside.crls, found)
 
     def _pkcs12(self, item: Item, ask: Ask) -> Iterator[Item]:
         from tpmhsm.pki.pkcs12 import open_pkcs12
@@ -249,18 +266,23 @@ class _Reader:
         found = _inside(item.where, "PKCS #12")
         for number, certificate in enumerate(inside.certificates, 1):
             yield from self._checked(certificate.der, f"{found}, certificate {number}")
-        yield from (Item("crl", raw, f"{found}, CRL") for raw in inside.crls)
+        yield from self._crls(inside.crls, found)
         yield from (Item("private-key", b"", f"{found}, key") for _ in inside.keys)
 
     def _checked(self, raw: bytes, where: str) -> Iterator[Item]:
         from tpmhsm.pki.loose import read_loosely
 
+        if self._is_repeated(raw):
+            return
         try:
             read_loosely(raw)
         except ParseError as error:
             self.found.faults.append(Fault(where, f"this is no certificate: {error.message}"))
             return
         yield Item("certificate", raw, where)
+
+    def _crls(self, raws: Iterable[bytes], found: str) -> Iterator[Item]:
+        yield from (Item("crl", raw, f"{found}, CRL") for raw in raws if not self._is_repeated(raw))
 
 
 def _element(data: bytes, position: int) -> tuple[bytes, int]:

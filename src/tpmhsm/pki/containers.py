@@ -35,8 +35,8 @@ CONTENT_TYPES = {
 class SignedData(NamedTuple):
     """What is in a SignedData. `content` is None where it is elsewhere (detached).
 
-    `others` counts what stands among certificates and CRLs and is neither; `signers` are the
-    SignerInfos.
+    Certificates and CRLs come once each; `repeated` counts further copies, and `others` what stands
+    among them and is neither. `signers` are the SignerInfos.
     """
 
     content_type: str
@@ -45,6 +45,7 @@ class SignedData(NamedTuple):
     crls: list[bytes]
     others: int
     signers: list[der.Element]
+    repeated: int = 0
 
 
 def content_info(raw: bytes) -> tuple[str, bytes]:
@@ -65,7 +66,8 @@ def read_signed_data(raw: bytes) -> SignedData:
     kind, content = content_info(raw)
     if kind == NETSCAPE_SEQUENCE:
         items = der.children(der.read_whole(content, lenient=True).content, lenient=True)
-        return SignedData(kind, None, [item.raw for item in items], [], 0, [])
+        found = list(dict.fromkeys(item.raw for item in items))
+        return SignedData(kind, None, found, [], 0, [], len(items) - len(found))
     if kind != SIGNED_DATA:
         raise ParseError(f"this CMS structure is {CONTENT_TYPES.get(kind, kind)}, not signed data")
     fields = der.children(der.read_whole(content, lenient=True).content, lenient=True)
@@ -73,14 +75,16 @@ def read_signed_data(raw: bytes) -> SignedData:
         raise ParseError("this SignedData has other fields than RFC 5652 gives it")
     certificates, crls = _items(fields, 0xA0), _items(fields, 0xA1)
     sets = [field for field in fields[3:] if field.tag == der.SET]
-    plain = [item.raw for item in certificates if item.tag == der.SEQUENCE]
+    known = [item.raw for item in certificates if item.tag == der.SEQUENCE]
     lists = [item.raw for item in crls if item.tag == der.SEQUENCE]
+    once, lists_once = list(dict.fromkeys(known)), list(dict.fromkeys(lists))
     return SignedData(
         *_encapsulated(fields[2]),
-        plain,
-        lists,
-        len(certificates) - len(plain) + len(crls) - len(lists),
+        once,
+        lists_once,
+        len(certificates) - len(known) + len(crls) - len(lists),
         der.children(sets[0].content, lenient=True) if sets else [],
+        len(known) - len(once) + len(lists) - len(lists_once),
     )
 
 
