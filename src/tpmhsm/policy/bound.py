@@ -14,12 +14,19 @@ from tpmhsm.errors import UsageError
 from tpmhsm.policy.group import GroupDocument, RosterDocument
 from tpmhsm.policy.tree import counter_nv, roster_content, roster_nv
 from tpmhsm.wire.codec import decode
-from tpmhsm.wire.commands import NV_Increment, NV_Write, Sign
-from tpmhsm.wire.constants import ALG, CC, DIGEST_SIZES
+from tpmhsm.wire.commands import ECDH_ZGen, NV_Increment, NV_Write, RSA_Decrypt, Sign
+from tpmhsm.wire.constants import ALG, CC, CURVE, DIGEST_SIZES, ObjectAttributes
 from tpmhsm.wire.framing import Command, encode_parameters
 from tpmhsm.wire.names import cp_hash, name_of_nv, name_of_public
 from tpmhsm.wire.public import EccParms, Public, RsaParms
-from tpmhsm.wire.structures import NULL_HASHCHECK, Empty, SchemeHash, SigScheme
+from tpmhsm.wire.structures import (
+    NULL_HASHCHECK,
+    EccPoint,
+    Empty,
+    RsaDecrypt,
+    SchemeHash,
+    SigScheme,
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,94 @@ def bound_sign(public: Public | bytes, digest: bytes) -> BoundCommand:
         raise UsageError(f"a digest of {len(digest)} bytes is not of this key's hash algorithm")
     parameters = encode_parameters(Sign(0, digest, scheme, NULL_HASHCHECK))
     return BoundCommand(CC.Sign, (name_of_public(area),), parameters)
+
+
+def command_of(public: Public | bytes) -> CC:
+    """Return the one command that a key's policies are for: TPM2_Sign, or by its kind
+    TPM2_RSA_Decrypt or TPM2_ECDH_ZGen. UsageError for a key that would do both, or neither.
+    """
+    area = decode(Public, public) if isinstance(public, bytes) else public
+    uses = area.attributes & (ObjectAttributes.SIGN | ObjectAttributes.DECRYPT)
+    if uses == ObjectAttributes.SIGN:
+        return CC.Sign
+    if uses == ObjectAttributes.DECRYPT:
+        return CC.RSA_Decrypt if isinstance(area.parameters, RsaParms) else CC.ECDH_ZGen
+    raise UsageError("a key either signs or decrypts: this one does both, or neither")
+
+
+def bound_use(public: Public | bytes, content: bytes) -> BoundCommand:
+    """What officers approve of a key of either use: `content` is the digest to be signed, the
+    ciphertext, or the other's public key. UsageError as of `bound_sign` and `bound_decrypt`.
+    """
+    area = decode(Public, public) if isinstance(public, bytes) else public
+    return (
+        bound_sign(area, content) if command_of(area) == CC.Sign else bound_decrypt(area, content)
+    )
+
+
+def bound_decrypt(public: Public | bytes, content: bytes) -> BoundCommand:
+    """What officers approve: TPM2_RSA_Decrypt of a ciphertext, or TPM2_ECDH_ZGen with a point.
+
+    `content` is the ciphertext, as long as the modulus, or the other's SubjectPublicKeyInfo (DER).
+    The padding is spelled out as the key fixes it, the label is empty. UsageError for content that
+    does not fit the key.
+    """
+    area = decode(Public, public) if isinstance(public, bytes) else public
+    code = command_of(area)
+    command: RSA_Decrypt | ECDH_ZGen
+    if code == CC.RSA_Decrypt:
+        command = RSA_Decrypt(0, *decrypt_parameters(area, content))
+    elif code == CC.ECDH_ZGen:
+        command = ECDH_ZGen(0, derive_point(area, content))
+    else:
+        raise UsageError("this key signs; it does not decrypt", code="signing-key")
+    return BoundCommand(code, (name_of_public(area),), encode_parameters(command))
+
+
+def decrypt_parameters(public: Public, ciphertext: bytes) -> tuple[bytes, RsaDecrypt, bytes]:
+    """Return ciphertext, scheme and label of TPM2_RSA_Decrypt. UsageError for another size, and
+    for a key that leaves its padding open.
+    """
+    parameters = public.parameters
+    if not isinstance(parameters, RsaParms) or parameters.scheme.scheme != ALG.OAEP:
+        raise UsageError("the key's public area does not fix OAEP")
+    if len(ciphertext) != parameters.key_bits // 8:
+        raise UsageError(
+            f"a ciphertext of {len(ciphertext)} bytes is not for this key: RSA-"
+            f"{parameters.key_bits} has {parameters.key_bits // 8}",
+            code="not-for-this-key",
+        )
+    assert isinstance(parameters.scheme.details, SchemeHash)  # noqa: S101 - what OAEP has
+    return ciphertext, RsaDecrypt(ALG.OAEP, parameters.scheme.details), b""
+
+
+def derive_point(public: Public, spki: bytes) -> EccPoint:
+    """Return the point in the other's SubjectPublicKeyInfo, coordinates as long as the field.
+
+    UsageError unless it is a public key on this key's curve. The chip looks at the point again.
+    """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+    parameters = public.parameters
+    if not isinstance(parameters, EccParms) or parameters.scheme.scheme != ALG.ECDH:
+        raise UsageError("the key's public area does not fix ECDH")
+    name, size = FIELDS[parameters.curve]
+    try:
+        other = load_der_public_key(spki)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        other = None
+    if not isinstance(other, ec.EllipticCurvePublicKey) or other.curve.name != name:
+        raise UsageError(
+            f"the other's public key is none on this key's curve, {name}", code="not-for-this-key"
+        )
+    numbers = other.public_numbers()
+    return EccPoint(numbers.x.to_bytes(size, "big"), numbers.y.to_bytes(size, "big"))
+
+
+FIELDS = {int(CURVE.NIST_P256): ("secp256r1", 32), int(CURVE.NIST_P384): ("secp384r1", 48)}
+"""Curves: their name in `cryptography`, and the octets of a coordinate."""
 
 
 def increment_command(group: GroupDocument) -> Command[Empty]:

@@ -164,6 +164,13 @@ def create_key(
     for one that this chip lacks.
     """
     template = signing_template(algorithm, policy, hash_name, counts=pin is not None)
+    return create_from(chip, parent, template, algorithm, pin)
+
+
+def create_from(
+    chip: Chip, parent: Loaded, template: Public, algorithm: str, pin: Pin | None = None
+) -> CreatedKey:
+    """Make a key of this public area; errors as of `create_key`. `algorithm` for the words."""
     try:
         made = _create(chip, parent, template, pin)
     except ChipRefusedError as error:
@@ -212,26 +219,38 @@ def signing_template(
             f"no such algorithm: {algorithm} with {hash_name}",
             hint=f"one of {', '.join(ALGORITHMS)}, with {' or '.join(HASHES)}",
         )
+    digest = SchemeHash(HASHES[hash_name])
+    scheme = AsymScheme(ALG.ECDSA if algorithm in _CURVES else ALG.RSASSA, digest)
+    kind, parameters, unique = key_parameters(algorithm, scheme)
+    attributes = key_attributes(Attribute.SIGN, policy, counts=counts)
+    return Public(kind, ALG.SHA256, attributes, policy or b"", parameters, unique)
+
+
+def key_attributes(use: Attribute, policy: bytes | None, *, counts: bool) -> Attribute:
+    """The attributes of a key made here, for one `use`: SIGN or DECRYPT, never both.
+
+    UsageError for a policy that is no digest.
+    """
     if policy is not None and len(policy) != 32:
         raise UsageError(f"a policy digest has 32 bytes, not {len(policy)}")
     # Without adminWithPolicy an empty password could change the key's authorization.
-    attributes = _BORN_HERE | Attribute.ADMIN_WITH_POLICY | Attribute.SIGN
+    attributes = _BORN_HERE | Attribute.ADMIN_WITH_POLICY | use
     if not counts:  # dictionary attack protection would lock everybody out with one key's owner
         attributes |= Attribute.NO_DA
     if policy is None:
         attributes |= Attribute.USER_WITH_AUTH
-    digest = SchemeHash(HASHES[hash_name])
-    parameters: EccParms | RsaParms
-    unique: EccPoint | bytes
+    return attributes
+
+
+def key_parameters(
+    algorithm: str, scheme: AsymScheme
+) -> tuple[int, EccParms | RsaParms, EccPoint | bytes]:
+    """Type, parameters and empty `unique` of one of ALGORITHMS with its scheme fixed."""
     if algorithm in _CURVES:
-        scheme = AsymScheme(ALG.ECDSA, digest)
-        parameters = EccParms(NULL_SYM, scheme, _CURVES[algorithm], _NO_KDF)
-        kind, unique = ALG.ECC, EccPoint(b"", b"")
-    else:
-        bits = int(algorithm.removeprefix("rsa"))
-        parameters = RsaParms(NULL_SYM, AsymScheme(ALG.RSASSA, digest), bits, 0)
-        kind, unique = ALG.RSA, b""
-    return Public(kind, ALG.SHA256, attributes, policy or b"", parameters, unique)
+        curve = EccParms(NULL_SYM, scheme, _CURVES[algorithm], _NO_KDF)
+        return ALG.ECC, curve, EccPoint(b"", b"")
+    bits = int(algorithm.removeprefix("rsa"))
+    return ALG.RSA, RsaParms(NULL_SYM, scheme, bits, 0), b""
 
 
 def load_key(chip: Chip, parent: Loaded, public: bytes, private: bytes) -> Loaded:

@@ -114,6 +114,11 @@ _REASONS: dict[int, Reason] = {
 
 _INCOMPLETE = "the quorum is incomplete, or approvals are of another policy"
 _STALE = "the roster in the chip is not the one that was used, or the quorum is incomplete"
+_NOT_FOR_IT = Reason(
+    "not-for-this-key",
+    "this was not encrypted for this key by OAEP with the key's hash and an empty label",
+    "senders use OAEP with the hash that tpmhsm key show names, and MGF1 with the same",
+)
 _FOR_COMMAND: dict[tuple[str, int], Reason] = {
     ("PolicyOR", RC.VALUE): Reason("chip-quorum", _INCOMPLETE),
     ("PolicyAuthorizeNV", RC.VALUE): Reason("chip-quorum", _STALE),
@@ -122,6 +127,10 @@ _FOR_COMMAND: dict[tuple[str, int], Reason] = {
     ),
     ("ActivateCredential", RC.INTEGRITY): Reason(
         "chip-credential", "the credential was made for another key, or altered"
+    ),
+    **dict.fromkeys((("RSA_Decrypt", rc) for rc in (RC.FAILURE, RC.VALUE, RC.SIZE)), _NOT_FOR_IT),
+    ("ECDH_ZGen", RC.ECC_POINT): Reason(
+        "not-for-this-key", "what was given is no point of this key's curve"
     ),
     ("Clear", RC.DISABLED): Reason("chip-disabled", "TPM2_Clear is disabled"),
 }
