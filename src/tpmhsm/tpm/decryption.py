@@ -7,7 +7,7 @@ answer comes back encrypted.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tpmhsm.errors import ChipRefusedError, ParseError, UsageError
 from tpmhsm.policy.bound import FIELDS, decrypt_parameters, derive_point
@@ -22,6 +22,7 @@ from tpmhsm.wire.structures import AsymScheme, SchemeHash
 
 if TYPE_CHECKING:
     from tpmhsm.tpm.chip import Chip
+    from tpmhsm.wire.framing import Command
 
 OAEP_HASHES = {"sha1": ALG.SHA1, "sha256": ALG.SHA256, "sha384": ALG.SHA384}
 """SHA-1 is what many senders use who choose nothing; in OAEP it is not what makes SHA-1 weak."""
@@ -55,7 +56,7 @@ def decrypts(public: Public) -> bool:
     return bool(public.attributes & Attribute.DECRYPT)
 
 
-def decrypt_command(key: Loaded, content: bytes) -> RSA_Decrypt | ECDH_ZGen:
+def decrypt_command(key: Loaded, content: bytes) -> Command[Any]:
     """The command as it is always sent, so that approvers can compute its cpHash beforehand.
 
     `content`: for RSA a ciphertext as long as the modulus, with an empty label; on a curve the

@@ -66,8 +66,9 @@ HASHES = {"sha256": ALG.SHA256, "sha384": ALG.SHA384}
 _CURVES = {"p256": CURVE.NIST_P256, "p384": CURVE.NIST_P384}
 _UNSUPPORTED = (RC.VALUE, RC.KEY_SIZE, RC.CURVE, RC.SCHEME, RC.HASH, RC.ASYMMETRIC)
 _NO_KDF = KdfScheme(ALG.NULL)
-_BORN_HERE = Attribute.FIXED_TPM | Attribute.FIXED_PARENT | Attribute.SENSITIVE_DATA_ORIGIN
-_PRIMARY = _BORN_HERE | Attribute.USER_WITH_AUTH | Attribute.NO_DA | Attribute.RESTRICTED
+BORN_HERE = Attribute.FIXED_TPM | Attribute.FIXED_PARENT | Attribute.SENSITIVE_DATA_ORIGIN
+"""What makes a key one that exists in this chip and nowhere else."""
+_PRIMARY = BORN_HERE | Attribute.USER_WITH_AUTH | Attribute.NO_DA | Attribute.RESTRICTED
 
 # Where our primaries are kept when nothing equal is persistent yet: the owner's range (Part 2,
 # section 7.2.2), beyond the handles that others take by habit (SRK 0x81000001, EK 0x8101…).
@@ -78,7 +79,7 @@ _ZEROS = EccPoint(bytes(32), bytes(32))
 STORAGE_PARENT_TEMPLATE = Public(
     ALG.ECC,
     ALG.SHA256,
-    _BORN_HERE
+    BORN_HERE
     | Attribute.USER_WITH_AUTH
     | Attribute.NO_DA
     | Attribute.RESTRICTED
@@ -174,15 +175,7 @@ def create_from(
     try:
         made = _create(chip, parent, template, pin)
     except ChipRefusedError as error:
-        if base_code(error.rc) not in _UNSUPPORTED:
-            raise
-        raise ChipRefusedError(
-            f"this chip makes no {algorithm} keys: {error.message}",
-            rc=error.rc,
-            command=error.command,
-            code="chip-unsupported",
-            hint="tpmhsm device probe says which it makes",
-        ) from error
+        raise unsupported(error, algorithm) from error
     _check_template(template, made.out_public)
     return CreatedKey(
         public=encode(made.out_public),
@@ -191,6 +184,19 @@ def create_from(
         creation_data=encode(made.creation_data) if made.creation_data else b"",
         creation_hash=made.creation_hash,
         creation_ticket=encode(made.creation_ticket),
+    )
+
+
+def unsupported(error: ChipRefusedError, algorithm: str) -> ChipRefusedError:
+    """The refusal of an algorithm that this chip lacks in words; other refusals as they are."""
+    if base_code(error.rc) not in _UNSUPPORTED:
+        return error
+    return ChipRefusedError(
+        f"this chip makes no {algorithm} keys: {error.message}",
+        rc=error.rc,
+        command=error.command,
+        code="chip-unsupported",
+        hint="tpmhsm device probe says which it makes",
     )
 
 
@@ -234,7 +240,7 @@ def key_attributes(use: Attribute, policy: bytes | None, *, counts: bool) -> Att
     if policy is not None and len(policy) != 32:
         raise UsageError(f"a policy digest has 32 bytes, not {len(policy)}")
     # Without adminWithPolicy an empty password could change the key's authorization.
-    attributes = _BORN_HERE | Attribute.ADMIN_WITH_POLICY | use
+    attributes = BORN_HERE | Attribute.ADMIN_WITH_POLICY | use
     if not counts:  # dictionary attack protection would lock everybody out with one key's owner
         attributes |= Attribute.NO_DA
     if policy is None:

@@ -50,14 +50,23 @@ class SaltKey:
 
     def salt(self) -> tuple[bytes, bytes]:
         """A fresh secret, and the same encrypted for the key (TPM2B_ENCRYPTED_SECRET's content)."""
-        if isinstance(self.public.parameters, EccParms):
-            return _ecc(self.public, self.public.parameters)
-        if isinstance(self.public.parameters, RsaParms):
-            return _rsa(self.public, self.public.parameters)
-        raise UsageError("sessions can be salted to RSA and ECC keys only")
+        return secret_for(self.public, _LABEL)
 
 
-def _ecc(public: Public, parameters: EccParms) -> tuple[bytes, bytes]:
+def secret_for(public: Public, label: bytes) -> tuple[bytes, bytes]:
+    """A fresh secret as long as the key's nameAlg, and the same encrypted for the key.
+
+    `label` says what for: "SECRET" for sessions, "DUPLICATE" for keys that are imported. UsageError
+    for a key that is neither RSA nor ECC, VerificationError for one that is not sound.
+    """
+    if isinstance(public.parameters, EccParms):
+        return _ecc(public, public.parameters, label)
+    if isinstance(public.parameters, RsaParms):
+        return _rsa(public, public.parameters, label)
+    raise UsageError("secrets can be encrypted for RSA and ECC keys only")
+
+
+def _ecc(public: Public, parameters: EccParms, label: bytes) -> tuple[bytes, bytes]:
     """ECDH with an ephemeral key, then KDFe (Annex C.6.1). Coordinates have the curve's length."""
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -75,11 +84,11 @@ def _ecc(public: Public, parameters: EccParms) -> tuple[bytes, bytes]:
     ours = ephemeral.public_key().public_numbers()
     point = EccPoint(ours.x.to_bytes(size, "big"), ours.y.to_bytes(size, "big"))
     bits = DIGEST_SIZES[public.name_alg] * 8
-    secret = kdf_e(public.name_alg, z, _LABEL, point.x, public.unique.x, bits=bits)
+    secret = kdf_e(public.name_alg, z, label, point.x, public.unique.x, bits=bits)
     return secret, encode(point)
 
 
-def _rsa(public: Public, parameters: RsaParms) -> tuple[bytes, bytes]:
+def _rsa(public: Public, parameters: RsaParms, label: bytes) -> tuple[bytes, bytes]:
     """OAEP with the key's nameAlg (Annex B.10.2); the label has its final 0."""
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -95,5 +104,5 @@ def _rsa(public: Public, parameters: RsaParms) -> tuple[bytes, bytes]:
     except ValueError as e:
         raise VerificationError("the key that sessions are salted to is no RSA key") from e
     salt = os.urandom(DIGEST_SIZES[public.name_alg])
-    oaep = padding.OAEP(padding.MGF1(hash_alg), hash_alg, _LABEL + b"\0")
+    oaep = padding.OAEP(padding.MGF1(hash_alg), hash_alg, label + b"\0")
     return salt, key.encrypt(salt, oaep)

@@ -14,7 +14,7 @@ from tpmhsm.wire.codec import (
     sized_required,
     structure,
 )
-from tpmhsm.wire.constants import ALG
+from tpmhsm.wire.constants import ALG, ObjectAttributes
 from tpmhsm.wire.structures import (
     AsymScheme,
     EccPoint,
@@ -88,6 +88,14 @@ class Public(Structure):
             {ALG.RSA: TPM2B, ALG.ECC: EccPoint, ALG.KEYEDHASH: TPM2B, ALG.SYMCIPHER: TPM2B},
         ),
     ]
+
+
+def is_imported(public: Public) -> bool:
+    """Whether a key was not made by the chip: copies of it may exist outside (Part 2 §8.3.3.5).
+
+    `sensitiveDataOrigin` is part of the Name, so it cannot be set later.
+    """
+    return not public.attributes & ObjectAttributes.SENSITIVE_DATA_ORIGIN
 
 
 SizedPublic = Annotated[Public, sized_required(Public)]
