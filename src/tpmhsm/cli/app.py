@@ -163,13 +163,17 @@ class App:
         return not self.as_json and self.verbosity >= 0
 
     def emit(self, data: Mapping[str, Any], text: str | Callable[[], str] = "") -> None:
-        """Print `data` as the one JSON document, or `text` for people."""
+        """Print an answer: `data` as the one JSON document, or `text` for people, with -q too."""
         if self.as_json:
             say(json_text(data))
-            return
-        shown = text() if callable(text) else text
-        if shown and self.verbosity >= 0:
+        elif shown := text() if callable(text) else text:
             say(screened(shown))
+
+    def done(self, data: Mapping[str, Any], text: str | Callable[[], str], made: str = "") -> None:
+        """Say that an act is done, as `emit` does; with -q only the name of the file that was
+        `made`, where the command chose it.
+        """
+        self.emit(data, made if self.verbosity < 0 else text)
 
     def note(self, text: str, *, styled: bool = False) -> None:
         """A remark for people, on stderr; silent with --json and -q.

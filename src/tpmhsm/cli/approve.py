@@ -288,4 +288,5 @@ def counting(done: list[dict[str, Any]]) -> Iterator[None]:
 def finish(app: App, done: list[dict[str, Any]], out: Out) -> None:
     """Say what was done; not after a document that went to stdout."""
     if out.out != STDIO or any("state" in one for one in done):
-        app.emit(done[0] if len(done) == 1 else {"items": done})
+        written = "" if out.out else "\n".join(one["file"] for one in done if "file" in one)
+        app.done(done[0] if len(done) == 1 else {"items": done}, "", made=written)

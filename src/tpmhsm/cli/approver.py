@@ -53,10 +53,11 @@ def create(app: App, name: str, identity: str, out: Out, secret: Secret) -> None
     card = make_approver(app, name, identity, secret)
     out.write(card.data, target)
     if target != STDIO:
-        app.emit(
+        app.done(
             {**card_json(card), "file": target},
             f"wrote {target}: hand it to the CA host and to all other approvers; "
             f"{identity} stays here",
+            made="" if out.out else target,
         )
 
 
@@ -68,7 +69,7 @@ def add(app: App, files: tuple[str, ...]) -> None:
     from tpmhsm.cli.people import add_approvers
 
     cards = add_approvers(app, [(file, app.read(file)) for file in files])
-    app.emit(
+    app.done(
         {"items": [card_json(card) for card in cards]},
         "\n".join(f"added {card.name}" for card in cards),
     )

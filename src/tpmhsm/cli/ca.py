@@ -115,7 +115,7 @@ def _create_external(
     found = {"ca_name": name, "file": target, "csr_pem": pem}
     words = f"wrote {target}: have it certified, then tpmhsm ca install {name} CERT CHAIN…"
     if target != STDIO or app.as_json:
-        app.emit(found, words)
+        app.done(found, words, made="" if out.out else target)
 
 
 @ca.command(epilog="Example: tpmhsm ca install issuing issuing.pem root.pem")

@@ -79,7 +79,7 @@ def import_(app: App, files: tuple[str, ...], name: str, skip_bad: bool, secret:
     kept = importing.keep(app, list(found.certificates), name)
     found_rows = rows_json(app, [row for row, _ in kept])
     items = [{**item, "new": new} for item, (_, new) in zip(found_rows, kept, strict=True)]
-    app.emit(
+    app.done(
         {"items": items, "skipped": found.skipped, "repeated": found.repeated},
         lambda: importing.words(items, found),
     )
@@ -415,7 +415,7 @@ def export(app: App, name: str, form: str, format_: str, out: Out, secret: Secre
         return
     out.write(data)
     if target != STDIO:
-        app.emit({**what, "file": target}, f"wrote {target}")
+        app.done({**what, "file": target}, f"wrote {target}")
 
 
 def _as_text(data: bytes) -> dict[str, str]:
@@ -447,4 +447,4 @@ def delete(app: App, name: str) -> None:
             )
         tx.certificates.delete(row.sha256)
         tx.audit.append("cert-delete", {"sha256": row.sha256})
-    app.emit({"deleted": row.sha256}, f"deleted {row.subject} {row.sha256[:16]}")
+    app.done({"deleted": row.sha256}, f"deleted {row.subject} {row.sha256[:16]}")

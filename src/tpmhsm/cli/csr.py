@@ -75,7 +75,7 @@ def create(
     if target == STDIO and app.as_json:
         app.emit({"key": label, "csr_pem": pem})
     elif target != STDIO:
-        app.emit({"key": label, "file": target}, f"wrote {target}")
+        app.done({"key": label, "file": target}, f"wrote {target}")
 
 
 def write_csr(

@@ -60,7 +60,9 @@ def global_options(*, hidden: bool) -> list[click.Option]:
             help="More; -vv shows tracebacks.",
             **common,
         ),
-        click.Option(["-q", "--quiet", "quiet"], is_flag=True, help="Errors alone.", **common),
+        click.Option(
+            ["-q", "--quiet", "quiet"], is_flag=True, help="Answers and errors alone.", **common
+        ),
     ]
 
 

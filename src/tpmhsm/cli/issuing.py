@@ -146,4 +146,4 @@ def show_issued(app: App, name: str, issued: Issued, out: Out, *, chain: bool = 
     if out.out == STDIO and not app.as_json:
         app.note(words, styled=True)
         return
-    app.emit({**found, "ca_name": name, "notes": list(issued.notes), "file": out.out}, words)
+    app.done({**found, "ca_name": name, "notes": list(issued.notes), "file": out.out}, words)

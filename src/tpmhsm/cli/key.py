@@ -70,7 +70,7 @@ def create(app: App, label: str, alg: str, hash_name: str, use: str, policy: str
         row = app.keyring.create(label, alg, policy=text, hash_name=hash_name, pin=pin)
     for note in _notes(app, wanted):
         app.note(f"note: {note}")
-    app.emit(
+    app.done(
         key_json(row), f"made {row.label}: {row.alg}, {row.policy}, in {app.device.describe()}"
     )
 
@@ -171,7 +171,7 @@ def sign(app: App, label: str, file: str, reason: str, wait: bool, out: Out) -> 
         return
     out.write(signature, target)
     if target != STDIO:
-        app.emit(found, f"wrote {target}")
+        app.done(found, f"wrote {target}", made="" if out.out else target)
 
 
 @key.command()
@@ -223,7 +223,7 @@ def export(app: App, label: str, tss2: bool, out: Out) -> None:
         return
     out.write(data if out.der else text)
     if target != STDIO:
-        app.emit({"label": label, "file": target}, f"wrote {target}")
+        app.done({"label": label, "file": target}, f"wrote {target}")
 
 
 @key.command(epilog="Example: tpmhsm key delete web")
@@ -233,4 +233,4 @@ def export(app: App, label: str, tss2: bool, out: Out) -> None:
 def delete(app: App, label: str, force: bool) -> None:
     """Forget a key. Its wrapped private part is wiped; the record of it stays."""
     row = app.keyring.delete(label, force=force)
-    app.emit(key_json(row), f"deleted {label}")
+    app.done(key_json(row), f"deleted {label}")

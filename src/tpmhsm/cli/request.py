@@ -151,9 +151,10 @@ def export(app: App, identifier: str, out: Out) -> None:
     target = out.claim(f"{wanted}.req")
     out.write(app.desk.export(wanted), target)
     if target != STDIO:
-        app.emit(
+        app.done(
             {"request": wanted, "file": target},
             f"{target}: the approvers run tpmhsm approve {target} --as NAME -i KEY",
+            made="" if out.out else target,
         )
 
 
@@ -225,7 +226,7 @@ def execute(app: App, identifier: str, wait: bool) -> None:
     row = settled(app, wait, lambda: app.desk.execute(wanted))
     publish_executed(app, row)
     found = {**request_json(app, row), **overtaken(app)}
-    app.emit(found, f"request {row.id} is {row.state}")
+    app.done(found, f"request {row.id} is {row.state}")
 
 
 @request.command(epilog="Example: tpmhsm request cancel 7")
@@ -234,4 +235,4 @@ def execute(app: App, identifier: str, wait: bool) -> None:
 def cancel(app: App, identifier: str) -> None:
     """Withdraw a waiting request."""
     row = app.desk.cancel(number(identifier))
-    app.emit(request_json(app, row), f"request {row.id} is {row.state}")
+    app.done(request_json(app, row), f"request {row.id} is {row.state}")

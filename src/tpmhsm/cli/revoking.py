@@ -94,7 +94,7 @@ def _tell(app: App, name: str, outcome: Outcome) -> None:
     states = {"revoked": "revoked", "held": "on hold", "released": "released, good again"}
     if outcome.changed:
         app.note(f"verifiers learn of it from the next CRL: tpmhsm ca crl {name}")
-    app.emit(
+    app.done(
         {**found, "changed": outcome.changed},
         lambda: facts(
             [
@@ -149,7 +149,7 @@ def crl(
         if app.talks:
             click.echo(crl_words(data), err=True)
         return
-    app.emit(data, lambda: crl_words(data))
+    app.done(data, lambda: crl_words(data), made="" if out.out else str(file))
 
 
 def _make(app: App, name: str, days: int | None, reason: str, wait: bool, out: Out) -> Made:

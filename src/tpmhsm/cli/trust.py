@@ -21,7 +21,7 @@ def add(app: App, files: tuple[str, ...]) -> None:
     from tpmhsm.cli.people import trust_cards
 
     found = trust_cards(app, [(file, app.read(file)) for file in files])
-    app.emit({"items": found}, "\n".join(f"trusted: {c['kind']} {c['name']}" for c in found))
+    app.done({"items": found}, "\n".join(f"trusted: {c['kind']} {c['name']}" for c in found))
 
 
 @trust.command("list", epilog="Example: tpmhsm trust list")
@@ -58,7 +58,7 @@ def remove(app: App, reference: str) -> None:
     """Stop trusting a card."""
     with app.store.transaction() as tx:
         gone = tx.trusted.remove(reference)
-    app.emit(
+    app.done(
         {"items": [{"kind": c.kind, "name": c.name, "digest": c.digest} for c in gone]},
         "\n".join(f"no longer trusted: {c.kind} {c.name}" for c in gone),
     )
