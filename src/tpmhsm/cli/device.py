@@ -104,7 +104,7 @@ def export(app: App, out: Out) -> None:
     card = device_card(load_host(app.store))
     out.write(card.data)
     if target != STDIO:
-        app.emit(
+        app.done(
             {"file": target, "digest": card.digest.hex()},
             f"wrote {target}: approvers run tpmhsm trust add {target}",
         )
@@ -119,7 +119,7 @@ def stop(app: App) -> None:
     if app.device.kind != "software TPM":
         raise UsageError("only a software TPM is stopped; this home uses other hardware")
     stopped = software.stop(software.directory_of(app.home))
-    app.emit({"stopped": stopped}, "stopped" if stopped else "it was not running")
+    app.done({"stopped": stopped}, "stopped" if stopped else "it was not running")
 
 
 @device.command(epilog="Example: tpmhsm device unlock")
@@ -133,4 +133,4 @@ def unlock(app: App) -> None:
     with app.device.transaction() as chip:
         chip.send(DictionaryAttackLockReset(RH.LOCKOUT))
         found = asdict(lockout(chip))
-    app.emit(found, "no lockout")
+    app.done(found, "no lockout")

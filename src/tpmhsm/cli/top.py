@@ -40,7 +40,7 @@ def init(app: App) -> None:
                 host = measure(app.device)
             save_host(store, host)
     found = {"home": str(app.home), "new": fresh, **host_json(host)}
-    app.emit(
+    app.done(
         found,
         lambda: facts(
             [
