@@ -245,7 +245,16 @@ def test_the_umask_does_not_matter(tmp_path: Path) -> None:
 
 def test_the_key_signs_only_what_came_through_a_door(made: Path) -> None:
     opened = open_file_key(made, lambda prompt: SECRET)
-    for message in (b"", b"hello", bytes(84), bytes(67), bytes(69), b"x" * 200, b"\xff" * 68):
+    for message in (
+        b"",
+        b"hello",
+        bytes(67),
+        bytes(69),
+        bytes(52),
+        b"x" * 200,
+        b"\xff" * 68,
+        b"x" * 84,
+    ):
         with pytest.raises(ApprovalRefusedError):
             opened.sign(message)
 

@@ -10,7 +10,7 @@ import copy
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import timedelta
 from functools import cache
 from hashlib import sha256
@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from tests.approval.doubles import NOW, World, card, identity, leaf_tbs, root_tbs
 from tests.approval.looking import approve, founded
 
-from tpmhsm.approval.acts import Act
+from tpmhsm.approval.acts import Act, Opening
 from tpmhsm.approval.display import render
 from tpmhsm.approval.memory import InMemory
 from tpmhsm.approval.request import MAX_REQUEST, is_request, parse_request
@@ -279,7 +279,9 @@ def test_foreign_wishes_have_no_field(world: World) -> None:
         with pytest.raises(ParseError, match="unknown fields"):
             parse_request(canonical({**mine, "key": {**mine["key"], field: value}}))
     names = set(Act.__dataclass_fields__)
-    assert not names & {"cp_hash", "nonce", "expiration", "a_hash", "hash_alg"}
+    assert not names & {"cp_hash", "expiration", "a_hash", "hash_alg"}
+    names = {field.name for field in fields(Opening)}
+    assert not names & {"purpose", "bound", "cp_hash", "expiration", "a_hash", "hash_alg"}
 
 
 @settings(max_examples=100)
@@ -329,7 +331,7 @@ def test_strange_json_is_refused(world: World) -> None:
         (b'"id":7', b'"id":' + b"9" * 5000),
         (b'"reason":"because"', b'"reason":"\\ud800"'),
         (b'"kind":"certificate"', b'"kind":"group"'),
-        (b'"kind":"certificate"', b'"kind":"window"'),
+        (b'"kind":"certificate"', b'"kind":"blank"'),
         (b'"created":"2026-11-23T12:00:00Z"', b'"created":"2026-11-23T12:00:00+00:00"'),
         (b'"expires":"2026-12-23', b'"expires":"2025-12-23'),
     ):

@@ -2,8 +2,14 @@
 
 Nothing here is taken from the host: a command's cpHash is H(code ‖ Names ‖ parameters) with Names
 recomputed from public areas and parameters from the very bytes that the person sees (TCG TPM 2.0
-Library Part 1 §16.7). An `Act` has no field for a cpHash, a nonce or an expiration, so an empty
-cpHash (a blank cheque), a ticket, or SHA-1 cannot even be written down.
+Library Part 1 §16.7).
+
+    Act       one command, bound by its cpHash; at any time, or in one live session of the chip
+    Opening   a window: any signature by one key, for some seconds, from one live session
+
+An `Act` has no field for a cpHash or an expiration, an `Opening` none for a purpose: so an empty
+cpHash (a blank cheque) or a ticket for anything but a window, or SHA-1, cannot even be written
+down.
 """
 
 from __future__ import annotations
@@ -11,28 +17,41 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from tpmhsm.approval.evidence import signing_key
 from tpmhsm.approval.request import Request
 from tpmhsm.errors import ApprovalRefusedError, ParseError, UsageError
-from tpmhsm.policy.ahash import a_hash_preimage
+from tpmhsm.policy.ahash import NONCE_SIZE, a_hash_preimage, live_preimage
 from tpmhsm.policy.approver import check_signature, key_identity, tpmt_signature
 from tpmhsm.policy.bound import BoundCommand, bound_increment, bound_roster_write, bound_sign
 from tpmhsm.policy.group import RosterDocument
 from tpmhsm.policy.people import Threshold, Thresholds
 from tpmhsm.policy.refs import Purpose, policy_ref
+from tpmhsm.policy.windows import WindowDocument, describe_seconds, parse_window
 
 if TYPE_CHECKING:
     from tpmhsm.approval.identity import Identity
     from tpmhsm.policy.approver import PublicKey
 
 
+class _OfPeople:
+    """An act that the people of one ladder may approve."""
+
+    people: Threshold
+
+    def concerns(self, key: PublicKey) -> bool:
+        """Whether the person with this key is on the act's ladder."""
+        wanted = key_identity(key)
+        return any(key_identity(member.key) == wanted for member in self.people.members)
+
+
 @dataclass(frozen=True)
-class Act:
+class Act(_OfPeople):
     """One command of the chip and the people of one ladder who may approve it.
 
-    `what` in words; `epoch` is None for custodians' purposes; `ladder` counts from 1.
+    `what` in words; `epoch` is None for custodians' purposes; `ladder` counts from 1. `nonce` is
+    empty, or the 16 bytes of nonceTPM of the one session in which the approval counts.
     """
 
     what: str
@@ -42,6 +61,11 @@ class Act:
     epoch: int | None
     ladder: int
     people: Threshold
+    nonce: bytes = b""
+
+    def __post_init__(self) -> None:
+        if len(self.nonce) not in (0, NONCE_SIZE):
+            raise UsageError("a nonceTPM that people sign has 16 bytes", code="nonce-length")
 
     @property
     def cp_hash(self) -> bytes:
@@ -55,21 +79,47 @@ class Act:
 
     @property
     def preimage(self) -> bytes:
-        """The 68 bytes that are signed with SHA-256; their hash is the aHash."""
+        """What is signed with SHA-256: 68 bytes, with a nonce 84; their hash is the aHash."""
+        if self.nonce:
+            return live_preimage(self.nonce, 0, self.cp_hash, self.policy_ref)
         return a_hash_preimage(self.cp_hash, self.policy_ref)
 
     @property
     def a_hash(self) -> bytes:
-        """H(expiration 0 ‖ cpHash ‖ policyRef), 32 bytes."""
+        """H([nonceTPM] ‖ expiration 0 ‖ cpHash ‖ policyRef), 32 bytes."""
         return hashlib.sha256(self.preimage).digest()
 
-    def concerns(self, key: PublicKey) -> bool:
-        """Whether the person with this key is on the act's ladder."""
-        wanted = key_identity(key)
-        return any(key_identity(member.key) == wanted for member in self.people.members)
+
+@dataclass(frozen=True)
+class Opening(_OfPeople):
+    """A window: any signature by one key, for some seconds from the start of one live session.
+
+    The chip holds it to that key by PolicyNameHash, which stands in the roster before the ladder,
+    and by the key's Name in the policyRef.
+    """
+
+    what: str
+    window: WindowDocument
+    ladder: int
+    people: Threshold
+    cp_hash: ClassVar[bytes] = b""
+
+    @cached_property
+    def policy_ref(self) -> bytes:
+        """What the approval is for, 32 bytes: a window, of this key."""
+        one = self.window
+        return policy_ref("window", one.group, one.epoch, self.ladder, one.key_name)
+
+    @property
+    def preimage(self) -> bytes:
+        """The 52 bytes that are signed with SHA-256: nonceTPM ‖ -seconds ‖ policyRef."""
+        return live_preimage(self.window.nonce, -self.window.seconds, b"", self.policy_ref)
 
 
-def sign_ahash(identity: Identity, act: Act) -> bytes:
+AnyAct = Act | Opening
+
+
+def sign_ahash(identity: Identity, act: AnyAct) -> bytes:
     """Return `identity`'s approval of one act: a TPMT_SIGNATURE over its aHash.
 
     The second of the two doors to an approver's key (the other: `statements.sign_statement`). The
@@ -85,22 +135,25 @@ def sign_ahash(identity: Identity, act: Act) -> bytes:
     return signature
 
 
-def check_act_signature(key: PublicKey, act: Act, signature: bytes) -> None:
+def check_act_signature(key: PublicKey, act: AnyAct, signature: bytes) -> None:
     """VerificationError unless a TPMT_SIGNATURE by `key` approves exactly this act."""
     check_signature(key, act.preimage, signature)
 
 
-def acts_of(request: Request) -> tuple[Act, ...]:
+def acts_of(request: Request) -> tuple[AnyAct, ...]:
     """Return the acts that a request asks for. ParseError for a content that is not of its kind.
 
     group: first increment, further increments, first roster write. roster: one increment and one
-    write. certificate, crl, csr, data: one signature. Each once for every ladder of the rule.
+    write. window: one opening. certificate, crl, csr, data: one signature. Each once for every
+    ladder of the rule.
     """
     try:
         if request.kind == "group":
             return _founding(request)
         if request.kind == "roster":
             return _change(request)
+        if request.kind == "window":
+            return _opening(request)
         return _signature(request)
     except ParseError:
         raise
@@ -152,6 +205,19 @@ def _signature(request: Request) -> tuple[Act, ...]:
     roster: RosterDocument = request.roster
     return tuple(
         Act(what, bound, "sign", roster.group, roster.epoch, number, threshold)
+        for number, threshold in enumerate(roster.officers, 1)
+    )
+
+
+def _opening(request: Request) -> tuple[Opening, ...]:
+    assert request.key is not None and request.roster is not None  # noqa: S101 - Request's own rule
+    window, roster = parse_window(request.content), request.roster
+    name = signing_key(request.key.public).name
+    if (window.group, window.epoch, window.key_name) != (roster.group, roster.epoch, name):
+        raise ParseError("request: the window is of another group, epoch or key")
+    what = f"open the key for {describe_seconds(window.seconds)}"
+    return tuple(
+        Opening(what, window, number, threshold)
         for number, threshold in enumerate(roster.officers, 1)
     )
 

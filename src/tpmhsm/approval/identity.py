@@ -1,9 +1,10 @@
 """Whose key signs: one method, and what may pass through it.
 
 An approver's key signs two kinds of messages. `acts.sign_ahash` builds the first, an aHash
-preimage of 68 bytes; `statements.sign_statement` the second, a tagged document longer than 128
-bytes. An aHash preimage is at most 16 + 4 + 32 + 32 = 84 bytes (TCG TPM 2.0 Library Part 3,
-TPM2_PolicySigned), so no statement can ever be read as one, nor the other way round.
+preimage: nonceTPM (16 bytes or none) ‖ expiration (4) ‖ cpHash (32; for a window none) ‖ policyRef
+(32); so 68, 84 or 52 bytes (TCG TPM 2.0 Library Part 3, TPM2_PolicySigned). `sign_statement` of
+`statements` builds the second, a tagged document longer than 128 bytes: no statement can ever be
+read as a preimage, nor the other way round.
 `check_signable` holds that rule a second time, at the key.
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from tpmhsm.errors import ApprovalRefusedError, UsageError
+from tpmhsm.policy.windows import LONGEST, SHORTEST
 
 if TYPE_CHECKING:
     from tpmhsm.policy.approver import PublicKey
@@ -22,6 +24,11 @@ A_HASH_SIZE = 68
 """expiration (4 bytes, zero) ‖ cpHash (32) ‖ policyRef (32); no nonce."""
 
 LONGEST_A_HASH = 84
+"""nonceTPM (16) before the same."""
+
+WINDOW_SIZE = 52
+"""nonceTPM (16) ‖ expiration (4 bytes, minus the window's seconds) ‖ policyRef (32)."""
+
 SHORTEST_STATEMENT = 129
 
 STATEMENT_TAGS = ("tpmhsm/card/1", "tpmhsm/denial/1", "tpmhsm/possession/1")
@@ -58,9 +65,15 @@ class Identity(Protocol):
 
 
 def check_signable(message: bytes) -> None:
-    """Refuse (ApprovalRefusedError) anything but a nonce-less aHash preimage or a statement."""
+    """Refuse (ApprovalRefusedError) anything but an aHash preimage or a statement."""
     if len(message) == A_HASH_SIZE and message[:4] == bytes(4):
         return
+    if len(message) == LONGEST_A_HASH and message[16:20] == bytes(4):
+        return
+    if len(message) == WINDOW_SIZE:
+        seconds = -int.from_bytes(message[16:20], "big", signed=True)
+        if SHORTEST <= seconds <= LONGEST:
+            return
     tagged = any(message.startswith(tag.encode() + b"\0") for tag in STATEMENT_TAGS)
     if len(message) < SHORTEST_STATEMENT or not tagged:
         raise ApprovalRefusedError(

@@ -1,9 +1,9 @@
 """Approval requests: what travels from the host to an approver, as one file.
 
 The content is the exact bytes that are asked for: a TBSCertificate, a TBSCertList, a
-CertificationRequestInfo, a file, or a roster document. Everything else is there so that the
-approver's tool can check what those bytes would do: the group's documents, the key's evidence, the
-chip's certified state. The `claims` alone are the host's word, and are shown as such.
+CertificationRequestInfo, a file, a roster or a window document. Everything else is there so that
+the approver's tool can check what those bytes would do: the group's documents, the key's evidence,
+the chip's certified state. The `claims` alone are the host's word, and are shown as such.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ MAX_CRL_REQUEST = 64 << 20
 held to `MAX_REQUEST` all the same, so that nobody has to read 64 MB of anything but base64.
 """
 
-SIGN_KINDS = ("certificate", "crl", "csr", "data")
+SIGN_KINDS = ("certificate", "crl", "csr", "data", "window")
+"""What officers approve for one key, which the request shows."""
 
 _CONTENT = re.compile(rb'"content":"([A-Za-z0-9+/=]*)"')
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from tpmhsm.approval import standing
-from tpmhsm.approval.acts import Act, acts_of, rule_of
+from tpmhsm.approval.acts import AnyAct, acts_of, rule_of
 from tpmhsm.approval.content import Content, Flag, read_content
 from tpmhsm.approval.evidence import ChipKey, signing_key
 from tpmhsm.approval.memory import Entries, Memory, PinnedGroup
@@ -43,7 +43,7 @@ class Review:
     identity: str
     now: datetime
     content: Content
-    acts: tuple[Act, ...]
+    acts: tuple[AnyAct, ...]
     entries: Entries
     group: PinnedGroup
     first_use: bool

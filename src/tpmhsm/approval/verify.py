@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tpmhsm.approval.acts import Act, acts_of, check_act_signature, rule_of
+from tpmhsm.approval.acts import AnyAct, acts_of, check_act_signature, rule_of
 from tpmhsm.approval.content import short_facts
 from tpmhsm.approval.evidence import signing_key
-from tpmhsm.approval.request import Request
+from tpmhsm.approval.request import SIGN_KINDS, Request
 from tpmhsm.approval.screen import readable
 from tpmhsm.approval.votes import ActSignature, Approval, Denial
 from tpmhsm.errors import VerificationError
@@ -25,7 +25,7 @@ class Verified:
 
     member: Member
     index: int
-    signatures: tuple[tuple[Act, bytes], ...]
+    signatures: tuple[tuple[AnyAct, bytes], ...]
 
 
 def verify_approval(request: Request, approval: Approval) -> Verified:
@@ -45,7 +45,9 @@ def verify_approval(request: Request, approval: Approval) -> Verified:
     return Verified(member, index, pairs)
 
 
-def _signature(member: Member, act: Act, given: dict[tuple[bytes, bytes], ActSignature]) -> bytes:
+def _signature(
+    member: Member, act: AnyAct, given: dict[tuple[bytes, bytes], ActSignature]
+) -> bytes:
     found = given.get((act.cp_hash, act.policy_ref))
     if found is None:
         raise VerificationError(f"{member.name} did not approve this: {act.what}", code="other-act")
@@ -68,7 +70,7 @@ def _member_of(request: Request, approval: Approval) -> tuple[int, Member]:
                     f"the approval says {approval.approver}, but the key is {member.name}'s"
                 )
             return index, member
-    role = "officers" if request.kind in ("certificate", "csr", "data") else "custodians"
+    role = "officers" if request.kind in SIGN_KINDS else "custodians"
     raise VerificationError(
         f"{approval.approver} is not among the {role} with this key", code="not-a-member"
     )

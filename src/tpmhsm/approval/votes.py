@@ -30,12 +30,14 @@ DENIAL_FORMAT = DENIAL
 MAX_VOTE = 1 << 18
 MAX_REASON = 1000
 
-KINDS = ("group", "roster", "certificate", "crl", "csr", "data")
+KINDS = ("group", "roster", "certificate", "crl", "csr", "data", "window")
 
 
 @dataclass(frozen=True)
 class ActSignature:
-    """One act's cpHash and policyRef (32 bytes each) and a TPMT_SIGNATURE over its aHash."""
+    """One act's cpHash (32 bytes; empty for a window) and policyRef (32 bytes), and a
+    TPMT_SIGNATURE over its aHash.
+    """
 
     cp_hash: bytes
     policy_ref: bytes
@@ -158,9 +160,8 @@ def texts(fields: Fields, document: dict[str, Any], key: str) -> dict[str, str]:
 
 def _read_signature(item: Any) -> ActSignature:
     fields = Fields(item, "approval: signature")
-    found = ActSignature(
-        fields.hex("cp_hash", 32), fields.hex("policy_ref", 32), fields.base64("signature")
-    )
+    cp_hash = b"" if fields.text("cp_hash") == "" else fields.hex("cp_hash", 32)
+    found = ActSignature(cp_hash, fields.hex("policy_ref", 32), fields.base64("signature"))
     fields.done()
     return found
 

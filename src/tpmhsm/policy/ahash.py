@@ -10,6 +10,9 @@ from hashlib import sha256
 
 from tpmhsm.errors import UsageError
 
+NONCE_SIZE = 16
+"""Octets in every nonce. A signed nonceTPM has no length beside it, so it is never another."""
+
 
 def a_hash_preimage(cp_hash: bytes, policy_ref: bytes) -> bytes:
     """Return the bytes to sign (with SHA-256) for one command, at any time, once per chip state.
@@ -30,7 +33,7 @@ def live_preimage(nonce: bytes, expiration: int, cp_hash: bytes, policy_ref: byt
     `expiration` in seconds; negative asks the chip for a ticket (a window), and only then may
     `cp_hash` be empty. UsageError for a nonce that is not 16 bytes.
     """
-    if len(nonce) != 16 or len(policy_ref) != 32:
+    if len(nonce) != NONCE_SIZE or len(policy_ref) != 32:
         raise UsageError("a live approval is over a 16-byte nonceTPM and a 32-byte policyRef")
     if not -(1 << 31) <= expiration <= 0:
         raise UsageError("expiration is 0, or negative for a window")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from tpmhsm.errors import DeviceError, UsageError, VerificationError
+from tpmhsm.policy.ahash import NONCE_SIZE
 from tpmhsm.wire.codec import TPM2B
 from tpmhsm.wire.commands import (
     StartAuthSession,
@@ -28,9 +29,6 @@ from tpmhsm.wire.structures import AES128_CFB, NULL_SYM
 if TYPE_CHECKING:
     from tpmhsm.tpm.chip import Chip
     from tpmhsm.tpm.salts import SaltKey
-
-NONCE_SIZE = 16
-"""Octets in every nonce. A signed nonceTPM has no length beside it, so it is never another."""
 
 _CONTINUE = int(SessionAttributes.CONTINUE)
 
@@ -93,7 +91,9 @@ class Session:
     """What HMAC and policy sessions share. Made by `start_hmac`, `start_policy`, `start_trial`.
 
     `auth_value` is the authorization value of the entity that the session is used for next.
-    `last` makes the chip end the session with the next command. `ended` says that it has.
+    `last` makes the chip end the session with the next command. `ended` says that it has. Where it
+    encrypts, `both_ways` can be switched off: then commands go as they are, and only answers come
+    back encrypted.
     """
 
     def __init__(
@@ -108,6 +108,7 @@ class Session:
         self.nonce_caller = b""
         self._key = key
         self.encrypts = encrypts
+        self.both_ways = True
         self._bound_name = bound_name
         self._head = handle.to_bytes(4, "big") + NONCE_SIZE.to_bytes(2, "big")
 
