@@ -29,7 +29,7 @@ from tpmhsm.errors import ParseError, UsageError, VerificationError
 from tpmhsm.policy.ahash import a_hash_preimage
 from tpmhsm.policy.approver import tpmt_signature
 from tpmhsm.policy.steps import Signed
-from tpmhsm.policy.tree import sign_ladders
+from tpmhsm.policy.tree import SIGN
 from tpmhsm.tpm import objects, policies
 from tpmhsm.tpm.sessions import PolicySession, start_policy
 from tpmhsm.wire.codec import decode
@@ -57,7 +57,7 @@ def other_program(name: str, message: bytes, algorithm: Any = None) -> bytes:
 
 
 def ref_of(loot: Loot) -> bytes:
-    (ladder,) = sign_ladders(loot.roster)
+    (ladder,) = SIGN.ladders(loot.roster)
     return ladder.policy_ref
 
 

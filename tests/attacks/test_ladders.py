@@ -22,7 +22,7 @@ from tpmhsm.policy.ladder import Ladder
 from tpmhsm.policy.people import Threshold, members_of
 from tpmhsm.policy.refs import policy_ref
 from tpmhsm.policy.steps import Signed, Step, digest_of
-from tpmhsm.policy.tree import sign_ladders
+from tpmhsm.policy.tree import SIGN
 
 JOINED = "1:alice,bob+1:carol,dave"
 
@@ -77,7 +77,7 @@ def test_one_ladder_left_out(joined: House) -> None:
     """The first alone, the second alone, the second before the first."""
     loot = joined.loots["joined"]
     start = prefix(loot)
-    first, second = sign_ladders(loot.roster)
+    first, second = SIGN.ladders(loot.roster)
     end = loot.plan.steps[-2:]
     with joined.root("joined") as root:
         for ladder, place in ((first, 0), (second, 1)):
@@ -107,7 +107,7 @@ def test_an_approver_on_two_ladders(joined: House) -> None:
     assert joined.machines["alice"].look(honest.data).acts
     loot = joined.loots["joined"]
     start, mine = prefix(loot), signed(loot, 0, 2)
-    first, _ = sign_ladders(loot.roster)
+    first, _ = SIGN.ladders(loot.roster)
     second = Ladder(1, (mine.approver, signed(loot, 3, 2).approver), mine.policy_ref)
     steps = (*start, *first.plan({0}, digest_of(start)))
     steps += second.plan({0}, digest_of(steps))

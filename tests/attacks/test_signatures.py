@@ -22,7 +22,7 @@ from tpmhsm.policy.bound import bound_sign
 from tpmhsm.policy.ladder import Ladder
 from tpmhsm.policy.refs import policy_ref
 from tpmhsm.policy.steps import AuthorizeNv, Nv, Signed, digest_of
-from tpmhsm.policy.tree import epoch_ladders, sign_ladders
+from tpmhsm.policy.tree import SIGN, epoch_ladders
 from tpmhsm.tpm import objects, policies
 from tpmhsm.tpm.sessions import Password, start_hmac, start_policy, start_trial
 from tpmhsm.wire.codec import decode
@@ -189,7 +189,7 @@ def test_a_ladder_entered_with_a_wrong_prefix(still: House) -> None:
         for start in wrong:
             with refused(0x1C4, "PolicyOR"):
                 root.try_sign((*start, *climb, *end))
-        (ladder,) = sign_ladders(still.loot.roster)
+        (ladder,) = SIGN.ladders(still.loot.roster)
         for start in wrong:  # a ladder of one's own, honest but for where it begins
             own = ladder.plan((0, 1), digest_of(start))
             with refused(0x084, "PolicyAuthorizeNV"):
@@ -290,7 +290,7 @@ def test_an_approval_read_with_a_nonce(still: House) -> None:
     as expiration ‖ cpHash ‖ policyRef. The chip takes no nonce but the one it gave.
     """
     loot = still.loot
-    (ladder,) = sign_ladders(loot.roster)
+    (ladder,) = SIGN.ladders(loot.roster)
     cp_hash, ref = loot.plan.bound.cp_hash, ladder.policy_ref
     shifted = (bytes(4) + cp_hash[:28], int.from_bytes(cp_hash[28:], "big", signed=True), b"", ref)
     with still.root() as root:
@@ -304,7 +304,7 @@ def test_an_approval_read_with_a_nonce(still: House) -> None:
 def test_an_approval_with_another_expiration(still: House) -> None:
     """A negative one would turn the approval into a ticket."""
     loot = still.loot
-    (ladder,) = sign_ladders(loot.roster)
+    (ladder,) = SIGN.ladders(loot.roster)
     cp_hash, ref = loot.plan.bound.cp_hash, ladder.policy_ref
     with still.root() as root:
         for expiration in (-1, -(1 << 31), (1 << 31) - 1):
@@ -318,7 +318,7 @@ def test_an_approval_with_another_expiration(still: House) -> None:
 def test_an_approval_without_its_cp_hash(still: House) -> None:
     """What was approved for one command is not good for every command."""
     loot = still.loot
-    (ladder,) = sign_ladders(loot.roster)
+    (ladder,) = SIGN.ladders(loot.roster)
     with still.root() as root:
         with refused(0x5DB, "PolicySigned"):
             show(root, loot.votes[0], (b"", 0, b"", ladder.policy_ref), 16)

@@ -8,12 +8,12 @@ from tpmhsm.policy.ahash import a_hash_preimage
 from tpmhsm.policy.bound import bound_increment, bound_roster_write, bound_sign
 from tpmhsm.policy.group import GroupDocument, RosterDocument
 from tpmhsm.policy.tree import (
+    SIGN,
     counter_nv,
     epoch_ladders,
     key_policy,
     roster_ladders,
     roster_nv,
-    sign_ladders,
 )
 from tpmhsm.tpm import nv, objects, policies
 
@@ -83,7 +83,7 @@ class World:
     def approvals(self, key, digest, indices, roster=None):
         """Approvals of one signature by the officers with these indices."""
         roster = roster or self.roster
-        ladder = sign_ladders(roster)[0]
+        ladder = SIGN.ladders(roster)[0]
         people = {i: self.officers[i] for i in indices}
         return sign_for(bound_sign(key.public, digest), ladder, people, self.kind)
 

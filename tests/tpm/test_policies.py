@@ -15,19 +15,25 @@ from tpmhsm.errors import ChipRefusedError, ParseError, UsageError
 from tpmhsm.policy import plan as plans
 from tpmhsm.policy.bound import bound_increment, bound_roster_write, bound_sign, increment_command
 from tpmhsm.policy.ladder import Ladder
-from tpmhsm.policy.plan import Given, Plan, plan_increment, plan_sign
+from tpmhsm.policy.plan import (
+    Given,
+    Officers,
+    Plan,
+    climb_branch,
+    plan_increment,
+    plan_sign,
+)
 from tpmhsm.policy.steps import (
     START,
     AuthorizeNv,
     AuthValue,
     CommandCode,
-    Nv,
     NvWritten,
     Or,
     Signed,
     digest_of,
 )
-from tpmhsm.policy.tree import counter_nv, epoch_ladders, key_policy, roster_nv, sign_ladders
+from tpmhsm.policy.tree import SIGN, counter_nv, epoch_ladders, key_policy, roster_nv
 from tpmhsm.tpm import nv, objects, policies
 from tpmhsm.tpm.sessions import start_policy, start_trial
 from tpmhsm.wire.commands import (
@@ -156,10 +162,9 @@ def force(world, key, digest, steps, approvals, roster=None):
 def steps_of(world, chosen, roster=None):
     """The honest steps, taken apart."""
     roster = roster or world.roster
-    counter = name_of_nv(counter_nv(world.group, written=True))
-    prefix = (Nv(counter, roster.epoch.to_bytes(8, "big")), CommandCode(CC.Sign))
-    (ladder,) = sign_ladders(roster)
-    climb = ladder.plan(chosen, digest_of(prefix))
+    officers = Officers(world.group, roster, dict.fromkeys(chosen, b""))
+    steps = climb_branch(officers, SIGN)
+    prefix, climb = steps[:2], steps[2:]
     index = name_of_nv(roster_nv(world.group, written=True))
     return prefix, climb, (AuthorizeNv(index), CommandCode(CC.Sign))
 
@@ -243,7 +248,7 @@ def test_a_removed_officer_and_a_stale_roster(world):
     with refused(0x126, "PolicyNV"):
         world.sign(key, DIGEST, approvals, roster=old)
     pretended = replace(old, epoch=world.epoch)
-    approvals = sign_for(bound_sign(key.public, DIGEST), sign_ladders(pretended)[0], {1: 1, 2: 2})
+    approvals = sign_for(bound_sign(key.public, DIGEST), SIGN.ladders(pretended)[0], {1: 1, 2: 2})
     with refused(0x084, "PolicyAuthorizeNV") as caught:
         world.sign(key, DIGEST, approvals, roster=pretended)
     assert "roster in the chip is another one" in caught.value.message
@@ -257,7 +262,7 @@ def test_a_ladder_entered_with_another_prefix(world):
     for wrong in ((), prefix[:1], prefix[1:], (prefix[1], prefix[0])):
         with refused(0x1C4, "PolicyOR"):
             force(world, key, DIGEST, (*wrong, *climb, *end), approvals)
-    (ladder,) = sign_ladders(world.roster)
+    (ladder,) = SIGN.ladders(world.roster)
     bare = ladder.plan((0, 1))
     with refused(0x084, "PolicyAuthorizeNV"):
         force(world, key, DIGEST, (*bare, *end), approvals)
@@ -299,7 +304,7 @@ def test_an_empty_cp_hash_is_a_blank_cheque_for_the_chip(world):
     from tpmhsm.wire.codec import decode
     from tpmhsm.wire.structures import Signature
 
-    (ladder,) = sign_ladders(world.roster)
+    (ladder,) = SIGN.ladders(world.roster)
     blank = bytes(4) + ladder.policy_ref
     signature = decode(Signature, makers.tpmt_sign(makers.key(0), blank))
     raw_signed(world, signature, ladder.policy_ref)
@@ -318,7 +323,7 @@ def test_sha1_would_be_accepted_by_the_chip(world):
     from tpmhsm.wire.structures import Signature
 
     key = world.key()
-    (ladder,) = sign_ladders(world.roster)
+    (ladder,) = SIGN.ladders(world.roster)
     cp_hash = bound_sign(key.public, DIGEST).cp_hash
     message = a_hash_preimage(cp_hash, ladder.policy_ref)
     made = bytearray(makers.tpmt_sign(makers.key(0), message, hashes.SHA1()))

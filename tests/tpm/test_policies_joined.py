@@ -25,13 +25,13 @@ from tpmhsm.policy.people import needed
 from tpmhsm.policy.plan import plan_increment, plan_roster_write, plan_sign
 from tpmhsm.policy.steps import AuthorizeNv, Signed
 from tpmhsm.policy.tree import (
+    SIGN,
     counter_nv,
     epoch_ladders,
     key_policy,
     roster_ladders,
     roster_nv,
     roster_policy,
-    sign_ladders,
 )
 from tpmhsm.tpm import nv, objects, policies
 from tpmhsm.tpm.sessions import start_trial
@@ -148,7 +148,7 @@ class Joined:
         key = objects.load_key(self.chip, parent, made.public, made.private)
         try:
             chosen = enough(rule, self.data)
-            votes = approvals(bound_sign(key.public, DIGEST), sign_ladders(roster), rule, chosen)
+            votes = approvals(bound_sign(key.public, DIGEST), SIGN.ladders(roster), rule, chosen)
             plan = plan_sign(self.group, roster, key.public, DIGEST, votes)
             end = next(i for i, s in enumerate(plan.steps) if isinstance(s, AuthorizeNv))
             held = trial(self.chip, plan, plan.steps[:end])

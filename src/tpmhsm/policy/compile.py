@@ -16,15 +16,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from tpmhsm.errors import UsageError
+from tpmhsm.policy.merging import Merged, in_eights
 from tpmhsm.policy.model import Policy
 from tpmhsm.policy.normal import Alternative, normal_form, policy_of
 from tpmhsm.policy.pcrs import Measured, encode_selection, pcr_digest
 from tpmhsm.policy.steps import (
-    MAX_BRANCHES,
     AuthorizeNv,
     AuthValue,
     CommandCode,
-    Or,
     Pcr,
     Step,
     digest_of,
@@ -112,26 +111,16 @@ class KeyPolicy:
     @cached_property
     def digest(self) -> bytes:
         """The key's authPolicy, 32 bytes; empty for an open key."""
-        return b"" if self.is_open else self._levels[-1][0]
+        return b"" if self.is_open else self._merged.digest
 
     @cached_property
-    def _levels(self) -> list[list[bytes]]:
-        """The tree from its leaves to its root: level by level, in eights."""
-        levels = [[digest_of(self.steps_of(one)) for one in self.alternatives]]
-        while len(levels[-1]) > 1:
-            levels.append([_merged(eight) for eight in _eights(levels[-1])])
-        return levels
+    def _merged(self) -> Merged:
+        return in_eights([digest_of(self.steps_of(one)) for one in self.alternatives])
 
     def way(self, alternative: Alternative) -> tuple[Step, ...]:
         """The steps by which one alternative leads to the key's policy, each of them needed."""
-        steps = list(self.steps_of(alternative))
-        place = self.alternatives.index(alternative)
-        for level in self._levels[:-1]:
-            place //= MAX_BRANCHES
-            eight = _eights(level)[place]
-            if len(eight) > 1:
-                steps.append(Or(eight))
-        return tuple(steps)
+        steps = self.steps_of(alternative)
+        return (*steps, *self._merged.ways[digest_of(steps)])
 
     def satisfiable(
         self, *, groups: Collection[str] = (), pin: bool = False, pcrs: Measured | None = None
@@ -155,11 +144,3 @@ class KeyPolicy:
             for pcr in alternative.pcrs
             for number in pcr.pcrs
         )
-
-
-def _eights(digests: list[bytes]) -> list[tuple[bytes, ...]]:
-    return [tuple(digests[i : i + MAX_BRANCHES]) for i in range(0, len(digests), MAX_BRANCHES)]
-
-
-def _merged(digests: tuple[bytes, ...]) -> bytes:
-    return digests[0] if len(digests) == 1 else Or(digests).extend(b"")

@@ -4,15 +4,17 @@ A group is fixed at birth: the device, the two NV indices, the custodians. Its i
 all of that and 32 random bytes from every founding member, never its label: nothing in an NV Name
 says which chip an index is on, so the id is what keeps approvals from counting elsewhere.
 
-A roster says who the officers are in one epoch. The custodians put it in force.
+A roster says who the officers are in one epoch, and what they may be asked for. The custodians put
+it in force.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from hashlib import sha256
+from typing import Any
 
 from tpmhsm.errors import ParseError, UsageError
 from tpmhsm.policy.documents import (
@@ -23,6 +25,7 @@ from tpmhsm.policy.documents import (
     parse_canonical,
     sorted_distinct,
 )
+from tpmhsm.policy.pcrs import UNPROTECTED, Measured, check_value, read_measured
 from tpmhsm.policy.people import (
     CONTRIBUTION,
     Thresholds,
@@ -37,8 +40,12 @@ ROSTER_FORMAT = "tpmhsm/roster/1"
 FIRST_INDEX, LAST_INDEX = 0x01800000, 0x01BFFFFF
 """NV indices of the owner's range (TCG Registry of Reserved TPM 2.0 Handles)."""
 
-USES = ("sign",)
-"""What officers of this version may be asked for."""
+USES = ("sign", "budget", "decrypt")
+"""What officers may be asked for, in the one order; a new roster lists all of them."""
+
+MAX_WINDOWS = 64
+KEY_NAME = 34
+"""Bytes of a Name: the algorithm's number and a SHA-256."""
 
 
 @dataclass(frozen=True)
@@ -137,57 +144,98 @@ def founders_of(contributions: Iterable[bytes]) -> tuple[bytes, ...]:
 
 @dataclass(frozen=True)
 class RosterDocument:
-    """Who the officers of a group are in one epoch. `group` is the group's id."""
+    """Who the officers of a group are in one epoch, and what they may be asked for.
+
+    `group` is the group's id. `uses`: of `USES`, in that order. `windows`: Names (34 bytes, sorted)
+    of the keys that they may open for some seconds. `measured`: the PCRs, with their values, that
+    every use of every key demands besides. UsageError for anything that cannot be.
+    """
 
     group: bytes
     epoch: int
     officers: Thresholds
     uses: tuple[str, ...] = USES
+    windows: tuple[bytes, ...] = ()
+    measured: Measured = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.group) != 32 or not 1 <= self.epoch < 1 << 64:
             raise UsageError("a roster names a group by its 32-byte id, and an epoch from 1")
         check_rule(self.officers)
-        if self.uses != USES:
+        if not self.uses or self.uses != tuple(use for use in USES if use in self.uses):
             raise UsageError(
-                f"a roster for {', '.join(self.uses) or 'nothing'}: not in this version"
+                f"a roster for {', '.join(map(str, self.uses)) or 'nothing'}",
+                hint=f"uses are of {', '.join(USES)}, in this order",
+                code="bad-uses",
             )
+        if list(self.windows) != sorted(set(self.windows)) or len(self.windows) > MAX_WINDOWS:
+            raise UsageError(f"keys that may be opened: sorted, distinct, at most {MAX_WINDOWS}")
+        if any(len(name) != KEY_NAME for name in self.windows):
+            raise UsageError("a key that may be opened stands in a roster by its 34-byte Name")
+        self._check_measured()
+
+    def _check_measured(self) -> None:
+        for bank, values in self.measured.items():
+            if not values:
+                raise UsageError(f"a roster that demands no PCR of the {bank} bank")
+            for number, value in values.items():
+                check_value(bank, number, value)
+                if why := UNPROTECTED.get(number):
+                    raise UsageError(
+                        f"PCR {number} protects nothing: {why}", code="policy-pcr-unprotected"
+                    )
 
     @cached_property
     def encoded(self) -> bytes:
-        """The canonical bytes."""
-        return canonical(
-            {
-                "format": ROSTER_FORMAT,
-                "group": self.group.hex(),
-                "epoch": self.epoch,
-                "officers": [threshold.encode() for threshold in self.officers],
-                "uses": list(self.uses),
+        """The canonical bytes. What is empty is not there."""
+        document: dict[str, Any] = {
+            "format": ROSTER_FORMAT,
+            "group": self.group.hex(),
+            "epoch": self.epoch,
+            "officers": [threshold.encode() for threshold in self.officers],
+            "uses": list(self.uses),
+        }
+        if self.windows:
+            document["windows"] = [name.hex() for name in self.windows]
+        if self.measured:
+            document["measured"] = {
+                bank: {str(number): value.hex() for number, value in values.items()}
+                for bank, values in self.measured.items()
             }
-        )
+        return canonical(document)
 
     @cached_property
     def hash(self) -> bytes:
         """SHA-256 of the canonical bytes."""
         return document_hash(self.encoded)
 
+    def __hash__(self) -> int:
+        return hash(self.hash)
+
 
 @lru_cache(64)
 def parse_roster(data: bytes) -> RosterDocument:
     """Read a roster document. ParseError unless it is valid and canonical."""
     what = "roster document"
-    fields = Fields(parse_canonical(data, what), what)
+    document = parse_canonical(data, what)
+    fields = Fields(document, what)
     fields.expect("format", ROSTER_FORMAT)
     rule = parse_thresholds(fields.list("officers"), "officers", contributions=False)
     uses = fields.list("uses")
     if not all(isinstance(use, str) for use in uses):
         raise ParseError(f"{what}: uses is not a list of strings")
     group, epoch = fields.hex("group", 32), fields.number("epoch", 1)
+    windows = fields.hexes("windows", KEY_NAME) if fields.has("windows") else ()
+    measured = read_measured(document.get("measured", {}), what)
+    fields.allow("measured")
     fields.done()
     try:
-        return RosterDocument(group, epoch, rule, tuple(uses))
+        roster = RosterDocument(group, epoch, rule, tuple(uses), windows, measured)
     except UsageError as e:
         raise ParseError(f"{what}: {e.message}") from None
+    if roster.encoded != data:
+        raise ParseError(f"{what}: what is empty does not stand in it")
+    return roster
 
 
 def check_pair(group: GroupDocument, roster: RosterDocument) -> None:

@@ -68,6 +68,11 @@ class Ladder:
         """Return D(N, M)."""
         return self.states(start)[len(self.names), self.m]
 
+    def ends(self, start: bytes = START) -> tuple[bytes, ...]:
+        """Return the last alternatives, that D(N, M) merges: one if all are needed, or two."""
+        n = len(self.names)
+        return self._alternatives(self.states(start), n, self.m)
+
     def plan(self, approvers: Collection[int], start: bytes = START) -> tuple[Step, ...]:
         """Return the commands by which these approvers (indices from 0) climb the ladder.
 

@@ -13,13 +13,11 @@ from typing import NoReturn
 
 from tpmhsm.errors import UsageError
 from tpmhsm.policy.model import All, Any, Budget, Open, Pcr, Pin, Policy, Quorum, Window
+from tpmhsm.policy.pcrs import UNPROTECTED
 from tpmhsm.policy.text import BANKS, format_policy
 
 MAX_ALTERNATIVES = 64
 """Two levels of PolicyOR; more is no policy that a person can check."""
-
-UNPROTECTED = {16: "anyone may reset it", 23: "anyone may reset it"}
-"""PCRs that prove nothing (TCG PC Client Platform TPM Profile, table of PCR attributes)."""
 
 _LATER = (Budget, Window)
 

@@ -227,11 +227,15 @@ def describe_outstanding(rule: Thresholds, approved: Collection[str]) -> str:
 
 
 def ladders(
-    rule: Thresholds, purpose: Purpose, group_id: bytes, epoch: int | None = None
+    rule: Thresholds,
+    purpose: Purpose,
+    group_id: bytes,
+    epoch: int | None = None,
+    subject: bytes = b"",
 ) -> tuple[Ladder, ...]:
-    """The chip's ladders for a rule: each has its own number in its policyRef."""
+    """The chip's ladders for a rule: each has its own number in its `policy_ref`."""
     return tuple(
-        threshold.ladder(policy_ref(purpose, group_id, epoch, number))
+        threshold.ladder(policy_ref(purpose, group_id, epoch, number, subject))
         for number, threshold in enumerate(rule, 1)
     )
 

@@ -23,15 +23,27 @@ from tpmhsm.policy.group import GroupDocument, RosterDocument
 from tpmhsm.policy.ladder import Ladder
 from tpmhsm.policy.normal import Alternative
 from tpmhsm.policy.people import Member, Thresholds, members_of
-from tpmhsm.policy.steps import START, AuthValue, CommandCode, Signed, Step, digest_of, walk
+from tpmhsm.policy.steps import (
+    START,
+    AuthorizeNv,
+    AuthValue,
+    CommandCode,
+    Signed,
+    Step,
+    digest_of,
+    walk,
+)
 from tpmhsm.policy.tree import (
+    SIGN,
+    Branch,
+    branch_prefix,
+    check_branch,
     counter_nv,
     epoch_ladders,
     index_policy,
     roster_ladders,
     roster_name,
-    roster_prefix,
-    sign_ladders,
+    roster_tree,
 )
 from tpmhsm.wire.codec import decode
 from tpmhsm.wire.names import name_of_nv
@@ -88,6 +100,12 @@ class Plan:
     def has_pin(self) -> bool:
         """Whether the command is authorized by the PIN too."""
         return any(isinstance(step, AuthValue) for step in self.steps)
+
+    @property
+    def of_roster(self) -> tuple[Step, ...]:
+        """The steps that a roster demands: those before AuthorizeNV."""
+        ends = [i for i, step in enumerate(self.steps) if isinstance(step, AuthorizeNv)]
+        return self.steps[: ends[0]] if ends else ()
 
     @property
     def people(self) -> tuple[str, ...]:
@@ -165,13 +183,38 @@ def plan_use(
         return Plan("sign", way, bound, policy.digest)
     if officers is None or officers.group.name != alternative.group:
         raise UsageError(f"nobody of the group {alternative.group!r} approved this")
+    return plan_officers("sign", officers, SIGN, way, bound, policy.digest)
+
+
+def plan_officers(  # noqa: PLR0917 (what, who, by which branch, and then what)
+    act: str,
+    officers: Officers,
+    branch: Branch,
+    way: tuple[Step, ...],
+    bound: BoundCommand,
+    policy: bytes,
+) -> Plan:
+    """Plan one command that officers approved: through a branch of the roster, and then `way`,
+    which begins with AuthorizeNV and leads to `policy`. UsageError for fewer approvals than the
+    roster wants, and for a branch that it has not.
+    """
     group, roster = officers.group, officers.roster
     given = _given(roster.officers, officers.approvals)
-    prefix = roster_prefix(group, roster)
-    steps = climb(sign_ladders(roster), roster.officers, officers.approvals, digest_of(prefix))
     counter = name_of_nv(counter_nv(group, written=True))
     indices = {counter: group.counter_index, roster_name(group): group.roster_index}
-    return Plan("sign", prefix + steps + way, bound, policy.digest, given, indices)
+    return Plan(act, climb_branch(officers, branch) + way, bound, policy, given, indices)
+
+
+def climb_branch(officers: Officers, branch: Branch) -> tuple[Step, ...]:
+    """Return the steps of a branch up to the roster's digest: prefix, ladders, PolicyORs."""
+    group, roster = officers.group, officers.roster
+    check_branch(roster, branch)
+    prefix = branch_prefix(group, roster, branch)
+    climbed = climb(branch.ladders(roster), roster.officers, officers.approvals, digest_of(prefix))
+    steps = [*prefix, *climbed]
+    if roster.officers[-1].m < roster.officers[-1].n:
+        steps.pop()  # the last PolicyOR of the ladder stands in that of the branches
+    return (*steps, *roster_tree(group, roster).ways[digest_of(steps)])
 
 
 def _plan_custodians(

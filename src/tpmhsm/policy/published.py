@@ -30,7 +30,7 @@ from tpmhsm.policy.compile import KeyPolicy
 from tpmhsm.policy.documents import Fields, check_label
 from tpmhsm.policy.model import All, Any, Budget, Open, Pin, Policy, Quorum, Window
 from tpmhsm.policy.normal import Alternative, normal_form
-from tpmhsm.policy.pcrs import Measured, check_value
+from tpmhsm.policy.pcrs import read_measured
 from tpmhsm.policy.text import MAX_TEXT, format_policy, parse_policy
 
 FORMAT = "tpmhsm/policy/1"
@@ -98,7 +98,9 @@ def _read_document(text: str) -> KeyPolicy:
     fields = Fields(value, _WHAT)
     fields.expect("format", FORMAT)
     alternatives = normal_form(_policy(fields))
-    policy = KeyPolicy(alternatives, _rosters(value), _measured(value))
+    policy = KeyPolicy(
+        alternatives, _rosters(value), read_measured(value.get("measured", {}), _WHAT)
+    )
     fields.allow("roster", "measured")
     fields.done()
     _check_facts(policy)
@@ -144,19 +146,6 @@ def _rosters(value: dict[str, Anything]) -> dict[str, bytes]:
     found = Fields(value.get("roster", {}), f"{_WHAT}: roster")
     labels = list(value["roster"]) if "roster" in value else []
     return {check_label(label, _WHAT, ParseError): found.hex(label, 34) for label in labels}
-
-
-def _measured(value: dict[str, Anything]) -> Measured:
-    banks = Fields(value.get("measured", {}), f"{_WHAT}: measured")
-    found: dict[str, dict[int, bytes]] = {}
-    for bank in value.get("measured", {}):
-        values = banks.fields(bank)
-        for number in value["measured"][bank]:
-            if not re.fullmatch(r"0|[1-9][0-9]?", number):
-                raise ParseError(f"{_WHAT}: measured: no such PCR: {number[:20]!r}")
-            known = found.setdefault(bank, {})
-            known[int(number)] = check_value(bank, int(number), values.hex(number))
-    return found
 
 
 def _check_facts(policy: KeyPolicy) -> None:

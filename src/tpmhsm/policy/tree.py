@@ -2,8 +2,12 @@
 
     epoch counter  = ladder(custodians, ref epoch)  ∧ CC(NV_Increment)
     roster index   = ladder(custodians, ref roster) ∧ CC(NV_Write)
-    roster         = PolicyNV(epoch == e) ∧ CC(Sign) ∧ ladder(officers, ref sign)
     signing key    = AuthorizeNV(roster index) ∧ CC(Sign)
+    roster         = PolicyNV(epoch == e) ∧ [PolicyPCR] ∧ any of, as far as the roster has them
+        CC(Sign)                                ∧ ladder(officers, ref sign)
+        CC(Sign) ∧ PolicyNameHash(H(Name(key))) ∧ ladder(officers, ref window, key)
+        CC(RSA_Decrypt), and CC(ECDH_ZGen)      ∧ ladder(officers, ref decrypt)
+        CC(NV_Write)                            ∧ ladder(officers, ref budget)
 
 There is no circle: a Name never contains what an index holds. Policies use the *written* Names;
 approvals of a first write or increment use the unwritten one in their cpHash.
@@ -11,12 +15,17 @@ approvals of a first write or increment use the unwritten one in their cpHash.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
+from tpmhsm.errors import UsageError
 from tpmhsm.policy.group import GroupDocument, RosterDocument, check_pair
 from tpmhsm.policy.ladder import Ladder, end_of
+from tpmhsm.policy.merging import Merged, first_direct
+from tpmhsm.policy.pcrs import demanded, encode_selection, pcr_digest
 from tpmhsm.policy.people import ladders
-from tpmhsm.policy.steps import AuthorizeNv, CommandCode, Nv, Step, digest_of
+from tpmhsm.policy.refs import Purpose
+from tpmhsm.policy.steps import AuthorizeNv, CommandCode, NameHash, Nv, Pcr, Step, digest_of
 from tpmhsm.wire.constants import ALG, CC, NT, NvAttributes
 from tpmhsm.wire.names import name_of_nv
 from tpmhsm.wire.structures import NvPublic
@@ -38,11 +47,6 @@ def epoch_ladders(group: GroupDocument) -> tuple[Ladder, ...]:
 def roster_ladders(group: GroupDocument) -> tuple[Ladder, ...]:
     """The custodians' rule for writing a roster."""
     return ladders(group.custodians, "roster", group.id)
-
-
-def sign_ladders(roster: RosterDocument) -> tuple[Ladder, ...]:
-    """The officers' rule for signatures."""
-    return ladders(roster.officers, "sign", roster.group, roster.epoch)
 
 
 def index_policy(rule: tuple[Ladder, ...], code: int) -> bytes:
@@ -92,24 +96,100 @@ def as_written(index: NvPublic) -> NvPublic:
     return index.replace(attributes=index.attributes | NvAttributes.WRITTEN)
 
 
-def roster_prefix(group: GroupDocument, roster: RosterDocument) -> tuple[Step, ...]:
-    """The steps before the officers' ladder. The CommandCode stays inside every branch: with it
-    only in the key's policy, other branches' approvals would authorise other commands.
+# ── the roster ───────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One thing that officers may be asked for: the purpose in their policyRef, the command, and
+    for a window the Name of the key (34 bytes), to which the chip then holds them.
+    """
+
+    purpose: Purpose
+    code: CC
+    subject: bytes = b""
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What stands before the officers' ladder. The CommandCode stays inside every branch: with
+        it only in the key's policy, other branches' approvals would authorise other commands.
+        """
+        code = CommandCode(self.code)
+        return (code, NameHash.of(self.subject)) if self.subject else (code,)
+
+    def ladders(self, roster: RosterDocument) -> tuple[Ladder, ...]:
+        """The officers' rule for it."""
+        return ladders(roster.officers, self.purpose, roster.group, roster.epoch, self.subject)
+
+
+SIGN = Branch("sign", CC.Sign)
+RSA_DECRYPT = Branch("decrypt", CC.RSA_Decrypt)
+ECDH_ZGEN = Branch("decrypt", CC.ECDH_ZGen)
+BUDGET = Branch("budget", CC.NV_Write)
+
+_BRANCHES = {"sign": (SIGN,), "decrypt": (RSA_DECRYPT, ECDH_ZGEN), "budget": (BUDGET,)}
+
+
+def window(key_name: bytes) -> Branch:
+    """The branch by which officers open the key of this Name for some seconds."""
+    return Branch("window", CC.Sign, key_name)
+
+
+def branches_of(roster: RosterDocument) -> tuple[Branch, ...]:
+    """All branches, in the order in which they stand in the roster's tree: signing, and windows,
+    which sign too, come first, for those are used often.
+    """
+    sign, *others = (_BRANCHES[use] if use in roster.uses else () for use in _BRANCHES)
+    windows = tuple(map(window, roster.windows))
+    return (*sign, *windows, *(branch for use in others for branch in use))
+
+
+def check_branch(roster: RosterDocument, branch: Branch) -> None:
+    """UsageError, with the next step, unless the roster has the branch."""
+    if branch in branches_of(roster):
+        return
+    if branch.subject:
+        raise UsageError(
+            "the custodians have not allowed that this key is opened",
+            code="window-not-allowed",
+            hint="tpmhsm group change GROUP --open KEY",
+        )
+    raise UsageError(
+        f"officers of this roster cannot be asked to {branch.purpose}",
+        code="use-not-in-roster",
+        hint=f"tpmhsm group change GROUP --uses {','.join([*roster.uses, branch.purpose])}",
+    )
+
+
+def branch_prefix(
+    group: GroupDocument, roster: RosterDocument, branch: Branch = SIGN
+) -> tuple[Step, ...]:
+    """The steps before the officers' ladder: the epoch, the machine's state where the roster
+    demands one, then the branch's own. UsageError when the documents do not belong together.
     """
     check_pair(group, roster)
     counter = name_of_nv(counter_nv(group, written=True))
-    return (Nv(counter, roster.epoch.to_bytes(8, "big")), CommandCode(CC.Sign))
+    steps: list[Step] = [Nv(counter, roster.epoch.to_bytes(8, "big"))]
+    if pcrs := demanded(roster.measured):
+        steps.append(Pcr(encode_selection(pcrs), pcr_digest(pcrs, roster.measured)))
+    return (*steps, *branch.steps)
 
 
-def roster_branches(group: GroupDocument, roster: RosterDocument) -> tuple[bytes, ...]:
-    """The alternatives of a roster. This version has one: signing."""
-    return (end_of(sign_ladders(roster), digest_of(roster_prefix(group, roster))),)
+@lru_cache(maxsize=32)
+def roster_tree(group: GroupDocument, roster: RosterDocument) -> Merged:
+    """The last alternatives of all branches' ladders, merged: what the roster index holds, and the
+    way there. So the PolicyOR of the branches is also the last of each ladder.
+    """
+    ends = []
+    for branch in branches_of(roster):
+        *before, last = branch.ladders(roster)
+        ends.append(last.ends(end_of(before, digest_of(branch_prefix(group, roster, branch)))))
+    return first_direct([digest for pair in ends for digest in pair], len(ends[0]))
 
 
 def roster_policy(group: GroupDocument, roster: RosterDocument) -> bytes:
     """Return the digest that the roster index holds. UsageError when the two do not belong."""
-    (only,) = roster_branches(group, roster)
-    return only
+    return roster_tree(group, roster).digest
 
 
 def roster_content(group: GroupDocument, roster: RosterDocument) -> bytes:

@@ -20,7 +20,17 @@ from tpmhsm.policy.plan import (
     plan_roster_write,
     plan_sign,
 )
-from tpmhsm.policy.steps import AuthorizeNv, AuthValue, CommandCode, Nv, Or, Pcr, Signed, Step
+from tpmhsm.policy.steps import (
+    AuthorizeNv,
+    AuthValue,
+    CommandCode,
+    NameHash,
+    Nv,
+    Or,
+    Pcr,
+    Signed,
+    Step,
+)
 from tpmhsm.tpm import pins
 from tpmhsm.tpm.objects import Loaded, plain_signature, sign_command
 from tpmhsm.tpm.pcrs import unpack_selection
@@ -32,6 +42,7 @@ from tpmhsm.wire.commands import (
     PolicyAuthorizeNV,
     PolicyAuthValue,
     PolicyCommandCode,
+    PolicyNameHash,
     PolicyNV,
     PolicyOR,
     PolicyPCR,
@@ -147,6 +158,8 @@ def run_step(chip: Chip, session: PolicySession, plan: Plan, step: Step) -> None
         chip.send(PolicyOR(handle, step.branches))
     elif isinstance(step, CommandCode):
         chip.send(PolicyCommandCode(handle, step.code))
+    elif isinstance(step, NameHash):
+        chip.send(PolicyNameHash(handle, step.name_hash))
     elif isinstance(step, Nv):
         index = plan.indices[step.name]
         chip.send(PolicyNV(index, index, handle, step.operand, step.offset, step.operation))
@@ -192,7 +205,7 @@ def _show_approval(chip: Chip, session: int, plan: Plan, step: Signed) -> None:
 def _explained(error: ChipRefusedError, plan: Plan, number: int, step: Step | None) -> Exception:
     """The chip's refusal with the step and the person in it."""
     person = plan.given[step.approver].member.name if isinstance(step, Signed) else ""
-    why, hint = _words(error, step, person)
+    why, hint = _words(error, plan, step, person)
     return ChipRefusedError(
         f"refused by the chip: {why} ({describe(error.rc, error.command)})",
         rc=error.rc,
@@ -207,7 +220,7 @@ def _explained(error: ChipRefusedError, plan: Plan, number: int, step: Step | No
     )
 
 
-def _words(error: ChipRefusedError, step: Step | None, person: str) -> tuple[str, str]:
+def _words(error: ChipRefusedError, plan: Plan, step: Step | None, person: str) -> tuple[str, str]:
     """Why, and what to do next."""
     base = base_code(error.rc)
     if isinstance(step, Signed):
@@ -217,7 +230,7 @@ def _words(error: ChipRefusedError, step: Step | None, person: str) -> tuple[str
     if isinstance(step, AuthorizeNv):
         return _words_of_roster(base)
     if isinstance(step, Pcr) or base == RC.PCR_CHANGED:
-        return _words_of_pcrs(base)
+        return _words_of_pcrs(base, of_roster=step is not None and step in plan.of_roster)
     if isinstance(step, Or):
         return "the approvals so far do not lead to a quorum", "ask for the missing approvals"
     return (
@@ -234,9 +247,15 @@ def _words_of_person(error: ChipRefusedError, base: int, person: str) -> tuple[s
     return f"it does not accept {person}'s approval", ""
 
 
-def _words_of_pcrs(base: int) -> tuple[str, str]:
+def _words_of_pcrs(base: int, *, of_roster: bool) -> tuple[str, str]:
     if base == RC.PCR_CHANGED:
         return "a PCR moved between the policy and the signature", "try again"
+    if of_roster:
+        return (
+            "the PCRs have other values than the custodians approved: another firmware or boot",
+            "start the machine as it was then; after an update the custodians approve the new "
+            "state: tpmhsm group change GROUP --pcr BANK:N,…",
+        )
     return (
         "the PCRs have other values than at the key's birth: another firmware or boot",
         "start the machine as it was then; after an update this key, or this alternative of its "
