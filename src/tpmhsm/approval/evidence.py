@@ -13,13 +13,15 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from tpmhsm.errors import ParseError, UsageError, VerificationError
+from tpmhsm.policy.budgets import SIZE as BUDGET_SIZE
+from tpmhsm.policy.budgets import Counted
 from tpmhsm.policy.group import GroupDocument, RosterDocument
 from tpmhsm.policy.tree import ROSTER_SIZE, counter_nv, roster_content, roster_nv
 from tpmhsm.wire.attest import Attest, CreationInfo, NvCertifyInfo
 from tpmhsm.wire.codec import decode
-from tpmhsm.wire.constants import ALG, CURVE, ST, ObjectAttributes
+from tpmhsm.wire.constants import ALG, CURVE, HASH_NAMES, ST, ObjectAttributes
 from tpmhsm.wire.names import name_of_nv, name_of_public
-from tpmhsm.wire.public import EccParms, Public, RsaParms
+from tpmhsm.wire.public import EccParms, Public, RsaParms, is_imported
 from tpmhsm.wire.structures import (
     EccPoint,
     EccSignature,
@@ -39,7 +41,11 @@ AK_ATTRIBUTES = A.FIXED_TPM | A.FIXED_PARENT | A.SENSITIVE_DATA_ORIGIN | A.RESTR
 QUORUM_KEY_ATTRIBUTES = (
     A.FIXED_TPM | A.FIXED_PARENT | A.SENSITIVE_DATA_ORIGIN | A.ADMIN_WITH_POLICY | A.SIGN | A.NO_DA
 )
-"""Exactly these: userWithAuth clear, so that nothing but the policy lets the key act."""
+"""Exactly these: userWithAuth clear, so that nothing but the policy lets the key act. One that
+decrypts has `decrypt` in the place of `sign`; one that was imported none of `MADE_HERE`.
+"""
+
+MADE_HERE = A.FIXED_TPM | A.FIXED_PARENT | A.SENSITIVE_DATA_ORIGIN
 
 HASHES = {int(ALG.SHA256): "sha256", int(ALG.SHA384): "sha384"}
 _CURVES = {int(CURVE.NIST_P256): "P-256", int(CURVE.NIST_P384): "P-384"}
@@ -48,7 +54,9 @@ _RSA_BITS = (2048, 3072, 4096)
 
 @dataclass(frozen=True)
 class ChipKey:
-    """A signing key of the chip, from its public area. `spki` is DER, `hash_name` 'sha256' …"""
+    """A key of the chip, from its public area. `spki` is DER, `hash_name` 'sha256' …; the `scheme`
+    of one that `decrypts` is NULL. `imported`: it was not made in the chip.
+    """
 
     public: bytes
     name: bytes
@@ -56,6 +64,8 @@ class ChipKey:
     hash_name: str
     spki: bytes
     words: str
+    decrypts: bool = False
+    imported: bool = False
 
 
 def check_attestation_key(public: bytes) -> None:
@@ -73,10 +83,35 @@ def check_attestation_key(public: bytes) -> None:
 @lru_cache(64)
 def signing_key(public: bytes) -> ChipKey:
     """Return a signing key from its TPMT_PUBLIC; ParseError if it has no fixed, known scheme."""
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
     area = decode(Public, public)
     scheme = _scheme_of(area)
+    return _chip_key(public, area, scheme, HASHES[scheme.details.hash_alg])  # type: ignore[union-attr]
+
+
+@lru_cache(64)
+def decrypting_key(public: bytes) -> ChipKey:
+    """Return a decryption key from its TPMT_PUBLIC; ParseError unless OAEP or ECDH is fixed in it,
+    and it does not sign.
+    """
+    area = decode(Public, public)
+    wanted = {int(ALG.ECC): ALG.ECDH, int(ALG.RSA): ALG.OAEP}.get(area.type)
+    scheme = getattr(area.parameters, "scheme", None)
+    if wanted is None or scheme is None or scheme.scheme != wanted:
+        raise ParseError("the key's scheme is not fixed to OAEP or ECDH")
+    if area.attributes & (A.SIGN | A.DECRYPT) != A.DECRYPT:
+        raise ParseError("the key does not decrypt alone")
+    name = HASH_NAMES.get(scheme.details.hash_alg, "")
+    return _chip_key(public, area, SigScheme(ALG.NULL), name)
+
+
+def key_for(kind: str, public: bytes) -> ChipKey:
+    """Return the key that a request of this kind is for: one that decrypts, or one that signs."""
+    return decrypting_key(public) if kind == "decrypt" else signing_key(public)
+
+
+def _chip_key(public: bytes, area: Public, scheme: SigScheme, hash_name: str) -> ChipKey:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
     key = _key_of(area)
     spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     digest = sha256(spki).hexdigest()
@@ -84,9 +119,11 @@ def signing_key(public: bytes) -> ChipKey:
         public=public,
         name=name_of_public(public),
         scheme=scheme,
-        hash_name=HASHES[scheme.details.hash_alg],  # type: ignore[union-attr]
+        hash_name=hash_name,
         spki=spki,
         words=f"{_kind_of(area)} {digest[:8]} {digest[8:16]}",
+        decrypts=bool(area.attributes & A.DECRYPT),
+        imported=is_imported(area),
     )
 
 
@@ -217,6 +254,26 @@ def check_state(
     except UsageError as e:
         raise VerificationError(e.message) from None
     return int.from_bytes(counter, "big")
+
+
+@dataclass(frozen=True)
+class BudgetState:
+    """NV_Certify of a key's budget index, TPMS_ATTEST with TPMT_SIGNATURE."""
+
+    attest: bytes
+    signature: bytes
+
+
+def check_budget(state: BudgetState, ak_public: bytes, name: bytes, qualifying: bytes) -> Counted:
+    """Return what the chip certifies that the budget index of this (written) Name holds.
+
+    The attestation is by the AK over `qualifying`. VerificationError.
+    """
+    info = check_attest(ak_public, state.attest, state.signature, ST.ATTEST_NV, qualifying)
+    held = _contents(info, name, "budget of this key")
+    if len(held) != BUDGET_SIZE:
+        raise VerificationError("the chip certified a part of an index")
+    return Counted.read(held)
 
 
 def _contents(info: Any, name: bytes, what: str) -> bytes:

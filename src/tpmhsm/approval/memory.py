@@ -67,6 +67,33 @@ class ApprovedCrl:
 
 
 @dataclass(frozen=True)
+class GrantedTotal:
+    """A total that was approved for the budget index with this written Name; `nonce` is that of the
+    live session for a first write, else empty.
+    """
+
+    index_name: bytes
+    total: int
+    nonce: bytes = b""
+
+
+@dataclass(frozen=True)
+class Granted:
+    """What is remembered of a budget: the highest total, and the nonces of all first writes."""
+
+    total: int
+    firsts: frozenset[bytes] = frozenset()
+
+    @classmethod
+    def of(cls, all_of_them: Sequence[GrantedTotal]) -> Granted | None:
+        """From all that was approved for one index; None for nothing."""
+        if not all_of_them:
+            return None
+        firsts = frozenset(one.nonce for one in all_of_them if one.nonce)
+        return cls(max(one.total for one in all_of_them), firsts)
+
+
+@dataclass(frozen=True)
 class Entries:
     """New memories, to be kept after an approval was made. All are safe to keep twice."""
 
@@ -75,6 +102,7 @@ class Entries:
     epochs: tuple[Epoch, ...] = ()
     certified: tuple[Certified, ...] = ()
     crl: ApprovedCrl | None = None
+    granted: GrantedTotal | None = None
 
 
 class Memory(Protocol):
@@ -116,6 +144,10 @@ class Memory(Protocol):
         """The CRL with the greatest number that was approved for the key with this Name."""
         ...
 
+    def granted(self, index_name: bytes) -> Granted | None:
+        """What was approved for the budget index with this written Name, or None."""
+        ...
+
 
 @dataclass
 class InMemory:
@@ -129,6 +161,7 @@ class InMemory:
     rosters: dict[bytes, dict[int, bytes]] = field(default_factory=dict)
     known: list[Certified] = field(default_factory=list)
     crls: dict[bytes, ApprovedCrl] = field(default_factory=dict)
+    totals: list[GrantedTotal] = field(default_factory=list)
 
     def trusted_cards(self) -> Sequence[Card]:
         """Cards from outside, and own ones."""
@@ -166,6 +199,10 @@ class InMemory:
         """The newest CRL of a key."""
         return self.crls.get(key_name)
 
+    def granted(self, index_name: bytes) -> Granted | None:
+        """Totals of a budget."""
+        return Granted.of([one for one in self.totals if one.index_name == index_name])
+
     def keep(self, entries: Entries) -> None:
         """Remember; nothing that is already known is changed."""
         if entries.group is not None:
@@ -175,6 +212,8 @@ class InMemory:
         for epoch in entries.epochs:
             self.rosters.setdefault(epoch.group_id, {}).setdefault(epoch.epoch, epoch.roster_digest)
         self.known += [one for one in entries.certified if one not in self.known]
+        if entries.granted is not None and entries.granted not in self.totals:
+            self.totals.append(entries.granted)
         if (crl := entries.crl) is not None:
             known = self.crls.get(crl.key_name)
             if known is None or crl.number >= known.number:

@@ -7,7 +7,15 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from tpmhsm.approval.cards import Card, DeviceCard, parse_card, parse_device_card
-from tpmhsm.approval.memory import ApprovedCrl, Certified, Entries, PinnedGroup, PinnedKey
+from tpmhsm.approval.memory import (
+    ApprovedCrl,
+    Certified,
+    Entries,
+    Granted,
+    GrantedTotal,
+    PinnedGroup,
+    PinnedKey,
+)
 
 if TYPE_CHECKING:
     from tpmhsm.store import Transaction
@@ -81,6 +89,13 @@ class StoredMemory:
             row.entries,
         )
 
+    def granted(self, index_name: bytes) -> Granted | None:
+        """What was approved for a budget."""
+        rows = self._tx.memory.granted(index_name.hex())
+        return Granted.of(
+            [GrantedTotal(index_name, row.total, bytes.fromhex(row.nonce)) for row in rows]
+        )
+
     def keep(self, entries: Entries) -> None:
         """Remember, after an approval was made."""
         memory = self._tx.memory
@@ -94,6 +109,8 @@ class StoredMemory:
             memory.remember_epoch(epoch.group_id.hex(), epoch.epoch, epoch.roster_digest.hex())
         for one in entries.certified:
             memory.remember_certified(one.spki_sha256.hex(), one.subject, one.ca)
+        if (granted := entries.granted) is not None:
+            memory.remember_granted(granted.index_name.hex(), granted.nonce.hex(), granted.total)
         if entries.crl is not None:
             self._keep_crl(entries.crl)
 

@@ -70,6 +70,18 @@ class ApprovedCrlRow:
     at: str = ""
 
 
+@dataclass(frozen=True)
+class GrantedRow:
+    """The highest total that was approved for the budget index of a Name: of first writes one for
+    each live session's `nonce`, of all later ones one without. All but `total` is hexadecimal.
+    """
+
+    index_name: str
+    nonce: str
+    total: int
+    at: str = ""
+
+
 pinned_groups = Table(
     "pinned_groups",
     metadata,
@@ -116,6 +128,16 @@ approved_crls = Table(
 )
 
 
+granted_totals = Table(
+    "granted_totals",
+    metadata,
+    Column("index_name", Text, primary_key=True),
+    Column("nonce", Text, primary_key=True),
+    Column("total", BigInteger, nullable=False),
+    Column("at", Text, nullable=False),
+)
+
+
 class _Groups(Repository[PinnedGroupRow]):
     table = pinned_groups
     row = PinnedGroupRow
@@ -146,8 +168,14 @@ class _ApprovedCrls(Repository[ApprovedCrlRow]):
     stamp = "at"
 
 
+class _Granted(Repository[GrantedRow]):
+    table = granted_totals
+    row = GrantedRow
+    stamp = "at"
+
+
 class ApproverMemory:
-    """Pinned groups and keys, epochs, certified keys, CRLs, over one transaction."""
+    """Pinned groups and keys, epochs, certified keys, CRLs, budgets, over one transaction."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -156,6 +184,7 @@ class ApproverMemory:
         self._epochs = _Epochs(connection)
         self._certified = _Certified(connection)
         self._crls = _ApprovedCrls(connection)
+        self._granted = _Granted(connection)
 
     def pinned_group(self, group_id: str) -> PinnedGroupRow | None:
         """The pin of a group, or None before the first approval."""
@@ -255,3 +284,16 @@ class ApproverMemory:
             self._crls._insert(crl)
         elif int(crl.number) >= int(known.number):
             self._crls._save(replace(crl, at=now()), f"no CRL of the key {crl.key_name}")
+
+    def granted(self, index_name: str) -> list[GrantedRow]:
+        """The totals that were approved for a budget index."""
+        return self._granted._select(granted_totals.c.index_name == index_name)
+
+    def remember_granted(self, index_name: str, nonce: str, total: int) -> None:
+        """Remember a total, unless a higher one is remembered."""
+        same = (granted_totals.c.index_name == index_name, granted_totals.c.nonce == nonce)
+        known = self._granted._first(*same)
+        if known is None:
+            self._granted._insert(GrantedRow(index_name, nonce, total))
+        elif total > known.total:
+            self._granted._change(*same, total=total, at=now())

@@ -77,14 +77,14 @@ def ordinary_public(index: int, size: int, policy: bytes) -> NvPublic:
     return NvPublic(index, ALG.SHA256, Attribute.POLICYWRITE | _READ, policy, size)
 
 
-def define(chip: Chip, public: NvPublic) -> NvIndex:
-    """Make an index with an empty authorization value, by owner authorization.
+def define(chip: Chip, public: NvPublic, auth: bytes = b"") -> NvIndex:
+    """Make an index with this authorization value, by owner authorization.
 
     Raises UsageError for one that says it is written, ChipRefusedError (0x14c taken, 0x14b full).
     """
     if public.attributes & Attribute.WRITTEN:
         raise UsageError("an index is not written before it is made")
-    chip.send(NV_DefineSpace(RH.OWNER, b"", public))
+    chip.send(NV_DefineSpace(RH.OWNER, auth, public))
     made = read_public(chip, public.nv_index)
     if made.public != public:
         raise VerificationError(f"the chip made another index than was asked for at {_at(public)}")
