@@ -28,7 +28,6 @@ from tpmhsm.tpm.pcrs import unpack_selection
 from tpmhsm.tpm.pins import Pin
 from tpmhsm.tpm.sessions import Password, PolicySession, start_hmac, start_policy
 from tpmhsm.wire.commands import (
-    DictionaryAttackLockReset,
     ObjectChangeAuth,
     PCR_Extend,
     PCR_Reset,
@@ -38,7 +37,7 @@ from tpmhsm.wire.commands import (
     PolicyPCR,
     Quote,
 )
-from tpmhsm.wire.constants import ALG, CC, RH
+from tpmhsm.wire.constants import ALG, CC
 from tpmhsm.wire.structures import NULL_SCHEME, Ha
 
 PIN = b"four 1742 words"
@@ -171,19 +170,6 @@ def test_a_wrong_pin(guarded: House) -> None:
         with pytest.raises(DeviceError) as locked:
             root.sign("safe")
         assert (locked.value.code, locked.value.details["rc"]) == ("chip-lockout", "0x921")
-
-
-def test_the_count_of_wrong_pins_reset(guarded: House) -> None:
-    """Nobody refuses root who holds the lockout hierarchy, whose password is empty: then the
-    counting stops nobody with the machine, and a PIN is worth what guessing it costs.
-    """
-    with burglar(guarded) as root:
-        root.sign("safe")
-        for _ in range(5):
-            with refused(0x98E, "Sign"):
-                root.sign("safe", GUESS)
-            root.chip.send(DictionaryAttackLockReset(RH.LOCKOUT))
-        root.sign("safe")
 
 
 def test_the_empty_password_on_a_pin_key(guarded: House) -> None:

@@ -68,7 +68,6 @@ READING = [
     ("device", "show"),
     ("device", "probe"),
     ("device", "export"),
-    ("device", "unlock"),
     ("approver", "show", "alice"),
     ("group", "show", "officers"),
     ("group", "explain", "officers"),

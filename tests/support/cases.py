@@ -70,6 +70,11 @@ CONTROL: list[Case] = [
         True,
     ),
     (
+        lambda h: c.SetPrimaryPolicy(RH.LOCKOUT, D, ALG.SHA256),
+        lambda s: s.esys.set_primary_policy(s.tss.ESYS_TR.LOCKOUT, D, s.tss.TPM2_ALG.SHA256),
+        True,
+    ),
+    (
         lambda h: c.ClearControl(RH.LOCKOUT, True),
         lambda s: s.esys.clear_control(s.tss.ESYS_TR.LOCKOUT, True),
         True,

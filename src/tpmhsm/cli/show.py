@@ -199,6 +199,7 @@ _OURS = {
     "vote": "a vote",
     "card": "a card",
     "group": "a document of a group",
+    "recovery": "a recovery file",
     "tpm-public": "the public area of a TPM key",
     "tpm-attest": "an attestation of a TPM",
 }

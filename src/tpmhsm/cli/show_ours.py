@@ -106,6 +106,17 @@ def _group(data: bytes) -> Shown | None:
     return None
 
 
+def _recovery(data: bytes) -> Shown | None:
+    from tpmhsm.keys.recovery import is_recovery, parse_recovery
+
+    if not is_recovery(data):
+        return None
+    file = parse_recovery(data)
+    found = {"device": file.device, "ak_name": file.ak_name.hex(), "made": file.made}
+    words = "the password of the chip's lockout hierarchy, encrypted: keep it away from the chip"
+    return found, f"{lines_of(found)}\n({words})"
+
+
 def _try(parse: Callable[[], Any]) -> Any:
     try:
         return parse()
@@ -136,4 +147,5 @@ _ATTEMPTS: tuple[tuple[str, Callable[[bytes], Shown | None]], ...] = (
     ("vote", _vote),
     ("card", _card),
     ("group", _group),
+    ("recovery", _recovery),
 )

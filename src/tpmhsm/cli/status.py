@@ -43,15 +43,26 @@ def collect(app: App) -> dict[str, Any]:
 
 
 def _device(app: App, todo: Todo) -> dict[str, Any]:
-    from tpmhsm.wire.commands import GetRandom
+    from tpmhsm.tpm.probe import lockout
 
     try:
         with app.device.transaction() as chip:
-            chip.send(GetRandom(1))
+            state = lockout(chip)
     except TpmHsmError as error:
         todo.append({"what": error.message, "next": error.hint})
         return {"ok": False, "where": app.device.describe()}
-    return {"ok": True, "where": app.device.describe()}
+    if state.active:
+        what = f"the chip takes no PIN: {state.tries} were wrong"
+        todo.append({"what": what, "next": "tpmhsm device show says when it ends"})
+    if not state.lockout_auth_set and _any_pin(app):
+        what = "root here can reset the count of wrong PINs: the chip is not sealed"
+        todo.append({"what": what, "next": "tpmhsm device seal --recovery FILE"})
+    return {"ok": True, "where": app.device.describe(), "sealed": state.lockout_auth_set}
+
+
+def _any_pin(app: App) -> bool:
+    keyring = app.keyring
+    return any("pin" in row.policy and keyring.policy(row).has_pin for row in keyring.all())
 
 
 def _requests(app: App, todo: Todo) -> list[int]:

@@ -7,27 +7,43 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tpmhsm.cli.app import App, facts, pass_app
+from tpmhsm.cli.sealing import Keeping, keeping_options, sealed_words
 from tpmhsm.cli.secrets import Secret, passphrase_options
 from tpmhsm.errors import DeviceError, UsageError
 
 if TYPE_CHECKING:
     from tpmhsm.keys.host import HostDevice
+    from tpmhsm.tpm.probe import Lockout
 
 
 @click.command(epilog="Example: tpmhsm init && tpmhsm device export --out host.card")
+@click.option("--seal/--no-seal", default=None,
+              help="Whether the chip's lockout hierarchy gets a random password (tpmhsm device "
+              "seal --help); a new software TPM's does.")  # fmt: skip
+@keeping_options
 @pass_app
-def init(app: App) -> None:
+def init(app: App, seal: bool | None, keeping: Keeping, secret: Secret) -> None:
     """Set up this home: the database, the chip, and the chip's own keys. Safe to run again.
 
-    Without a TPM that this user may open, a software TPM is made in the home.
+    Without a TPM that this user may open, a software TPM is made in the home. Of a chip that others
+    may use, too, nothing is changed unless --seal or --recovery says so.
     """
     from tpmhsm.keys.host import find_host, measure, save_host
+    from tpmhsm.keys.sealing import record
     from tpmhsm.store import Store
     from tpmhsm.tpm import software
 
+    if seal is False and keeping.recovery is not None:
+        raise UsageError("--recovery seals the chip, --no-seal does not")
+    keeping.check()
+    sealed = None
     with Store.open(app.db or app.home, create=True) as store:
         host = find_host(store)
         fresh = host is None
+        if host is not None and (seal or keeping.recovery is not None):
+            raise UsageError(
+                "this home was set up before", hint="tpmhsm device seal seals its chip"
+            )
         if host is not None and host.kind == "software TPM" and app.device.check is not None:
             _must_be_there(app)
         if host is None:
@@ -38,8 +54,11 @@ def init(app: App) -> None:
                                  "made before are usable with a backup of it alone")  # fmt: skip
                     software.manufacture(software.directory_of(app.home))
                 host = measure(app.device)
+            sealed = _seal(app, host, seal, keeping, secret)
             save_host(store, host)
-    found = {"home": str(app.home), "new": fresh, **host_json(host)}
+            if sealed:
+                record(store, sealed, kept=keeping.recovery is not None)
+    found = {"home": str(app.home), "new": fresh, "sealed": sealed is not None, **host_json(host)}
     app.done(
         found,
         lambda: facts(
@@ -47,10 +66,36 @@ def init(app: App) -> None:
                 ("Home", f"{app.home}" if fresh else f"{app.home} (was set up before)"),
                 ("Device", app.device.describe()),
                 ("EK certificates", len(host.ek_certificates) or "none"),
+                ("Lockout", _sealed_words(app, fresh, keeping, sealed)),
                 ("Next", "tpmhsm key create LABEL, or tpmhsm device export --out host.card"),
             ]
         ),
     )
+
+
+def _seal(
+    app: App, host: HostDevice, wanted: bool | None, keeping: Keeping, secret: Secret
+) -> Lockout | None:
+    """Seal the chip if that is wanted; a software TPM of the home's own, unless it is not."""
+    from tpmhsm.keys.sealing import Sealing, seal
+    from tpmhsm.tpm.probe import lockout
+
+    if wanted is None and keeping.recovery is None:
+        if app.device.check is None:
+            return None
+        with app.device.transaction() as chip:
+            wanted = not lockout(chip).lockout_auth_set
+    if wanted is False:
+        return None
+    return seal(app.device, host, Sealing(keep=keeping.keeper(host, secret)))
+
+
+def _sealed_words(app: App, fresh: bool, keeping: Keeping, sealed: Lockout | None) -> str:
+    if sealed:
+        return sealed_words(keeping, sealed)
+    if not fresh or app.device.check is not None:
+        return ""
+    return "as it was (tpmhsm device show); tpmhsm device seal keeps root from resetting it"
 
 
 def _must_be_there(app: App) -> None:

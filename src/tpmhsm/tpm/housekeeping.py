@@ -14,7 +14,8 @@ from tpmhsm.tpm.door import Door
 
 _NO_SESSIONS, _SESSIONS = 0x8001, 0x8002
 _SHUTDOWN, _GET_CAPABILITY, _FLUSH, _HIERARCHY_CONTROL = 0x145, 0x17A, 0x165, 0x121
-_CAP_HANDLES = 1
+_CAP_HANDLES, _CAP_TPM_PROPERTIES = 1, 6
+_PT_LOCKOUT_COUNTER = 0x20E
 _RH_PLATFORM = 0x4000000C
 _EMPTY_PASSWORD = struct.pack(">IIHBH", 9, 0x40000009, 0, 0, 0)
 _GONE = (0x18B, 0x1CB)  # TPM_RC_HANDLE, as handle and as parameter: flushed already
@@ -58,6 +59,16 @@ def disable_platform_hierarchy(door: Door) -> None:
 def shut_down(door: Door) -> None:
     """TPM2_Shutdown(CLEAR), so that the next start does not count as a failed try."""
     _exchange(door, _SHUTDOWN, struct.pack(">H", 0))
+
+
+def failed_tries(door: Door) -> int:
+    """Wrong PINs that are counted now. They come back while the chip runs, and only then."""
+    asked = struct.pack(">III", _CAP_TPM_PROPERTIES, _PT_LOCKOUT_COUNTER, 1)
+    code, body = _exchange(door, _GET_CAPABILITY, asked)
+    if code or len(body) < 17:
+        return 0
+    tag, value = struct.unpack_from(">II", body, 9)
+    return int(value) if tag == _PT_LOCKOUT_COUNTER else 0
 
 
 def _handles(door: Door, first: int) -> list[int]:

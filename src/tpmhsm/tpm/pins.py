@@ -8,6 +8,7 @@ PINs. The chip counts wrong ones (TCG TPM 2.0 Library Part 1 §19.8, dictionary 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from tpmhsm.errors import ChipRefusedError, DeviceError, TpmHsmError, UsageError
@@ -82,11 +83,20 @@ def _wrong(error: ChipRefusedError, state: Lockout) -> ChipRefusedError:
 def _locked(error: DeviceError, state: Lockout) -> DeviceError:
     return DeviceError(
         f"the chip locked PINs out after {state.tries} wrong tries (unclean stops count): the next "
-        f"try is possible in {duration(state.recovery)} at the latest",
+        f"try is possible in {duration(state.recovery)} at the latest ({deadline(state.recovery)})",
         code=error.code,
-        hint="tpmhsm device show; tpmhsm device unlock ends it now",
+        hint="tpmhsm device show; tpmhsm device unlock"
+        + (" --recovery FILE" if state.lockout_auth_set else "")
+        + " ends it now",
         details={**error.details, "tries": state.tries, "recovery_seconds": state.recovery},
     )
+
+
+def deadline(seconds: int) -> str:
+    """The moment that many seconds from now, RFC 3339 in UTC. The chip counts only while it runs:
+    a machine that is off meanwhile is later.
+    """
+    return f"{datetime.now(UTC) + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def duration(seconds: int) -> str:

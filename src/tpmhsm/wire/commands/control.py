@@ -106,6 +106,15 @@ class HierarchyControl(Command[Empty]):
     state: YesNo
 
 
+@command(CC.SetPrimaryPolicy)
+class SetPrimaryPolicy(Command[Empty]):
+    """§24.3: a policy for a hierarchy; empty with TPM_ALG_NULL for none."""
+
+    auth_handle: AuthHandle
+    auth_policy: Tpm2b
+    hash_alg: U16
+
+
 @command(CC.HierarchyChangeAuth)
 class HierarchyChangeAuth(Command[Empty]):
     """§24.8: a new authorization value for a hierarchy."""
