@@ -36,6 +36,8 @@ from tpmhsm.wire.names import handle_name, name_of_nv, name_of_public
 from tpmhsm.wire.rc import base_code, is_retry, rc_error
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tpmhsm.tpm.door import Door
 
 R = TypeVar("R", bound=Structure)
@@ -62,11 +64,15 @@ class Chip:
     """One conversation through a door (anything with `send(bytes) -> bytes`).
 
     `commands` counts what was sent. `created` are the transient objects and sessions that this
-    conversation made and has not flushed.
+    conversation made and has not flushed. `shelf` is the directory where sessions wait that
+    outlive it (`tpmhsm.tpm.live`), if there is one.
     """
 
-    def __init__(self, door: Door, *, patience: float = PATIENCE) -> None:
+    def __init__(
+        self, door: Door, *, patience: float = PATIENCE, shelf: Path | None = None
+    ) -> None:
         self.commands = 0
+        self.shelf = shelf
         self._door = door
         self._patience = patience
         self._created: dict[int, None] = {}

@@ -27,6 +27,9 @@ Kind = Literal["software TPM", "hardware", "other TPM"]
 
 DEVICE_FILE = Path("/dev/tpmrm0")
 
+SHELF = "live"
+"""The directory of sessions that wait, beside the chip's state or in the home."""
+
 
 @dataclass(frozen=True)
 class Device:
@@ -36,7 +39,8 @@ class Device:
     tells hardware from an emulator. `exclusive`: all sessions and transient objects in the chip are
     ours, so that what a killed holder left may be flushed by the next one (a software TPM; on
     hardware the kernel's resource manager does that). `check` raises DeviceError when there is
-    nothing to connect to, in better words than a missing file would.
+    nothing to connect to, in better words than a missing file would. `shelf` is a directory for
+    what waits between transactions; it need not be there yet.
     """
 
     kind: Kind
@@ -45,6 +49,7 @@ class Device:
     lock: Lock | None
     exclusive: bool
     check: Callable[[], None] | None = None
+    shelf: Path | None = None
 
     def describe(self) -> str:
         """Kind and place in a line: "software TPM in /home/x/.tpmhsm"."""
@@ -73,7 +78,7 @@ class Device:
                 housekeeping.flush_everything(door)
             if hold:
                 hold.mark()
-            chip = Chip(door)
+            chip = Chip(door, shelf=self.shelf)
             try:
                 yield chip
             finally:
@@ -131,7 +136,8 @@ def open_device(spec: str, home: Path) -> Device:
             "no TPM is named",
             hint="--tpm auto, software, device:/dev/tpmrm0, swtpm:PATH, or a TCTI string",
         )
-    return Device("other TPM", spec, lambda: PytssDoor(spec), _home_lock(home), exclusive=False)
+    lock, shelf = _home_lock(home), home / SHELF
+    return Device("other TPM", spec, lambda: PytssDoor(spec), lock, exclusive=False, shelf=shelf)
 
 
 def _automatic(home: Path) -> Device:
@@ -155,12 +161,18 @@ def _software(home: Path) -> Device:
         lock=lock,
         exclusive=True,
         check=lambda: software.check(directory),
+        shelf=directory / SHELF,
     )
 
 
 def _device_file(path: Path, home: Path) -> Device:
     return Device(
-        "hardware", str(path), lambda: DeviceFileDoor(path), _home_lock(home), exclusive=False
+        "hardware",
+        str(path),
+        lambda: DeviceFileDoor(path),
+        _home_lock(home),
+        exclusive=False,
+        shelf=home / SHELF,
     )
 
 
@@ -170,10 +182,24 @@ def _swtpm(where: str, home: Path) -> Device:
     if host and port.isdigit() and "/" not in where:
         address = (host, int(port))
         lock = _home_lock(home)
-        return Device("software TPM", where, lambda: SocketDoor(address), lock, exclusive=True)
+        return Device(
+            "software TPM",
+            where,
+            lambda: SocketDoor(address),
+            lock,
+            exclusive=True,
+            shelf=home / SHELF,
+        )
     path = Path(where).absolute()
     file_lock = Lock(path.with_name(path.name + ".lock"), f"the software TPM at {path}")
-    return Device("software TPM", str(path), lambda: SocketDoor(path), file_lock, exclusive=True)
+    return Device(
+        "software TPM",
+        str(path),
+        lambda: SocketDoor(path),
+        file_lock,
+        exclusive=True,
+        shelf=home / SHELF,
+    )
 
 
 def _home_lock(home: Path) -> Lock | None:

@@ -14,8 +14,9 @@ as it lives, so that there is one in a directory. Twice a second it looks whethe
 SIGTERM shuts down in good order; SIGUSR1 does so for a sender who holds the transaction lock.
 
 Files, all in DIRECTORY: chip/state (swtpm's own), swtpm.sock (appears, by a rename, only when the
-TPM may be used: platform hierarchy off), lock and lock.queue (transactions), start.lock (held by
-clients who start a keeper), keeper.lock ("keeper's pid, swtpm's pid"), keeper.log, swtpm.log.
+TPM may be used: platform hierarchy off), live/ (what is waited for; gone with each start), lock and
+lock.queue (transactions), start.lock (held by clients who start a keeper), keeper.lock ("keeper's
+pid, swtpm's pid"), keeper.log, swtpm.log.
 Only the standard library and three small modules are imported: it stays for hours.
 """
 
@@ -43,6 +44,8 @@ LOG_LIMIT = 65536  # bytes; swtpm writes a line whenever a client leaves
 SOCKET = Path("swtpm.sock")
 NEW_SOCKET = Path("swtpm.sock.new")
 LOCK = Path("lock")
+LIVE = Path("live")
+LONGEST_WAIT = 26 * 3600.0  # seconds
 _STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1}
 
 
@@ -101,6 +104,7 @@ class _Keeper:
     def run(self, ready: int) -> None:
         _stop_stray(_take_record(self._claim))
         _remove_sockets()
+        _forget_waiting()
         self._swtpm = _spawn(self._log)
         try:
             _await_chip(self._swtpm)
@@ -140,6 +144,8 @@ class _Keeper:
 
     def _is_idle(self) -> bool:
         """By the lock file's time of change, but counted on a clock that nobody sets."""
+        if _is_awaited():
+            return False
         try:
             changed = LOCK.stat().st_mtime_ns
         except OSError:
@@ -192,6 +198,24 @@ class _Keeper:
             except subprocess.TimeoutExpired:
                 self._swtpm.kill()
                 self._swtpm.wait()
+
+
+def _forget_waiting() -> None:
+    """A TPM that starts knows no session and no window of before."""
+    with suppress(OSError):
+        for path in LIVE.iterdir():
+            path.unlink()
+
+
+def _is_awaited() -> bool:
+    """Whether a session waits in the TPM for people, or a window is open: a stop would end both.
+
+    Files of `tpmhsm.tpm.live`, whose time of change is when they are over; a day ahead at most.
+    """
+    now = time.time()
+    with suppress(OSError):
+        return any(now < path.stat().st_mtime < now + LONGEST_WAIT for path in LIVE.iterdir())
+    return False
 
 
 def _claim_directory() -> int | None:
