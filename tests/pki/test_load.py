@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.pki.makers import applicant, issue, key, pem, root
+from tests.pki.makers import Authority, applicant, issue, key, pem, root
 from tests.pki.test_verify import crl
 
 from tpmhsm.errors import NotFoundError, ParseError
-from tpmhsm.pki.chains import build_chain, chain_tree, export_bundle, find_issuer, tree_lines
+from tpmhsm.pki.chains import build_chain, chain_tree, export_bundle, tree_lines
 from tpmhsm.pki.crl_file import crl_ders
 from tpmhsm.pki.csr import CsrContent, build_csr, load_csr
 from tpmhsm.pki.describe import certificate_lines, describe_certificate
@@ -124,7 +128,7 @@ def test_chains_and_their_export():
     assert export_bundle(chain, "chain") == chain[1:2]
     assert export_bundle(chain, "fullchain") == chain[:2]
     assert export_bundle([top.certificate], "fullchain") == [top.certificate]
-    assert find_issuer(top.certificate, pool) is None
+    assert build_chain(top.certificate, pool) == [top.certificate]
     with pytest.raises(NotFoundError):
         export_bundle(chain, "half")
     with pytest.raises(NotFoundError):
@@ -155,7 +159,83 @@ def test_the_issuer_valid_longest_is_chosen():
     assert short.key is long.key
     leaf = issue(short, "tls-server", "", "dns:a.example")
     pool = [short.certificate, long.certificate]
-    assert find_issuer(leaf.certificate, pool) == long.certificate
+    assert build_chain(leaf.certificate, pool)[1:] == [long.certificate]
+
+
+def crossed(subject: Authority, issuer: Authority, days: int, begun: int = 1) -> Authority:
+    """The key and name of one CA, certified by another one."""
+    of, now = subject.certificate, datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(of.subject)
+        .issuer_name(issuer.certificate.subject)
+        .public_key(of.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=begun))
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(True, None), critical=True)
+        .sign(issuer.key, hashes.SHA256())
+    )
+    return Authority(subject.key, made)
+
+
+def _of_root(*, own_days: int = 3650):
+    """A root, what is below it, and others that certified it or are certified by it."""
+    now = datetime.now(UTC) - timedelta(days=1)
+    top = root(subject="CN=Ours", now=now, days=own_days)
+    other = root(subject="CN=Theirs", now=now)
+    middle = issue(top, "intermediate", "CN=I", now=now, days=min(own_days, 700))
+    leaf = issue(middle, "tls-server", "", "dns:a.example", now=now, days=min(own_days, 90))
+    return top, other, middle, leaf
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_crossed_certificates_do_not_displace_our_own(turn):
+    top, other, middle, leaf = _of_root()
+    above, loop = crossed(top, other, 9000), crossed(other, top, 9000)
+    again = crossed(middle, other, 9000)
+    pool = [c.certificate for c in (above, loop, again, top, other, middle)][::turn]
+    own = {top.certificate, middle.certificate}
+    chain = build_chain(leaf.certificate, pool, own)
+    assert chain == [leaf.certificate, middle.certificate, top.certificate]
+    tree = chain_tree([leaf.certificate, *pool], own=own)
+    ours = next(n for n in tree if (n["subject"], n["self_signed"]) == ("CN=Ours", True))
+    theirs = next(n for n in tree if (n["subject"], n["self_signed"]) == ("CN=Theirs", True))
+    assert {n["subject"] for n in ours["issued"]} == {"CN=I", "CN=Theirs"}
+    assert {n["subject"] for n in theirs["issued"]} == {"CN=I", "CN=Ours"}
+
+
+def test_a_chain_goes_on_where_our_own_is_not_in_force():
+    top, other, middle, leaf = _of_root()
+    late = crossed(middle, top, -1, begun=30)
+    pool = [late.certificate, top.certificate, other.certificate, middle.certificate]
+    chain = build_chain(leaf.certificate, pool, {late.certificate, top.certificate})
+    assert chain[1] == middle.certificate
+    only = build_chain(leaf.certificate, [late.certificate, top.certificate])
+    assert only == [leaf.certificate, late.certificate, top.certificate]  # better than none
+
+
+def test_a_path_that_ends_nowhere_gives_way_to_one_with_a_root():
+    top, other, middle, leaf = _of_root()
+    gone = root(subject="CN=Gone")
+    dead_end = crossed(middle, gone, 9000)
+    pool = [dead_end.certificate, middle.certificate, top.certificate, other.certificate]
+    assert build_chain(leaf.certificate, pool)[1:] == [middle.certificate, top.certificate]
+
+
+def test_many_crossed_certificates_take_bounded_time():
+    """Every CA certified every other one, and none of them is a root."""
+    cas = [root(subject=f"CN=CA {number}") for number in range(12)]
+    pool = [crossed(a, b, 300).certificate for a in cas for b in cas if a is not b]
+    leaf = issue(cas[0], "tls-server", "", "dns:a.example")
+    begun = time.process_time()
+    chain = build_chain(leaf.certificate, pool)
+    assert len(chain) == len(set(map(fingerprint, chain))) > 1
+    assert time.process_time() - begun < 10
+
+
+def fingerprint(certificate: x509.Certificate) -> bytes:
+    return certificate.fingerprint(hashes.SHA256())
 
 
 def _data(*parts: str) -> Path:

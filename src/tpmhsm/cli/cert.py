@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from tpmhsm.store.certificates import CertificateRow, Wanted
     from tpmhsm.store.revocations import RevocationRow
 
+IN_TREE = 1000
+"""Certificates that `cert chain` shows at most, beside those of CAs."""
+
 PURPOSES = ("server", "client", "email", "code", "timestamp", "ocsp", "any")
 
 
@@ -261,17 +264,29 @@ def _looks_like_file(what: str) -> bool:
 @click.argument("name", required=False)
 @pass_app
 def chain(app: App, name: str | None) -> None:
-    """All chains as a tree, or one certificate's chain up to its root."""
-    from tpmhsm.cli.exporting import is_linkable, linkable
-    from tpmhsm.pki.chains import build_chain, chain_tree, tree_lines
+    """All chains as a tree, or one certificate's chain up to its root.
 
+    Of very many certificates the newest alone stand below the CAs; all are in cert list.
+    """
+    from tpmhsm.cli.exporting import above, is_linkable, linkable
+    from tpmhsm.pki.chains import build_chain, chain_tree, tree_lines
+    from tpmhsm.store.certificates import Wanted
+
+    row = find(app, name) if name is not None else None
     with app.store.reading() as tx:
-        pool = linkable([row.der for row in tx.certificates.all()])
-    if name is not None:
-        wanted = find(app, name).der
-        pool = build_chain(wanted, pool) if is_linkable(wanted) else [wanted]
-    tree = chain_tree(pool)
+        if row is None:
+            newest = tx.certificates.page(Wanted(), IN_TREE + 1)
+            pool, own = above(tx, newest)
+            rows = [*tx.certificates.cas(), *newest[:IN_TREE]]
+            pool = [*pool, *linkable([one.der for one in rows])]
+        else:
+            newest = []
+            pool, own = above(tx, [row])
+            pool = build_chain(row.der, pool, own) if is_linkable(row.der) else [row.der]
+    tree = chain_tree(pool, own=own)
     app.emit({"items": tree}, lambda: "\n".join(tree_lines(tree)) or "no certificates")
+    if len(newest) > IN_TREE:
+        app.note(f"the newest {IN_TREE:,} certificates are shown; tpmhsm cert chain NAME shows one")
 
 
 @cert.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from tpmhsm.cli.app import App
@@ -10,6 +10,11 @@ from tpmhsm.errors import NotFoundError, ParseError, UsageError
 
 if TYPE_CHECKING:
     from tpmhsm.pki.pkcs12 import NamedCertificate
+    from tpmhsm.store import Transaction
+    from tpmhsm.store.certificates import CertificateRow
+
+_MOST = 5000
+"""More certificates than these are not looked through for one chain."""
 
 FORMATS = ("pem", "der", "pkcs7", "pkcs12")
 
@@ -20,7 +25,7 @@ def bundle_ders(app: App, sha256: str, form: str) -> list[bytes]:
 
     with app.store.reading() as tx:
         wanted = tx.certificates.find(sha256)
-        pool = [row.der for row in tx.certificates.cas()] if form != "leaf" else []
+        pool, own = above(tx, [wanted] if wanted and form != "leaf" else [])
     if wanted is None:
         raise NotFoundError(f"there is no certificate {sha256}")
     if form == "leaf":
@@ -30,8 +35,26 @@ def bundle_ders(app: App, sha256: str, form: str) -> list[bytes]:
             "this certificate is not as RFC 5280 wants it: no chain can be built from it",
             hint="leave --form out to write it alone",
         )
-    chain = build_chain(wanted.der, linkable(pool))
-    return export_bundle(chain, form)
+    return export_bundle(build_chain(wanted.der, pool, own), form)
+
+
+def above(tx: Transaction, rows: Iterable[CertificateRow]) -> tuple[list[bytes], set[bytes]]:
+    """DER of all that may stand above these certificates, looked up name by name, and of the
+    authorities' own ones.
+    """
+    found: dict[str, CertificateRow] = {}
+    asked: set[str] = set()
+    waiting = list(rows)
+    while waiting:
+        name = waiting.pop().issuer
+        if name not in asked and len(found) < _MOST:
+            asked.add(name)
+            met = [row for row in tx.certificates.issuers_of(name) if row.sha256 not in found]
+            found |= {row.sha256: row for row in met}
+            waiting += met
+    ours = {authority.certificate for authority in tx.authorities.all()}
+    own = {row.der for row in found.values() if row.sha256 in ours}
+    return linkable([row.der for row in found.values()]), own
 
 
 def linkable(pool: Sequence[bytes]) -> list[bytes]:

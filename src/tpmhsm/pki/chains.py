@@ -5,9 +5,9 @@ Links are made by name and proven by signature; dates and rules are `verify`'s b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from cryptography import x509
 
@@ -20,6 +20,11 @@ AnyCertificate = x509.Certificate | bytes
 """A certificate as an object, or as DER (also one that `cryptography` cannot load)."""
 
 C = TypeVar("C", bound=AnyCertificate)
+
+_MOST_LOOKS = 2000
+"""So many signatures are checked for one chain: crossed certificates have more paths than that."""
+
+_DEEPEST = 32
 
 
 def fields_of(certificate: AnyCertificate) -> TbsCertificate:
@@ -35,37 +40,101 @@ def is_issued_by(certificate: AnyCertificate, issuer: AnyCertificate) -> bool:
     return is_signed_by(certificate_der(certificate), parent.spki)
 
 
-def _by_subject(pool: Iterable[C]) -> dict[bytes, list[C]]:
-    index: dict[bytes, list[C]] = {}
-    for candidate in pool:
-        index.setdefault(fields_of(candidate).subject, []).append(candidate)
-    return index
-
-
-def find_issuer(certificate: C, pool: Iterable[C]) -> C | None:
-    """The issuer in the pool; of several (renewed CAs) the one valid longest. None when absent.
-
-    A self-signed certificate has no issuer.
+class Links(Generic[C]):
+    """Which certificates of a pool issued one: those in force first; of these `own` ones before
+    others (a stranger may have certified the same key), then roots, then those valid longest.
     """
-    return _find(certificate, _by_subject(pool))
+
+    def __init__(
+        self,
+        pool: Iterable[C],
+        own: Collection[C] = (),
+        now: datetime | None = None,
+        looks: int = _MOST_LOOKS,
+    ) -> None:
+        self._own = own
+        self._now = now or datetime.now(UTC)
+        self._left = looks
+        self._named: dict[bytes, list[C]] = {}
+        for candidate in pool:
+            self._named.setdefault(fields_of(candidate).subject, []).append(candidate)
+        for found in self._named.values():
+            found.sort(key=self._rank, reverse=True)
+
+    def _rank(self, item: C) -> tuple[bool, bool, bool, datetime]:
+        fields = fields_of(item)
+        root = fields.issuer == fields.subject
+        return self.is_in_force(item), item in self._own, root, fields.not_after
+
+    def is_in_force(self, item: C) -> bool:
+        """Whether it has begun and has not ended."""
+        fields = fields_of(item)
+        return fields.not_before <= self._now <= fields.not_after
+
+    def issuers(self, certificate: C) -> Iterator[C]:
+        """The best first; none of a self-signed certificate, nor after very many looks."""
+        if is_self_signed(certificate):
+            return
+        for candidate in self._named.get(fields_of(certificate).issuer, []):
+            if self._left <= 0:
+                return
+            self._left -= 1
+            if candidate != certificate and is_issued_by(certificate, candidate):
+                yield candidate
+
+    def chain(self, certificate: C) -> list[C]:
+        """From the certificate up to a root, or as far as the pool reaches; itself first.
+
+        Nothing that is not in force takes the place of something that is.
+        """
+        sound = _Climb(self, only_in_force=True)
+        if found := sound.up([certificate]):
+            return found
+        looser = _Climb(self, only_in_force=False)
+        found = looser.up([certificate]) or looser.furthest
+        known = len(sound.furthest)
+        return found if found[:known] == sound.furthest else sound.furthest
 
 
-def _find(certificate: C, index: dict[bytes, list[C]]) -> C | None:
-    fields = fields_of(certificate)
-    if fields.issuer == fields.subject and is_issued_by(certificate, certificate):
+class _Climb(Generic[C]):
+    """A search for a root: depth first, no CA twice. `furthest` is how far it came without."""
+
+    def __init__(self, links: Links[C], *, only_in_force: bool) -> None:
+        self._links = links
+        self._only_in_force = only_in_force
+        self.furthest: list[C] = []
+
+    def up(self, chain: list[C]) -> list[C] | None:
+        if len(chain) > len(self.furthest):
+            self.furthest = chain
+        if is_self_signed(chain[-1]):
+            return chain
+        met = {_entity(one) for one in chain}
+        for issuer in self._links.issuers(chain[-1]) if len(chain) < _DEEPEST else ():
+            if self._only_in_force and not self._links.is_in_force(issuer):
+                continue
+            if _entity(issuer) not in met and (found := self.up([*chain, issuer])):
+                return found
         return None
-    named = index.get(fields.issuer, [])
-    found = [c for c in named if c != certificate and is_issued_by(certificate, c)]
-    return max(found, key=lambda item: fields_of(item).not_after, default=None)
 
 
-def build_chain(certificate: C, pool: Iterable[C]) -> list[C]:
-    """From the certificate upwards as far as the pool reaches, itself first, the root last."""
-    index = _by_subject(pool)
-    chain = [certificate]
-    while (issuer := _find(chain[-1], index)) is not None and issuer not in chain:
-        chain.append(issuer)
-    return chain
+def _entity(certificate: AnyCertificate) -> tuple[bytes, bytes]:
+    fields = fields_of(certificate)
+    return fields.subject, fields.spki
+
+
+def is_self_signed(certificate: AnyCertificate) -> bool:
+    """Its own key made its signature, under its own name."""
+    fields = fields_of(certificate)
+    return fields.issuer == fields.subject and is_issued_by(certificate, certificate)
+
+
+def build_chain(certificate: C, pool: Iterable[C], own: Collection[C] = ()) -> list[C]:
+    """From the certificate upwards as far as the pool reaches, itself first, the root last.
+
+    `own` certificates of the pool go before others of the same CA. Bounded in time.
+    """
+    return Links(pool, own).chain(certificate)
 
 
 def export_bundle(chain: Sequence[C], form: str) -> list[C]:
@@ -75,7 +144,7 @@ def export_bundle(chain: Sequence[C], form: str) -> list[C]:
     """
     if not chain:
         raise NotFoundError("there is no certificate to export")
-    middle: list[C] = [item for item in chain[1:] if not is_issued_by(item, item)]
+    middle: list[C] = [item for item in chain[1:] if not is_self_signed(item)]
     forms: dict[str, list[C]] = {
         "leaf": [chain[0]],
         "chain": middle,
@@ -86,7 +155,9 @@ def export_bundle(chain: Sequence[C], form: str) -> list[C]:
     return forms[form]
 
 
-def chain_tree(certificates: Iterable[C], now: datetime | None = None) -> list[dict[str, Any]]:
+def chain_tree(
+    certificates: Iterable[C], now: datetime | None = None, own: Collection[C] = ()
+) -> list[dict[str, Any]]:
     """Roots (and certificates whose issuer is not here) with what each issued, nested.
 
     A node has `subject`, `serial`, `sha256`, `not_after`, `days_left`, `ca`, `self_signed`,
@@ -94,8 +165,8 @@ def chain_tree(certificates: Iterable[C], now: datetime | None = None) -> list[d
     """
     now = now or datetime.now(UTC)
     pool = list(dict.fromkeys(certificates))
-    index = _by_subject(pool)
-    issuers = {item: _find(item, index) for item in pool}
+    links = Links(pool, own, now, looks=_MOST_LOOKS + 20 * len(pool))
+    issuers = {item: next(links.issuers(item), None) for item in pool}
     nodes = {item: _node(item, now) for item in pool}
     roots = []
     for item, issuer in issuers.items():

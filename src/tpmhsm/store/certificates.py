@@ -96,6 +96,7 @@ _NAME = Compiled(
         ),
     )
 )
+_NAMESAKES, _FEW = 1000, 20
 _PRESENT = certificates.c.deleted == ""
 
 
@@ -273,6 +274,16 @@ class Certificates(Repository[CertificateRow]):
     def cas(self) -> list[CertificateRow]:
         """Certificates of CAs, by id: what chains are made of."""
         return self._select(certificates.c.is_ca.is_(True), _PRESENT)
+
+    def issuers_of(self, issuer: str) -> list[CertificateRow]:
+        """Certificates of CAs with this subject; of others, at most some, where there is none."""
+        if not issuer:
+            return []
+        c = certificates.c
+        named = (c.subject == issuer, _PRESENT)
+        return self._select(*named, c.is_ca.is_(True), limit=_NAMESAKES) or self._select(
+            *named, limit=_FEW
+        )
 
     def ends(self, after: str, before: str) -> Ends:
         """Of what authorities here issued to others: how many end after a moment, how many of them
