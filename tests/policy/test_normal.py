@@ -19,6 +19,7 @@ CODES = {
     "policy-open-inside",
     "policy-duplicate",
     "policy-two-groups",
+    "policy-two-budgets",
     "policy-pcr-unprotected",
     "policy-too-wide",
     "policy-redundant",
@@ -36,6 +37,9 @@ def forms(text):
         ("open", ["open"]),
         ("pin", ["pin"]),
         ("quorum(a)", ["quorum(a)"]),
+        ("budget(a)", ["budget(a)"]),
+        ("all(pin, budget(a), quorum(b))", ["all(quorum(b), budget(a), pin)"]),
+        ("any(quorum(a), budget(a))", ["budget(a)", "quorum(a)"]),
         ("all(pin, quorum(a))", ["all(quorum(a), pin)"]),
         ("any(quorum(b), quorum(a))", ["quorum(a)", "quorum(b)"]),
         ("all(pcr(sha256:7), pcr(sha256:0,2))", ["pcr(sha256:0,2,7)"]),
@@ -77,7 +81,8 @@ def test_alternatives(text, alternatives):
         ("any(pcr(sha256:0), pcr(sha256:0,7))", "policy-redundant"),
         ("pcr(sha256:16)", "policy-pcr-unprotected"),
         ("all(pin, pcr(sha256:0,23))", "policy-pcr-unprotected"),
-        ("budget(a)", "policy-not-supported"),
+        ("all(budget(a), budget(b))", "policy-two-budgets"),
+        ("any(budget(a), all(budget(a), pin))", "policy-redundant"),
         ("all(pin, window(a))", "policy-not-supported"),
         (
             "all(" + ",".join(f"any(pcr(sha256:{n}), pcr(sha384:{n}))" for n in range(7)) + ")",
@@ -107,7 +112,9 @@ def complete(policy):
             size = {"sha256": 32, "sha384": 48}[pcr.bank]
             values = {number: bytes([number + 1]) * size for number in pcr.pcrs}
             measured[pcr.bank] = measured.get(pcr.bank, {}) | values
-    return KeyPolicy(policy.alternatives, dict.fromkeys(policy.groups, NAME), measured)
+    rosters = dict.fromkeys(policy.rosters, NAME)
+    budgets = {label: 0x01800000 + i for i, label in enumerate(policy.granting)}
+    return KeyPolicy(policy.alternatives, rosters, measured, budgets)
 
 
 @given(policies)

@@ -1,9 +1,10 @@
 """From a policy to the chip's tree, its digest, and the steps to each alternative.
 
-    alternative = [AuthorizeNV(roster of the group)] ∧ [PCRs] ∧ [PIN] ∧ CC(Sign)
+    alternative = [AuthorizeNV(roster of the group)] ∧ [PCRs] ∧ [PIN] ∧ [budget] ∧ CC(Sign)
     key         = the only alternative, or PolicyOR over all of them
 
-AuthorizeNV stands first, since it replaces what ran before it. CommandCode stands inside every
+AuthorizeNV stands first, since it replaces what ran before it; the budget last, so that what fails
+before it uses up no unit. CommandCode stands inside every
 alternative: with it only outside, another command could use what one alternative leaves open.
 PolicyOR takes eight: more alternatives are merged in eights, from the left, level by level; one
 that is left alone rises as it is.
@@ -12,12 +13,12 @@ that is left alone rises as it is.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from tpmhsm.errors import UsageError
 from tpmhsm.policy.merging import Merged, in_eights
-from tpmhsm.policy.model import Policy
+from tpmhsm.policy.model import Policy, Window, parts_of
 from tpmhsm.policy.normal import Alternative, normal_form, policy_of
 from tpmhsm.policy.pcrs import Measured, encode_selection, pcr_digest
 from tpmhsm.policy.steps import (
@@ -25,6 +26,7 @@ from tpmhsm.policy.steps import (
     AuthValue,
     CommandCode,
     Pcr,
+    Secret,
     Step,
     digest_of,
 )
@@ -37,13 +39,17 @@ class KeyPolicy:
     """A key's policy and all that its digest depends on.
 
     `alternatives` in canonical order (`normal_form`), `indices` the written Name of each group's
-    roster index by the group's label, `measured` the PCRs at the key's birth. Without the latter
-    two a policy is complete only if it names no group, or no PCR.
+    roster index by the group's label, `measured` the PCRs at the key's birth, `budgets` the NV
+    index of each budget by the label of the group that grants it. Without the latter three a policy
+    is complete only if it names no group, no PCR, no budget. `command` is the one that the key is
+    for: TPM2_Sign, TPM2_RSA_Decrypt or TPM2_ECDH_ZGen.
     """
 
     alternatives: tuple[Alternative, ...]
     indices: Mapping[str, bytes] = field(default_factory=dict)
     measured: Measured = field(default_factory=dict)
+    budgets: Mapping[str, int] = field(default_factory=dict)
+    command: CC = CC.Sign
 
     @classmethod
     def of(cls, policy: Policy) -> KeyPolicy:
@@ -68,13 +74,28 @@ class KeyPolicy:
     @property
     def is_complete(self) -> bool:
         """Whether all facts are here that the digest depends on."""
-        return bool(self.measured or not self.has_pcrs) and bool(self.indices or not self.groups)
+        return (
+            bool(self.measured or not self.has_pcrs)
+            and bool(self.indices or not self.rosters)
+            and bool(self.budgets or not self.granting)
+        )
 
     @property
     def groups(self) -> tuple[str, ...]:
         """The labels of all groups that can sign, each once."""
         named = (alternative.group for alternative in self.alternatives)
         return tuple(dict.fromkeys(label for label in named if label))
+
+    @property
+    def granting(self) -> tuple[str, ...]:
+        """The labels of all groups that grant budgets, each once."""
+        named = (alternative.budget for alternative in self.alternatives)
+        return tuple(dict.fromkeys(label for label in named if label))
+
+    @property
+    def rosters(self) -> tuple[str, ...]:
+        """The labels of all groups whose rosters the policy depends on."""
+        return tuple(dict.fromkeys((*self.groups, *self.granting)))
 
     @property
     def has_pin(self) -> bool:
@@ -96,7 +117,36 @@ class KeyPolicy:
             steps.append(Pcr(selection, pcr_digest(alternative.pcrs, self.measured)))
         if alternative.pin:
             steps.append(AuthValue())
-        return (*steps, CommandCode(CC.Sign))
+        if alternative.budget:
+            steps.append(Secret(self.budget_name(alternative.budget)))
+        return (*steps, CommandCode(self.command))
+
+    def for_command(self, command: CC) -> KeyPolicy:
+        """The same policy of a key with this command. UsageError (`policy-not-for-decryption`) for
+        a decryption key with a window, which is for signatures.
+        """
+        windows = [p for p in parts_of(self.policy) if isinstance(p, Window)]
+        if command != CC.Sign and windows:
+            raise UsageError(
+                f"{format_policy(windows[0])}: windows are for keys that sign",
+                code="policy-not-for-decryption",
+                hint="a decryption key knows open, pin, pcr, quorum, budget, all and any",
+            )
+        return replace(self, command=command)
+
+    def budget_name(self, group: str) -> bytes:
+        """The written Name (34 bytes) of the index that counts what a group granted. UsageError."""
+        from tpmhsm.policy.budgets import budget_name
+
+        index = self.budgets.get(group)
+        if index is None:
+            raise UsageError(
+                f"which NV index counts budget({group}) is not known here",
+                code="policy-unknown-budget",
+                hint="each key has one of its own, made with it: tpmhsm key show prints the policy "
+                "document that names it",
+            )
+        return budget_name(index, self._index(group))
 
     def _index(self, group: str) -> bytes:
         name = self.indices.get(group)
@@ -125,7 +175,8 @@ class KeyPolicy:
     def satisfiable(
         self, *, groups: Collection[str] = (), pin: bool = False, pcrs: Measured | None = None
     ) -> tuple[Alternative, ...]:
-        """The alternatives that can be met, those with the fewest demands first.
+        """The alternatives that can be met, those with the fewest demands first. Whether a budget
+        has units left is not looked at.
 
         `groups` have approved, `pin` is at hand, `pcrs` are the values now (None: not looked at).
         """
@@ -136,7 +187,9 @@ class KeyPolicy:
             and (pin or not one.pin)
             and (pcrs is None or self._as_measured(one, pcrs))
         ]
-        return tuple(sorted(found, key=lambda one: (one.pin, len(self.steps_of(one)))))
+        return tuple(
+            sorted(found, key=lambda one: (one.pin, bool(one.budget), len(self.steps_of(one))))
+        )
 
     def _as_measured(self, alternative: Alternative, now: Measured) -> bool:
         return all(

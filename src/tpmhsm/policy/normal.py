@@ -19,23 +19,26 @@ from tpmhsm.policy.text import BANKS, format_policy
 MAX_ALTERNATIVES = 64
 """Two levels of PolicyOR; more is no policy that a person can check."""
 
-_LATER = (Budget, Window)
+_LATER = (Window,)
 
 
 @dataclass(frozen=True)
 class Alternative:
     """Demands that all must be met: approvals of `group` (empty: of nobody), `pcrs` (one entry a
-    bank, in the order of `BANKS`), and the PIN. Nothing at all is what `open` demands.
+    bank, in the order of `BANKS`), the PIN, and a unit of what the group `budget` granted. Nothing
+    at all is what `open` demands.
     """
 
     group: str = ""
     pcrs: tuple[Pcr, ...] = ()
     pin: bool = False
+    budget: str = ""
 
     @property
     def policy(self) -> Policy:
         """The same as a policy."""
         parts: list[Policy] = [Quorum(self.group)] if self.group else []
+        parts += [Budget(self.budget)] if self.budget else []
         parts += [*self.pcrs, *([Pin()] if self.pin else [])]
         if len(parts) < 2:
             return parts[0] if parts else Open()
@@ -51,6 +54,7 @@ class Alternative:
         """Each demand alone: of two alternatives one may demand more than the other."""
         found: set[tuple[str, ...]] = {("group", self.group)} if self.group else set()
         found |= {("pin",)} if self.pin else set()
+        found |= {("budget", self.budget)} if self.budget else set()
         return frozenset(found | {("pcr", p.bank, str(n)) for p in self.pcrs for n in p.pcrs})
 
 
@@ -85,11 +89,14 @@ def _expand(policy: Policy) -> list[Alternative]:
         _refuse(
             f"policy {policy.kind}: not in this version",
             "policy-not-supported",
-            "this version knows open, pin, pcr(BANK:N,…), quorum(GROUP), all(…) and any(…)",
+            "this version knows open, pin, pcr(BANK:N,…), quorum(GROUP), budget(GROUP), all(…) and"
+            " any(…)",
             kind=policy.kind,
         )
     if isinstance(policy, Pcr):
         return [Alternative(pcrs=(_protecting(policy),))]
+    if isinstance(policy, Budget):
+        return [Alternative(budget=policy.group)]
     return [Alternative(pin=True) if isinstance(policy, Pin) else Alternative(policy.group)]  # type: ignore[union-attr]
 
 
@@ -132,7 +139,17 @@ def _join(a: Alternative, b: Alternative) -> Alternative:
             "make one group whose rule joins both: --officers '2:alice,bob,carol+1:dave,erin'",
             groups=[a.group, b.group],
         )
-    return Alternative(a.group or b.group, _banks((*a.pcrs, *b.pcrs)), a.pin or b.pin)
+    if a.budget and b.budget and a.budget != b.budget:
+        _refuse(
+            f"all(…) over two budgets, of {a.budget} and {b.budget}: each signature would use up a "
+            "unit of both, and the smaller one decides",
+            "policy-two-budgets",
+            f"leave one out, or let one group grant and the other approve: "
+            f"all(quorum({a.budget}), budget({b.budget}))",
+            groups=[a.budget, b.budget],
+        )
+    group, budget = a.group or b.group, a.budget or b.budget
+    return Alternative(group, _banks((*a.pcrs, *b.pcrs)), a.pin or b.pin, budget)
 
 
 def _banks(pcrs: Iterable[Pcr]) -> tuple[Pcr, ...]:

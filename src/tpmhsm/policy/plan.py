@@ -8,7 +8,7 @@ approval: load the approver's key, verify, flush), and the command itself, which
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from tpmhsm.errors import ParseError, UsageError
@@ -16,8 +16,9 @@ from tpmhsm.policy.bound import (
     BoundCommand,
     bound_increment,
     bound_roster_write,
-    bound_sign,
+    bound_use,
 )
+from tpmhsm.policy.budgets import Grant, write_steps
 from tpmhsm.policy.compile import KeyPolicy
 from tpmhsm.policy.group import GroupDocument, RosterDocument
 from tpmhsm.policy.ladder import Ladder
@@ -34,6 +35,9 @@ from tpmhsm.policy.steps import (
     walk,
 )
 from tpmhsm.policy.tree import (
+    BUDGET,
+    ECDH_ZGEN,
+    RSA_DECRYPT,
     SIGN,
     Branch,
     branch_prefix,
@@ -46,9 +50,13 @@ from tpmhsm.policy.tree import (
     roster_tree,
 )
 from tpmhsm.wire.codec import decode
+from tpmhsm.wire.constants import CC
 from tpmhsm.wire.names import name_of_nv
 from tpmhsm.wire.public import Public
 from tpmhsm.wire.structures import Signature
+
+_BY_COMMAND = {branch.code: branch for branch in (SIGN, RSA_DECRYPT, ECDH_ZGEN)}
+"""The branch of the roster by which officers approve a key's command."""
 
 Approvals = Mapping[int, bytes]
 """TPMT_SIGNATUREs by the approver's index in the rule (from 0, along all its thresholds)."""
@@ -71,11 +79,23 @@ class Given:
 
 
 @dataclass(frozen=True)
+class Spend:
+    """What uses up a unit of a budget: the authorisation value of its index; in words, the key's
+    label and the group that grants it.
+    """
+
+    auth: bytes = field(repr=False)
+    key: str = "KEY"
+    group: str = ""
+
+
+@dataclass(frozen=True)
 class Plan:
     """The commands of one policy session.
 
     `given` finds approvals by the approver's Name, `indices` NV handles by the index's Name.
-    `act` says in words what it is for.
+    `act` says in words what it is for; `spend` is for a plan that uses up a unit of a budget;
+    `nonce` is that of the one live session in which the approvals count, else empty.
     """
 
     act: str
@@ -84,6 +104,8 @@ class Plan:
     policy: bytes
     given: Mapping[bytes, Given] = field(default_factory=dict)
     indices: Mapping[bytes, int] = field(default_factory=dict)
+    spend: Spend | None = None
+    nonce: bytes = b""
 
     def __post_init__(self) -> None:
         if walk(self.steps) != self.policy:
@@ -158,32 +180,38 @@ def plan_sign(
     return plan_use(policy, policy.alternatives[0], public, digest, officers)
 
 
-def quorum_policy(group: GroupDocument) -> KeyPolicy:
-    """The policy `quorum(GROUP)` of this very group."""
-    return KeyPolicy((Alternative(group.name),), {group.name: roster_name(group)})
+def quorum_policy(group: GroupDocument, command: CC = CC.Sign) -> KeyPolicy:
+    """The policy `quorum(GROUP)` of this very group, for keys of one command."""
+    return KeyPolicy((Alternative(group.name),), {group.name: roster_name(group)}, command=command)
 
 
-def plan_use(
+def plan_use(  # noqa: PLR0917 (a key, how it is used, for what, by whom)
     policy: KeyPolicy,
     alternative: Alternative,
     public: Public | bytes,
-    digest: bytes,
+    content: bytes,
     officers: Officers | None = None,
+    spend: Spend | None = None,
 ) -> Plan:
-    """Plan one signature of `digest` by the key with this public area and policy.
+    """Plan one signature or decryption by the key with this public area and policy.
 
-    `officers` for an alternative with a group. UsageError for fewer approvals than the roster
+    `content` is the digest, or what is to be decrypted (`bound_use`); `officers` for an alternative
+    with a group, `spend` for one with a budget. UsageError for fewer approvals than the roster
     wants (of more, the first are taken), and for an open key, which needs no plan.
     """
     if policy.is_open:
-        raise UsageError("an open key signs without a policy")
+        raise UsageError("an open key is used without a policy")
     way = policy.way(alternative)
-    bound = bound_sign(public, digest)
+    bound = bound_use(public, content)
+    act = "sign" if bound.code == CC.Sign else "decrypt"
+    budget = alternative.budget
+    counted = {policy.budget_name(budget): policy.budgets[budget]} if budget else {}
     if not alternative.group:
-        return Plan("sign", way, bound, policy.digest)
+        return Plan(act, way, bound, policy.digest, indices=counted, spend=spend)
     if officers is None or officers.group.name != alternative.group:
         raise UsageError(f"nobody of the group {alternative.group!r} approved this")
-    return plan_officers("sign", officers, SIGN, way, bound, policy.digest)
+    plan = plan_officers(act, officers, _BY_COMMAND[bound.code], way, bound, policy.digest)
+    return replace(plan, indices={**plan.indices, **counted}, spend=spend) if budget else plan
 
 
 def plan_officers(  # noqa: PLR0917 (what, who, by which branch, and then what)
@@ -203,6 +231,14 @@ def plan_officers(  # noqa: PLR0917 (what, who, by which branch, and then what)
     counter = name_of_nv(counter_nv(group, written=True))
     indices = {counter: group.counter_index, roster_name(group): group.roster_index}
     return Plan(act, climb_branch(officers, branch) + way, bound, policy, given, indices)
+
+
+def plan_grant(officers: Officers, grant: Grant) -> Plan:
+    """Plan the write of a budget's limit: officers of the group that grants it approve."""
+    roster = roster_name(officers.group)
+    way, bound = write_steps(roster), grant.bound(roster)
+    plan = plan_officers("grant a budget", officers, BUDGET, way, bound, digest_of(way))
+    return replace(plan, nonce=grant.nonce)
 
 
 def climb_branch(officers: Officers, branch: Branch) -> tuple[Step, ...]:

@@ -12,12 +12,17 @@
     [roster]
     officers = "000b…"          # Name of the group's roster index
 
+    [budget]
+    officers = "0x01800003"     # NV index that counts budget("officers") of this key
+
     [measured.sha256]
     0 = "3d45…"                 # PCRs at the key's birth
 
+`command = "RSA_Decrypt"` (or `"ECDH_ZGen"`) after the format says that the key decrypts.
+
 Each `[[any]]` is an alternative, and demands all that stands in it; `open = true` stands in the
-place of all of them. `[roster]` and `[measured]` are filled in when a key is made: with them
-anyone recomputes the key's authPolicy without a chip. Text and document give the same `KeyPolicy`.
+place of all of them. `[roster]`, `[budget]` and `[measured]` are filled in when a key is made: with
+them anyone recomputes the authPolicy without a chip. Text and document give the same `KeyPolicy`.
 """
 
 from __future__ import annotations
@@ -32,6 +37,7 @@ from tpmhsm.policy.model import All, Any, Budget, Open, Pin, Policy, Quorum, Win
 from tpmhsm.policy.normal import Alternative, normal_form
 from tpmhsm.policy.pcrs import read_measured
 from tpmhsm.policy.text import MAX_TEXT, format_policy, parse_policy
+from tpmhsm.wire.constants import CC
 
 FORMAT = "tpmhsm/policy/1"
 
@@ -61,6 +67,8 @@ def is_document(text: str) -> bool:
 def format_document(policy: KeyPolicy) -> str:
     """Return the canonical document; two equal policies have the same one, byte for byte."""
     blocks = [f'format = "{FORMAT}"']
+    if policy.command != CC.Sign:
+        blocks[0] += f'\ncommand = "{policy.command.name}"'
     if policy.is_open:
         blocks[0] += "\nopen = true"
     else:
@@ -68,6 +76,9 @@ def format_document(policy: KeyPolicy) -> str:
     if policy.indices:
         names = (f'"{label}" = "{policy.indices[label].hex()}"' for label in sorted(policy.indices))
         blocks.append("\n".join(["[roster]", *names]))
+    if policy.budgets:
+        lines = (f'"{label}" = "0x{policy.budgets[label]:08x}"' for label in sorted(policy.budgets))
+        blocks.append("\n".join(["[budget]", *lines]))
     for bank, values in sorted(policy.measured.items()):
         lines = (f'{number} = "{values[number].hex()}"' for number in sorted(values))
         blocks.append("\n".join([f"[measured.{bank}]", *lines]))
@@ -78,6 +89,8 @@ def _alternative(one: Alternative) -> str:
     lines = ["[[any]]"]
     if one.group:
         lines.append(f'quorum = "{one.group}"')
+    if one.budget:
+        lines.append(f'budget = "{one.budget}"')
     if one.pcrs:
         said = ", ".join(f'"{format_policy(pcr)[4:-1]}"' for pcr in one.pcrs)
         lines.append(f"pcr = [{said}]")
@@ -98,13 +111,23 @@ def _read_document(text: str) -> KeyPolicy:
     fields = Fields(value, _WHAT)
     fields.expect("format", FORMAT)
     alternatives = normal_form(_policy(fields))
-    policy = KeyPolicy(
-        alternatives, _rosters(value), read_measured(value.get("measured", {}), _WHAT)
-    )
-    fields.allow("roster", "measured")
+    measured = read_measured(value.get("measured", {}), _WHAT)
+    policy = KeyPolicy(alternatives, _rosters(value), measured, _budgets(value))
+    fields.allow("roster", "measured", "budget")
+    command = _command(fields)
     fields.done()
     _check_facts(policy)
-    return policy
+    return policy.for_command(command) if command != CC.Sign else policy
+
+
+def _command(fields: Fields) -> CC:
+    """What the key is for: nothing is said of one that signs."""
+    if not fields.has("command"):
+        return CC.Sign
+    name = fields.text("command")
+    if name not in (CC.RSA_Decrypt.name, CC.ECDH_ZGen.name):
+        raise ParseError(f"{_WHAT}: command is RSA_Decrypt or ECDH_ZGen, or not there: {name[:20]}")
+    return CC[name]
 
 
 def _policy(fields: Fields) -> Policy:
@@ -148,6 +171,16 @@ def _rosters(value: dict[str, Anything]) -> dict[str, bytes]:
     return {check_label(label, _WHAT, ParseError): found.hex(label, 34) for label in labels}
 
 
+def _budgets(value: dict[str, Anything]) -> dict[str, int]:
+    found = Fields(value.get("budget", {}), f"{_WHAT}: budget")
+    indices = {label: found.text(label) for label in value.get("budget", {})}
+    for label, index in indices.items():
+        check_label(label, _WHAT, ParseError)
+        if not re.fullmatch("0x01[89ab][0-9a-f]{5}", index):
+            raise ParseError(f"{_WHAT}: budget: no NV index of the owner's: {index[:20]!r}")
+    return {label: int(index, 16) for label, index in indices.items()}
+
+
 def _check_facts(policy: KeyPolicy) -> None:
     """Facts are there for what the policy names and nothing else, or not at all."""
     named = {
@@ -156,5 +189,7 @@ def _check_facts(policy: KeyPolicy) -> None:
     held = {(bank, number) for bank, values in policy.measured.items() for number in values}
     if policy.measured and held != named:
         raise ParseError(f"{_WHAT}: the measured PCRs are not those of the policy")
-    if policy.indices and set(policy.indices) != set(policy.groups):
+    if policy.indices and set(policy.indices) != set(policy.rosters):
         raise ParseError(f"{_WHAT}: the rosters are not those of the policy's groups")
+    if policy.budgets and set(policy.budgets) != set(policy.granting):
+        raise ParseError(f"{_WHAT}: the budgets' indices are not those of the policy's budgets")

@@ -45,6 +45,8 @@ def demands_in_words(alternative: Alternative) -> str:
     parts = [_pcrs(pcr) for pcr in alternative.pcrs]
     if alternative.pin:
         parts.append("the PIN")
+    if alternative.budget:
+        parts.append(f'a unit of the budget that officers of "{alternative.budget}" granted')
     return ", and ".join(parts)
 
 
@@ -68,9 +70,14 @@ def _demands(one: Alternative, known: Groups) -> str:
 
 def _people(alternatives: tuple[Alternative, ...], known: Groups) -> list[str]:
     lines = []
-    labels = dict.fromkeys(one.group for one in alternatives if one.group)
+    labels = dict.fromkeys(g for one in alternatives for g in (one.group, one.budget) if g)
     if all(one.group for one in alternatives):
         lines.append("Nobody else can sign: not root on this machine, not the owner of the TPM.")
+    lines += [
+        line
+        for label in dict.fromkeys(one.budget for one in alternatives if one.budget)
+        for line in _grants(label, known)
+    ]
     for label in labels:
         if label not in known:
             lines.append(f'The group "{label}" is not known here, so who they are cannot be said.')
@@ -86,8 +93,20 @@ def _people(alternatives: tuple[Alternative, ...], known: Groups) -> list[str]:
     return lines
 
 
+def _grants(label: str, known: Groups) -> list[str]:
+    rule = f": {describe_rule(known[label][1].officers)}" if label in known else ""
+    return [
+        f'Officers of "{label}" grant units in advance{rule}. The chip counts them, across '
+        "restarts, and refuses when they are used up; nobody but those officers can add to them, "
+        "neither root nor the owner of the TPM.",
+        "'tpmhsm key grant KEY N' asks them for N more; 'tpmhsm key show KEY' says what is left.",
+    ]
+
+
 def _not_protected(alternatives: tuple[Alternative, ...]) -> list[str]:
     lines = []
+    if any(one.budget for one in alternatives):
+        lines += _about_budget(alternatives)
     if any(one.pin for one in alternatives):
         lines += _about_pin(alternatives)
     if any(one.pcrs for one in alternatives):
@@ -95,13 +114,36 @@ def _not_protected(alternatives: tuple[Alternative, ...]) -> list[str]:
     return lines
 
 
+def _about_budget(alternatives: tuple[Alternative, ...]) -> list[str]:
+    alone = any(one.budget and not one.group and not one.pin for one in alternatives)
+    lines = []
+    if alone:
+        lines.append(
+            "Not protected: whoever has the machine, root too, signs what it likes until the units "
+            "are gone. A grant says how many signatures, not which."
+        )
+    return [
+        *lines,
+        "Root can use units up, or remove the chip's count: then nothing is signed by it until the "
+        "officers grant again; what was used up is not given back.",
+        "A unit is used up as soon as the chip is asked, also when the signature is then refused "
+        "or lost, by a wrong PIN or a power failure.",
+    ]
+
+
 def _about_pin(alternatives: tuple[Alternative, ...]) -> list[str]:
-    alone = any(one.pin and not one.group for one in alternatives)
+    alone = any(one.pin and not one.group and not one.budget for one in alternatives)
+    counted = any(one.pin and not one.group for one in alternatives)
+    then = (
+        ", and then signs until the units are gone."
+        if counted
+        else "; it still needs the approvals."
+    )
     return [
         "The chip counts wrong PINs and locks itself for a time after too many; so does an unclean "
         "stop. 'tpmhsm device show' says how many, and for how long.",
         "Not protected: root on this machine reads the PIN when it is typed here"
-        + (", and then signs what it likes." if alone else "; it still needs the approvals."),
+        + (", and then signs what it likes." if alone else then),
         "Root can lock the PIN out by wrong ones, and reset the count while the chip's lockout "
         "hierarchy has no password: then it may go on guessing, so choose a long PIN.",
         "Nobody can change the PIN: not root, and not you.",
@@ -135,10 +177,7 @@ def _roughly(policy: Policy, known: Groups) -> list[str]:
         head = "All of these are demanded:" if isinstance(policy, All) else "One of these will do:"
         return [head, *(f"  {line}" for part in policy.parts for line in _roughly(part, known))]
     if isinstance(policy, Budget):
-        return [
-            f'Officers of "{policy.group}" grant a number of uses; the chip counts them and '
-            "refuses when they are spent. Nobody is present at a use."
-        ]
+        return [_demands(Alternative(budget=policy.group), known)]
     if isinstance(policy, Window):
         return [
             f'Officers of "{policy.group}" open the key for some seconds; until then, or a reset, '

@@ -59,7 +59,8 @@ class Exchange:
             if isinstance(auth, Session):
                 auth.roll()
                 bits = auth.attributes
-                if auth.encrypts and self._layout.encryptable and self._decrypts is None:
+                to_chip = auth.encrypts and auth.both_ways
+                if to_chip and self._layout.encryptable and self._decrypts is None:
                     self._decrypts, bits = i, bits | _DECRYPT
                 if auth.encrypts and self._layout.response_encryptable and self._encrypts is None:
                     self._encrypts, bits = i, bits | _ENCRYPT

@@ -9,6 +9,7 @@ whose approval.
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from tpmhsm.errors import ChipRefusedError, DeviceError, RefusedError, UsageError
@@ -16,6 +17,7 @@ from tpmhsm.policy.bound import increment_command, roster_write_command
 from tpmhsm.policy.plan import (
     Approvals,
     Plan,
+    Spend,
     plan_increment,
     plan_roster_write,
     plan_sign,
@@ -28,6 +30,7 @@ from tpmhsm.policy.steps import (
     Nv,
     Or,
     Pcr,
+    Secret,
     Signed,
     Step,
 )
@@ -35,7 +38,8 @@ from tpmhsm.tpm import pins
 from tpmhsm.tpm.objects import Loaded, plain_signature, sign_command
 from tpmhsm.tpm.pcrs import unpack_selection
 from tpmhsm.tpm.pins import Pin
-from tpmhsm.tpm.sessions import PolicySession, start_policy
+from tpmhsm.tpm.salts import SaltKey
+from tpmhsm.tpm.sessions import HmacSession, Password, PolicySession, start_hmac, start_policy
 from tpmhsm.wire.codec import Structure
 from tpmhsm.wire.commands import (
     LoadExternal,
@@ -46,11 +50,12 @@ from tpmhsm.wire.commands import (
     PolicyNV,
     PolicyOR,
     PolicyPCR,
+    PolicySecret,
     PolicySigned,
 )
 from tpmhsm.wire.constants import RC, RH
 from tpmhsm.wire.framing import Command
-from tpmhsm.wire.rc import base_code, describe
+from tpmhsm.wire.rc import NOT_FOR_THIS_KEY, base_code, describe
 
 if TYPE_CHECKING:
     from tpmhsm.policy.group import GroupDocument, RosterDocument
@@ -101,22 +106,40 @@ def run_roster_write(
     execute(chip, plan, roster_write_command(group, roster))
 
 
-def execute(chip: Chip, plan: Plan, command: Command[R], pin: Pin | None = None) -> R:
+def execute(
+    chip: Chip,
+    plan: Plan,
+    command: Command[R],
+    pin: Pin | None = None,
+    live: PolicySession | None = None,
+    *,
+    secret: Secrecy | None = None,
+) -> R:
     """Run a plan's steps in one policy session, then `command`, which ends the session.
 
-    Takes `plan.commands` commands; `pin` for a plan that has one. Raises ChipRefusedError with the
-    step, and the person, in words; nothing is left in the chip then.
+    Takes `plan.commands` commands; `pin` for a plan that has one, `live` the session over whose
+    nonce the approvals were given: it has run no step, and after a failure it is its owner's.
+    `secret`: a key of the chip, where the answer must come back encrypted; that takes a command
+    more where the key has a PIN that the plan does not know (`Secrecy`). Raises ChipRefusedError
+    with the step, and the person, in words; nothing is left in the chip then.
     """
     try:
-        return _execute(chip, plan, command, pin)
+        session = live or _start(chip, plan, pin, secret)
+        return _execute(chip, plan, command, session, live, secret)
     except (ChipRefusedError, DeviceError) as e:
         if not plan.has_pin or (better := pins.explained(chip, e)) is e:
             raise
         raise better from e
 
 
-def _execute(chip: Chip, plan: Plan, command: Command[R], pin: Pin | None) -> R:
-    session = _start(chip, plan, pin)
+def _execute(  # noqa: PLR0917 (a plan, and all that it is carried out with)
+    chip: Chip,
+    plan: Plan,
+    command: Command[R],
+    session: PolicySession,
+    live: PolicySession | None,
+    secret: Secrecy | None,
+) -> R:
     try:
         for number, step in enumerate(plan.steps, 1):
             try:
@@ -125,28 +148,61 @@ def _execute(chip: Chip, plan: Plan, command: Command[R], pin: Pin | None) -> R:
                 raise _explained(e, plan, number, step) from e
         session.last = True
         try:
-            return chip.send(command, session)
+            return chip.send(command, session, *_beside(chip, plan, secret))
         except ChipRefusedError as e:
+            if e.code == NOT_FOR_THIS_KEY:
+                raise
             raise _explained(e, plan, len(plan.steps) + 1, None) from e
     except (RefusedError, UsageError, DeviceError):
-        with suppress(DeviceError):
-            chip.flush(session.handle)
+        if live is None:
+            with suppress(DeviceError):
+                chip.flush(session.handle)
         raise
 
 
-def _start(chip: Chip, plan: Plan, pin: Pin | None) -> PolicySession:
+def _start(chip: Chip, plan: Plan, pin: Pin | None, secret: Secrecy | None) -> PolicySession:
     """A session; for a PIN a salted one, which who listens cannot try PINs on.
 
     It encrypts as well, but not where approvals bound the command's cpHash: that is computed over
-    the parameters as they are sent, and approvers approved them in plain (Part 1 §16.7, §21).
+    the parameters as they are sent, and approvers approved them in plain (Part 1 §16.7, §21). An
+    answer that is secret is encrypted always.
     """
-    if not plan.has_pin:
-        return start_policy(chip)
-    if pin is None:
+    if plan.has_pin and pin is None:
         raise UsageError(f"{plan.act}: the PIN is needed", code="pin-needed")
-    session = start_policy(chip, salt_key=pin.salt, encrypt=not plan.given)
-    session.auth_value = pin.value
+    salt = pin.salt if plan.has_pin and pin else secret.salt_of(plan) if secret else None
+    if salt is None:
+        return start_policy(chip)
+    session = start_policy(chip, salt_key=salt, encrypt=secret is not None or not plan.given)
+    session.both_ways = not plan.given
+    session.auth_value = pin.value if plan.has_pin and pin else b""
     return session
+
+
+@dataclass(frozen=True)
+class Secrecy:
+    """What encrypts an answer: the key of the chip that sessions are salted to, and whether the key
+    that is used has a PIN.
+
+    A session that stands for a key encrypts with the key's PIN, too, even where the policy does not
+    ask for it (Part 1 §21.2): who does not know it needs another session.
+    """
+
+    salt: SaltKey
+    key_has_pin: bool = False
+
+    def salt_of(self, plan: Plan) -> SaltKey | None:
+        """What the plan's own session is salted to."""
+        return None if self.key_has_pin and not plan.has_pin else self.salt
+
+
+def _beside(chip: Chip, plan: Plan, secret: Secrecy | None) -> tuple[HmacSession, ...]:
+    """The other session, which ends with the command."""
+    if secret is None or secret.salt_of(plan):
+        return ()
+    session = start_hmac(chip, salt_key=secret.salt, encrypt=True)
+    session.both_ways = not plan.given
+    session.last = True
+    return (session,)
 
 
 def run_step(chip: Chip, session: PolicySession, plan: Plan, step: Step) -> None:
@@ -171,8 +227,20 @@ def run_step(chip: Chip, session: PolicySession, plan: Plan, step: Step) -> None
     elif isinstance(step, AuthValue):
         chip.send(PolicyAuthValue(handle))
         session.with_value = True
+    elif isinstance(step, Secret):
+        _use_unit(chip, handle, plan, step)
     else:
         raise UsageError(f"policy step {type(step).__name__}: not in this version")
+
+
+def _use_unit(chip: Chip, session: int, plan: Plan, step: Secret) -> None:
+    """PolicySecret over a budget's index, which adds one to pinCount or refuses.
+
+    A password will do: who can listen at the chip could burn units without it.
+    """
+    auth = Password(plan.spend.auth if plan.spend else b"")
+    index = plan.indices[step.entity]
+    chip.send(PolicySecret(index, session, b"", b"", step.policy_ref, 0), auth)
 
 
 def _show_approval(chip: Chip, session: int, plan: Plan, step: Signed) -> None:
@@ -188,7 +256,7 @@ def _show_approval(chip: Chip, session: int, plan: Plan, step: Signed) -> None:
             PolicySigned(
                 auth_object=loaded,
                 policy_session=session,
-                nonce_tpm=b"",
+                nonce_tpm=plan.nonce,
                 cp_hash_a=plan.bound.cp_hash,
                 policy_ref=step.policy_ref,
                 expiration=0,
@@ -231,6 +299,12 @@ def _words(error: ChipRefusedError, plan: Plan, step: Step | None, person: str) 
         return _words_of_roster(base)
     if isinstance(step, Pcr) or base == RC.PCR_CHANGED:
         return _words_of_pcrs(base, of_roster=step is not None and step in plan.of_roster)
+    if isinstance(step, Secret):
+        return _words_of_budget(base, plan)
+    return _words_of_the_whole(step)
+
+
+def _words_of_the_whole(step: Step | None) -> tuple[str, str]:
     if isinstance(step, Or):
         return "the approvals so far do not lead to a quorum", "ask for the missing approvals"
     return (
@@ -260,6 +334,22 @@ def _words_of_pcrs(base: int, *, of_roster: bool) -> tuple[str, str]:
         "the PCRs have other values than at the key's birth: another firmware or boot",
         "start the machine as it was then; after an update this key, or this alternative of its "
         "policy, is of no use any more",
+    )
+
+
+def _words_of_budget(base: int, plan: Plan) -> tuple[str, str]:
+    spend = plan.spend or Spend(b"")
+    more = f"tpmhsm key grant {spend.key} N asks the officers of {spend.group or 'its group'}"
+    if base == RC.AUTH_UNAVAILABLE:
+        return f"the budget of {spend.key} is used up, or none was granted", f"{more} for N more"
+    if base == RC.HANDLE:
+        return (
+            f"the NV index that counts the budget of {spend.key} is gone: somebody removed it",
+            f"{more} for a new one",
+        )
+    return (
+        f"the NV index that counts the budget of {spend.key} is another one",
+        "somebody put it in its place: tpm2_nvundefine removes it; tpmhsm key show",
     )
 
 

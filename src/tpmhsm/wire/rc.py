@@ -114,8 +114,11 @@ _REASONS: dict[int, Reason] = {
 
 _INCOMPLETE = "the quorum is incomplete, or approvals are of another policy"
 _STALE = "the roster in the chip is not the one that was used, or the quorum is incomplete"
+NOT_FOR_THIS_KEY = "not-for-this-key"
+"""The code of the error for a ciphertext or point that is for another key, or for none."""
+
 _NOT_FOR_IT = Reason(
-    "not-for-this-key",
+    NOT_FOR_THIS_KEY,
     "this was not encrypted for this key by OAEP with the key's hash and an empty label",
     "senders use OAEP with the hash that tpmhsm key show names, and MGF1 with the same",
 )
@@ -130,7 +133,7 @@ _FOR_COMMAND: dict[tuple[str, int], Reason] = {
     ),
     **dict.fromkeys((("RSA_Decrypt", rc) for rc in (RC.FAILURE, RC.VALUE, RC.SIZE)), _NOT_FOR_IT),
     ("ECDH_ZGen", RC.ECC_POINT): Reason(
-        "not-for-this-key", "what was given is no point of this key's curve"
+        NOT_FOR_THIS_KEY, "what was given is no point of this key's curve"
     ),
     ("Clear", RC.DISABLED): Reason("chip-disabled", "TPM2_Clear is disabled"),
 }
