@@ -10,7 +10,7 @@ from tests.policy import makers
 from tests.tpm.conftest import left_behind
 from tests.tpm.quorums import World
 
-from tpmhsm.errors import ChipRefusedError, RefusedError
+from tpmhsm.errors import ChipRefusedError, DeviceError, RefusedError
 from tpmhsm.policy.ahash import live_preimage
 from tpmhsm.policy.approver import approver_area
 from tpmhsm.tpm import live, software
@@ -18,7 +18,14 @@ from tpmhsm.tpm.chip import Chip
 from tpmhsm.tpm.device import Device
 from tpmhsm.tpm.sessions import PolicySession, start_policy
 from tpmhsm.wire.codec import decode
-from tpmhsm.wire.commands import GetRandom, LoadExternal, PolicySigned, PolicySignedResponse
+from tpmhsm.wire.commands import (
+    ContextLoad,
+    ContextSave,
+    GetRandom,
+    LoadExternal,
+    PolicySigned,
+    PolicySignedResponse,
+)
 from tpmhsm.wire.constants import RH
 from tpmhsm.wire.structures import Signature
 
@@ -118,14 +125,24 @@ def test_what_nobody_waits_for_is_swept(device: Device, software_home) -> None:
         live.drop(chip, new)
 
 
-def test_renewed_ones_wait_on(device: Device) -> None:
+def test_renewed_ones_wait_on(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     with device.transaction() as chip:
         nonces = [live.begin(chip, in_an_hour()) for _ in range(3)]
-        live.renew(chip)
+        before = saved(chip)
+    with device.transaction() as chip:
+        assert (chip.commands, saved(chip)) == (0, before)
+    monkeypatch.setattr(live, "RENEW_AFTER", -1.0)
+    with device.transaction() as chip:
+        assert chip.commands == 6
+        assert not set(before) & set(saved(chip))
         for nonce in nonces:
             session = live.resume(chip, nonce)
             approve(chip, session, 0, nonce)
             chip.flush(session.handle)
+
+
+def saved(chip: Chip) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(chip.shelf.iterdir())]
 
 
 def test_a_note_keeps_the_tpm_awake(device: Device) -> None:
@@ -138,14 +155,23 @@ def test_a_note_keeps_the_tpm_awake(device: Device) -> None:
 
 
 @pytest.mark.long
-def test_the_context_counter_goes_on(device: Device) -> None:
-    """A session that waits holds the chip's counter up after 65,535 others: it is renewed then."""
+def test_the_context_counter_goes_on(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others' saves: 0x901 after 65,535 of them, unless what waits is renewed meanwhile."""
+    monkeypatch.setattr(live, "RENEW_AFTER", -1.0)
     with device.transaction() as chip:
         nonce = live.begin(chip, in_an_hour())
-        saved = (chip.shelf / f"{nonce.hex()}.session").read_bytes()
-        for _ in range(66_000):
-            chip.flush(start_policy(chip).handle)
-        assert (chip.shelf / f"{nonce.hex()}.session").read_bytes() != saved
+        other = start_policy(chip)
+        for _ in range(2):
+            save_and_load(chip, other, 40_000)
+            live.keep_up(chip)
+        with pytest.raises(DeviceError, check=lambda e: e.code == "chip-context-gap"):
+            save_and_load(chip, other, 66_000)
+        chip.flush(other.handle)
         session = live.resume(chip, nonce)
         approve(chip, session, 0, nonce)
         chip.flush(session.handle)
+
+
+def save_and_load(chip: Chip, session: PolicySession, times: int) -> None:
+    for _ in range(times):
+        chip.send(ContextLoad(chip.send(ContextSave(session.handle)).context))

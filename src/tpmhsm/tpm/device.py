@@ -80,6 +80,8 @@ class Device:
                 hold.mark()
             chip = Chip(door, shelf=self.shelf)
             try:
+                if self.shelf is not None and self.shelf.is_dir():
+                    _keep_up(chip)
                 yield chip
             finally:
                 if self._settle(chip, door) and hold:
@@ -108,6 +110,12 @@ class Device:
                 again.close()
             return True
         return False
+
+
+def _keep_up(chip: Chip) -> None:
+    from tpmhsm.tpm.live import keep_up
+
+    keep_up(chip)
 
 
 def open_device(spec: str, home: Path) -> Device:

@@ -14,9 +14,9 @@ Linux's resource manager forgets a session that its user saved, and flushes it n
 user's descriptor closes (drivers/char/tpm/tpm2-space.c); so contexts work there, too. UNTESTED ON
 HARDWARE so far. Access brokers that keep contexts for themselves may refuse.
 
-A saved session holds up the chip's context counter: after so many new sessions (65,535 in software
-TPMs, at least 255 in any) the chip makes no more (TPM_RC_CONTEXT_GAP). `renew` loads and saves all
-that wait, and the counter goes on; `sessions` calls it when the chip says so.
+A saved session holds up the chip's context counter: after so many other saves (65,535 usually) the
+chip saves no more (TPM_RC_CONTEXT_GAP), and Linux's resource manager saves sessions at every
+command. So whoever has the chip loads and saves those that wait, once a minute (`keep_up`).
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from tpmhsm.tpm.chip import Chip
 
 SUFFIX = ".session"
+
+RENEW_AFTER = 60.0
+"""Seconds after which a saved session is loaded and saved again."""
 
 
 def begin(chip: Chip, until: float) -> bytes:
@@ -87,13 +90,15 @@ def sweep(chip: Chip) -> None:
                 drop(chip, bytes.fromhex(path.stem))
 
 
-def renew(chip: Chip) -> None:
-    """Load and save every session that waits, so that the chip's context counter goes on."""
-    sweep(chip)
+def keep_up(chip: Chip) -> None:
+    """Load and save every session that waits and was not saved for a minute, so that the chip's
+    context counter goes on: two commands each, none when nothing waits.
+    """
     for path in _waiting(chip):
         with suppress(OSError, RefusedError):
-            until, nonce = path.stat().st_mtime, bytes.fromhex(path.stem)
-            _save(chip, resume(chip, nonce).handle, nonce, until)
+            found, nonce = path.stat(), bytes.fromhex(path.stem)
+            if found.st_ctime + RENEW_AFTER < time.time():
+                _save(chip, resume(chip, nonce).handle, nonce, found.st_mtime)
 
 
 def keep_awake(chip: Chip, name: str, until: float) -> None:

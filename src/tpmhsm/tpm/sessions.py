@@ -234,24 +234,17 @@ def _start(
         raise UsageError("a session that encrypts must be salted or bound")
     salt, encrypted = salt_key.salt() if salt_key else (b"", b"")
     nonce_caller = os.urandom(NONCE_SIZE)
-    command = StartAuthSession(
-        tpm_key=salt_key.handle if salt_key else RH.NULL,
-        bind=bind.handle if bind else RH.NULL,
-        nonce_caller=nonce_caller,
-        encrypted_salt=encrypted,
-        session_type=kind,
-        symmetric=AES128_CFB if encrypt else NULL_SYM,
-        auth_hash=ALG.SHA256,
+    made = chip.send(
+        StartAuthSession(
+            tpm_key=salt_key.handle if salt_key else RH.NULL,
+            bind=bind.handle if bind else RH.NULL,
+            nonce_caller=nonce_caller,
+            encrypted_salt=encrypted,
+            session_type=kind,
+            symmetric=AES128_CFB if encrypt else NULL_SYM,
+            auth_hash=ALG.SHA256,
+        )
     )
-    try:
-        made = chip.send(command)
-    except DeviceError as error:
-        if error.code != "chip-context-gap" or chip.shelf is None:
-            raise
-        from tpmhsm.tpm.live import renew
-
-        renew(chip)  # sessions of ours that wait are too old for the chip to go on
-        made = chip.send(command)
     if len(made.nonce_tpm) != NONCE_SIZE:
         raise DeviceError(f"the chip gave a nonce of {len(made.nonce_tpm)} octets, not 16")
     key = b""
