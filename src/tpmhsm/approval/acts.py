@@ -19,15 +19,23 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
-from tpmhsm.approval.evidence import signing_key
+from tpmhsm.approval.evidence import decrypting_key, signing_key
 from tpmhsm.approval.request import Request
 from tpmhsm.errors import ApprovalRefusedError, ParseError, UsageError
 from tpmhsm.policy.ahash import NONCE_SIZE, a_hash_preimage, live_preimage
 from tpmhsm.policy.approver import check_signature, key_identity, tpmt_signature
-from tpmhsm.policy.bound import BoundCommand, bound_increment, bound_roster_write, bound_sign
+from tpmhsm.policy.bound import (
+    BoundCommand,
+    bound_decrypt,
+    bound_increment,
+    bound_roster_write,
+    bound_sign,
+)
+from tpmhsm.policy.budgets import parse_grant
 from tpmhsm.policy.group import RosterDocument
 from tpmhsm.policy.people import Threshold, Thresholds
 from tpmhsm.policy.refs import Purpose, policy_ref
+from tpmhsm.policy.tree import roster_name
 from tpmhsm.policy.windows import WindowDocument, describe_seconds, parse_window
 
 if TYPE_CHECKING:
@@ -144,8 +152,8 @@ def acts_of(request: Request) -> tuple[AnyAct, ...]:
     """Return the acts that a request asks for. ParseError for a content that is not of its kind.
 
     group: first increment, further increments, first roster write. roster: one increment and one
-    write. window: one opening. certificate, crl, csr, data: one signature. Each once for every
-    ladder of the rule.
+    write. window: one opening. certificate, crl, csr, data: one signature. decrypt: one
+    decryption. Each once for every ladder of the rule.
     """
     try:
         if request.kind == "group":
@@ -154,6 +162,10 @@ def acts_of(request: Request) -> tuple[AnyAct, ...]:
             return _change(request)
         if request.kind == "window":
             return _opening(request)
+        if request.kind == "budget":
+            return _granting(request)
+        if request.kind == "decrypt":
+            return _decryption(request)
         return _signature(request)
     except ParseError:
         raise
@@ -205,6 +217,30 @@ def _signature(request: Request) -> tuple[Act, ...]:
     roster: RosterDocument = request.roster
     return tuple(
         Act(what, bound, "sign", roster.group, roster.epoch, number, threshold)
+        for number, threshold in enumerate(roster.officers, 1)
+    )
+
+
+def _decryption(request: Request) -> tuple[Act, ...]:
+    assert request.key is not None and request.roster is not None  # noqa: S101 - Request's own rule
+    bound = bound_decrypt(decrypting_key(request.key.public).public, request.content)
+    what = f"decrypt {len(request.content):,} bytes"
+    roster: RosterDocument = request.roster
+    return tuple(
+        Act(what, bound, "decrypt", roster.group, roster.epoch, number, threshold)
+        for number, threshold in enumerate(roster.officers, 1)
+    )
+
+
+def _granting(request: Request) -> tuple[Act, ...]:
+    assert request.key is not None and request.roster is not None  # noqa: S101 - Request's own rule
+    grant, roster = parse_grant(request.content), request.roster
+    if (grant.group, grant.key) != (roster.group, signing_key(request.key.public).name):
+        raise ParseError("request: the budget is of another group or key")
+    bound = grant.bound(roster_name(request.group))
+    what = f"grant {grant.total:,} signatures in all"
+    return tuple(
+        Act(what, bound, "budget", roster.group, roster.epoch, number, threshold, grant.nonce)
         for number, threshold in enumerate(roster.officers, 1)
     )
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tpmhsm.approval import moments
 from tpmhsm.approval.acts import sign_ahash
-from tpmhsm.approval.evidence import signing_key
+from tpmhsm.approval.evidence import key_for
 from tpmhsm.approval.request import Request
 from tpmhsm.approval.review import Review
 from tpmhsm.approval.statements import DENIAL, sign_statement
@@ -40,7 +40,7 @@ def make_approval(review: Review, identity: Identity) -> Approval:
         digest=request.digest,
         group=request.group.id,
         epoch=_epoch(request),
-        key_name=b"" if request.key is None else signing_key(request.key.public).name,
+        key_name=b"" if request.key is None else key_for(request.kind, request.key.public).name,
         approver=review.approver.name,
         spki=review.approver.spki,
         key_kind=identity.kind,

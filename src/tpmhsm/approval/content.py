@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from tpmhsm.approval.evidence import ChipKey
-from tpmhsm.approval.memory import ApprovedCrl, Certified, Memory
+from tpmhsm.approval.memory import ApprovedCrl, Certified, GrantedTotal, Memory
 from tpmhsm.approval.request import Request
 
 
@@ -43,8 +43,8 @@ class Listing:
 
 @dataclass(frozen=True)
 class Content:
-    """What the bytes say. `certified` and `crl` are what a memory should keep of them after an
-    approval.
+    """What the bytes say. `certified`, `crl` and `granted` are what a memory should keep of them
+    after an approval.
     """
 
     title: str
@@ -54,9 +54,12 @@ class Content:
     certified: tuple[Certified, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     crl: ApprovedCrl | None = None
+    granted: GrantedTotal | None = None
 
 
-def read_content(request: Request, key: ChipKey | None, memory: Memory, now: datetime) -> Content:
+def read_content(  # noqa: PLR0911 (one for each kind)
+    request: Request, key: ChipKey | None, memory: Memory, now: datetime
+) -> Content:
     """Decode a request's content. ApprovalRefusedError when it is not what its kind says, or is
     something that nobody should sign; `key` is the signing key (None for acts on NV), `now` the
     approver's own time.
@@ -69,6 +72,18 @@ def read_content(request: Request, key: ChipKey | None, memory: Memory, now: dat
         from tpmhsm.approval.plain import read_plain
 
         return read_plain(request, key, memory)
+    if request.kind == "budget":
+        from tpmhsm.approval.grants import read_budget
+
+        return read_budget(request, key, memory)
+    if request.kind == "decrypt":
+        from tpmhsm.approval.decryptions import read_decryption
+
+        return read_decryption(request, key)
+    if request.kind == "window":
+        from tpmhsm.approval.windows import read_window
+
+        return read_window(request, key, memory)
     from tpmhsm.approval.certificates import read_certificate, read_csr
 
     if request.kind == "crl":
@@ -80,7 +95,7 @@ def read_content(request: Request, key: ChipKey | None, memory: Memory, now: dat
     return read_csr(request, key, memory)
 
 
-def short_facts(request: Request) -> dict[str, str]:
+def short_facts(request: Request) -> dict[str, str]:  # noqa: PLR0911 (one for each kind)
     """Return the content's facts in short, for comparing two contents; empty if undecodable."""
     from tpmhsm.errors import ParseError
 
@@ -89,8 +104,16 @@ def short_facts(request: Request) -> dict[str, str]:
             from tpmhsm.approval.people import people_facts
 
             return people_facts(request)
-        if request.kind == "data":
+        if request.kind in ("data", "decrypt"):
             return {"size": str(len(request.content))}
+        if request.kind == "budget":
+            from tpmhsm.approval.grants import grant_facts
+
+            return grant_facts(request.content)
+        if request.kind == "window":
+            from tpmhsm.approval.windows import window_facts
+
+            return window_facts(request.content)
         if request.kind == "crl":
             from tpmhsm.approval.crls import crl_facts
 

@@ -158,7 +158,15 @@ def _signature(review: Review, width: int) -> Iterator[str]:
 
 def _allows(review: Review) -> str:
     request = review.request
+    if request.kind == "budget" and request.key is not None and request.roster is not None:
+        epoch = f"epoch {request.roster.epoch} only"
+        return f'that the budget of "{request.key.label}" is written, nothing else, {epoch}'
+    if request.kind == "window" and request.key is not None:
+        return f'ANY signature under "{request.key.label}" until it ends, nothing else'
     size = f"{len(request.content):,} bytes"
+    if request.kind == "decrypt" and request.key is not None and request.roster is not None:
+        epoch = f"epoch {request.roster.epoch} only"
+        return f'that "{request.key.label}" decrypts these {size}, nothing else, {epoch}'
     if request.key is not None and request.roster is not None:
         epoch = f"epoch {request.roster.epoch} only"
         return f'these {size} under "{request.key.label}", nothing else, {epoch}'

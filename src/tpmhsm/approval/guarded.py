@@ -7,16 +7,17 @@ roster index of the group whose documents were checked, is the authPolicy in the
 from __future__ import annotations
 
 from tpmhsm.approval.content import Flag
-from tpmhsm.approval.evidence import QUORUM_KEY_ATTRIBUTES, ChipKey
+from tpmhsm.approval.evidence import MADE_HERE, QUORUM_KEY_ATTRIBUTES, ChipKey
 from tpmhsm.errors import UsageError, VerificationError
+from tpmhsm.policy.bound import command_of
 from tpmhsm.policy.compile import KeyPolicy
 from tpmhsm.policy.group import GroupDocument
 from tpmhsm.policy.plan import quorum_policy
 from tpmhsm.policy.published import read_policy
-from tpmhsm.policy.tree import roster_name
+from tpmhsm.policy.tree import anchor
 from tpmhsm.policy.words import demands_in_words
 from tpmhsm.wire.codec import decode
-from tpmhsm.wire.constants import ALG, ObjectAttributes
+from tpmhsm.wire.constants import ALG, CC, ObjectAttributes
 from tpmhsm.wire.public import Public
 
 
@@ -29,12 +30,19 @@ def check_guarded_key(key: ChipKey, group: GroupDocument, said: str) -> KeyPolic
     area = decode(Public, key.public)
     if area.name_alg != ALG.SHA256:
         raise VerificationError("the key's Name is not a SHA-256 Name")
-    policy = quorum_policy(group)
+    try:
+        policy = quorum_policy(group, command_of(area))
+    except UsageError as e:
+        raise VerificationError(e.message) from None
     if area.auth_policy != policy.digest:
-        policy = _said(said, group)
+        policy = _said(said, policy, group)
     if area.auth_policy != policy.digest:
         raise VerificationError(f"the key's policy is not {policy.text}")
     wanted = QUORUM_KEY_ATTRIBUTES
+    if key.decrypts:
+        wanted = wanted & ~ObjectAttributes.SIGN | ObjectAttributes.DECRYPT
+    if key.imported:
+        wanted &= ~MADE_HERE
     if policy.has_pin:
         wanted &= ~ObjectAttributes.NO_DA
     if area.attributes != wanted:
@@ -45,11 +53,10 @@ def check_guarded_key(key: ChipKey, group: GroupDocument, said: str) -> KeyPolic
     return policy
 
 
-def _said(said: str, group: GroupDocument) -> KeyPolicy:
+def _said(said: str, plain: KeyPolicy, group: GroupDocument) -> KeyPolicy:
     """The policy document that the host shows. VerificationError unless it is of this group."""
-    plain = quorum_policy(group)
     try:
-        policy = read_policy(said)
+        policy = read_policy(said).for_command(plain.command)
         if policy.alternatives == plain.alternatives:
             return plain
         _ = policy.digest
@@ -58,22 +65,25 @@ def _said(said: str, group: GroupDocument) -> KeyPolicy:
             f"the key's policy is not {plain.text}, and what the host says it is does not "
             f"explain it: {e.message}"
         ) from None
-    if policy.indices.get(group.name) != roster_name(group):
+    if policy.indices.get(group.name) != anchor(group, policy.command):
         raise VerificationError(f'the key is not of this group "{group.name}", but of another')
     return policy
 
 
-def policy_flags(policy: KeyPolicy, group: GroupDocument) -> list[Flag]:
+def policy_flags(policy: KeyPolicy, group: GroupDocument, *, granting: bool = False) -> list[Flag]:
     """Return what an approver must know of a policy that is more than `quorum` of the group:
-    what is demanded besides, and who can sign without them.
+    what is demanded besides, and who can sign without them. `granting`: the group is asked for a
+    budget, not for a signature.
     """
-    own = [one for one in policy.alternatives if one.group == group.name]
-    besides = " or ".join(filter(None, map(demands_in_words, own)))
+    part = "budget" if granting else "group"
+    own = [one for one in policy.alternatives if getattr(one, part) == group.name]
+    besides = "" if granting else " or ".join(filter(None, map(demands_in_words, own)))
     flags = []
     if besides:
         flags.append(Flag("ALSO", f"the chip wants, besides your approvals: {besides}"))
     for one in policy.alternatives:
         if one not in own:
+            verb = "signs" if policy.command == CC.Sign else "decrypts"
             whom = f' (who is in "{one.group}" is not said here)' if one.group else ""
-            flags.append(Flag("WITHOUT YOU", f"this key also signs by {one.text}{whom}"))
+            flags.append(Flag("WITHOUT YOU", f"this key also {verb} by {one.text}{whom}"))
     return flags

@@ -18,7 +18,7 @@ from typing import Any
 
 from tpmhsm.approval import moments
 from tpmhsm.approval.cards import Card, DeviceCard, parse_card, parse_device_card
-from tpmhsm.approval.evidence import ChipState
+from tpmhsm.approval.evidence import BudgetState, ChipState
 from tpmhsm.approval.files import read_json
 from tpmhsm.approval.votes import (
     KINDS,
@@ -42,7 +42,7 @@ MAX_CRL_REQUEST = 64 << 20
 held to `MAX_REQUEST` all the same, so that nobody has to read 64 MB of anything but base64.
 """
 
-SIGN_KINDS = ("certificate", "crl", "csr", "data", "window")
+SIGN_KINDS = ("certificate", "crl", "csr", "data", "window", "budget", "decrypt")
 """What officers approve for one key, which the request shows."""
 
 _CONTENT = re.compile(rb'"content":"([A-Za-z0-9+/=]*)"')
@@ -66,7 +66,8 @@ class Claims:
     """What the host says. Shown, compared with the bytes, and never believed.
 
     `csr` and `issuer` are DER, `texts` are further lines by name ('subject', 'not_after' and
-    'digest' among them are compared with the bytes), `profile_days` the profile's longest validity.
+    'digest' among them are compared with the bytes), `profile_days` the profile's longest validity,
+    `message` an encrypted message (CMS) less its content, from which the content comes.
     """
 
     reason: str = ""
@@ -76,13 +77,15 @@ class Claims:
     csr: bytes = b""
     issuer: bytes = b""
     texts: Mapping[str, str] = field(default_factory=dict)
+    message: bytes = b""
 
 
 @dataclass(frozen=True)
 class Request:
     """A request. `roster` is the roster in force (None for kind 'group', whose content is it).
 
-    `state` certifies counter and roster over SHA-256(content): needed for kind 'roster', and for
+    `budget` certifies what a budget holds, for kind 'budget' unless it is the first grant. `state`
+    certifies counter and roster over SHA-256(content): needed for kind 'roster', and for
     the other kinds when an approver has not yet seen the roster's epoch.
     """
 
@@ -98,6 +101,7 @@ class Request:
     cards: tuple[Card, ...] = ()
     claims: Claims = Claims()
     state: ChipState | None = None
+    budget: BudgetState | None = None
     approvals: tuple[Approval, ...] = ()
     denials: tuple[Denial, ...] = ()
 
@@ -158,6 +162,8 @@ class Request:
             document["key"] = _encode_blobs(self.key)
         if self.state is not None:
             document["state"] = _encode_blobs(self.state)
+        if self.budget is not None:
+            document["budget"] = _encode_blobs(self.budget)
         return document
 
 
@@ -165,8 +171,10 @@ def _embedded(data: bytes) -> dict[str, Any]:
     return read_json(data, "embedded document", MAX_REQUEST)
 
 
-def _encode_blobs(part: KeyPart | Claims | ChipState) -> dict[str, Any]:
+def _encode_blobs(part: KeyPart | Claims | ChipState | BudgetState) -> dict[str, Any]:
     values = {one.name: getattr(part, one.name) for one in dataclass_fields(part)}
+    if not values.get("message"):
+        values.pop("message", None)
     return {
         name: to_base64(v) if isinstance(v, bytes) else dict(v) if isinstance(v, Mapping) else v
         for name, v in values.items()
@@ -193,6 +201,7 @@ def parse_request(data: bytes) -> Request:
         "cards": tuple(parse_card(_canonical(item)) for item in fields.list("cards")),
         "claims": _read_claims(_object(fields, document, "claims")),
         "state": _optional(fields, document, "state", _read_state),
+        "budget": _optional(fields, document, "budget", _read_budget),
         "approvals": tuple(read_approval(item) for item in fields.list("approvals")),
         "denials": tuple(read_denial(_dict(item)) for item in fields.list("denials")),
     }
@@ -272,6 +281,13 @@ def _read_state(value: dict[str, Any]) -> ChipState:
     return state
 
 
+def _read_budget(value: dict[str, Any]) -> BudgetState:
+    fields = Fields(value, "request: budget")
+    budget = BudgetState(fields.base64("attest"), fields.base64("signature"))
+    fields.done()
+    return budget
+
+
 def _read_claims(value: dict[str, Any]) -> Claims:
     fields = Fields(value, "request: claims")
     claims = Claims(
@@ -282,6 +298,7 @@ def _read_claims(value: dict[str, Any]) -> Claims:
         csr=fields.base64("csr"),
         issuer=fields.base64("issuer"),
         texts=texts(fields, value, "texts"),
+        message=fields.base64("message") if fields.has("message") else b"",
     )
     fields.done()
     return claims

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from tpmhsm.approval import standing
 from tpmhsm.approval.acts import AnyAct, acts_of, rule_of
 from tpmhsm.approval.content import Content, Flag, read_content
-from tpmhsm.approval.evidence import ChipKey, signing_key
-from tpmhsm.approval.memory import Entries, Memory, PinnedGroup
+from tpmhsm.approval.evidence import ChipKey, key_for
+from tpmhsm.approval.memory import Entries, Memory, PinnedGroup, PinnedKey
 from tpmhsm.approval.request import Request
 from tpmhsm.approval.verify import verify_approval, verify_denial
 from tpmhsm.errors import ParseError, UsageError, VerificationError
@@ -69,23 +69,35 @@ class Review:
 
 
 def review(
-    request: Request, memory: Memory, identity: Identity, name: str, now: datetime
+    request: Request,
+    memory: Memory,
+    identity: Identity,
+    name: str,
+    now: datetime,
+    *,
+    imported: bool = False,
 ) -> Review:
     """Check a request for one approver: `identity` with its claimed `name` (empty: by key alone).
+    `imported`: the person knows that the key was imported, and takes it.
 
     ApprovalRefusedError, with a stable `code`, when the approver's tool will not sign it;
     ParseError when the request's parts do not fit together.
     """
     try:
-        return _review(request, memory, identity, name, now)
+        return _review(request, memory, identity, name, now, imported)
     except ParseError:
         raise
     except UsageError as e:
         raise ParseError(f"request: {e.message}") from None
 
 
-def _review(
-    request: Request, memory: Memory, identity: Identity, name: str, now: datetime
+def _review(  # noqa: PLR0917 (those of `review`)
+    request: Request,
+    memory: Memory,
+    identity: Identity,
+    name: str,
+    now: datetime,
+    imported: bool,
 ) -> Review:
     approver = standing.find_approver(request, name, identity.public_key)
     standing.check_time(request, now)
@@ -93,8 +105,11 @@ def _review(
     ek, flags = standing.check_device(request, memory, pinned)
     standing.check_people(request, memory, pinned)
     flags += standing.two_cards(request, memory)
-    key = None if request.key is None else signing_key(request.key.public)
-    key_pin, key_flags = (None, []) if key is None else standing.check_key(request, key, memory)
+    key = None if request.key is None else key_for(request.kind, request.key.public)
+    key_pin: PinnedKey | None = None
+    key_flags: list[Flag] = []
+    if key is not None:
+        key_pin, key_flags = standing.check_key(request, key, memory, imported=imported)
     epochs, epoch_flags = standing.check_epochs(request, memory)
     content = read_content(request, key, memory, now)
     group = standing.group_pin(request, ek, pinned)
@@ -106,7 +121,7 @@ def _review(
         now=now,
         content=content,
         acts=tuple(act for act in acts_of(request) if act.concerns(approver.key)),
-        entries=Entries(group, key_pin, epochs, content.certified, content.crl),
+        entries=Entries(group, key_pin, epochs, content.certified, content.crl, content.granted),
         group=group,
         first_use=pinned is None,
         key_words=_key_words(request, key, first=key_pin is not None),
@@ -122,8 +137,11 @@ def _review(
 def _key_words(request: Request, key: ChipKey | None, *, first: bool) -> str:
     if request.key is None or key is None:
         return ""
-    state = "NEW, evidence verified" if first else "PINNED"
-    return f'signing key "{request.key.label}": {state}'
+    state = "PINNED"
+    if first:
+        state = "NEW, IMPORTED" if key.imported else "NEW, evidence verified"
+    kind = "key" if key.decrypts else "signing key"
+    return f'{kind} "{request.key.label}": {state}'
 
 
 def _claim_flags(request: Request) -> list[Flag]:

@@ -28,6 +28,13 @@ FOUNDING = 0
 """The epoch under which a memory notes that it saw the founding: no roster has it."""
 
 
+IMPORTED = Flag(
+    "IMPORTED",
+    "this key was not made in the chip: copies may exist outside, and whoever has one uses it"
+    " without you",
+)
+
+
 def refuse(message: str, code: str, hint: str = "", **details: object) -> ApprovalRefusedError:
     """Return the refusal to raise."""
     return ApprovalRefusedError(message, code=code, hint=hint, details=details)
@@ -347,23 +354,36 @@ def group_pin(request: Request, ek: bytes, pinned: PinnedGroup | None) -> Pinned
 
 
 def check_key(
-    request: Request, key: ChipKey, memory: Memory
+    request: Request, key: ChipKey, memory: Memory, *, imported: bool = False
 ) -> tuple[PinnedKey | None, list[Flag]]:
     """Return the key's new pin (None if it is pinned already), and flags.
 
     Refuses a key that is not guarded by this group, and at first use one whose birth in the
-    group's device is not certified by the device's AK.
+    group's device is not certified by the device's AK. A key that was imported has no birth there:
+    it is refused unless the person says that they know (`imported`), and flagged every time.
     """
     part, group = request.key, request.group
     assert part is not None  # noqa: S101 - Request's own rule
     pinned = memory.pinned_key(key.name)
     try:
         policy = check_guarded_key(key, group, part.policy)
-        if pinned is None:
+        if pinned is None and not key.imported:
             check_creation(request.device.ak_public, key, part.attest, part.signature)
     except VerificationError as e:
         raise refuse(f'key "{part.label}": {e.message}', "key-evidence") from None
-    flags = policy_flags(policy, group)
+    if key.imported and pinned is None and not imported:
+        raise refuse(
+            f'key "{part.label}" was not made in the chip but imported: copies of it may exist'
+            " outside, and whoever has one uses it without you",
+            "imported-key",
+            hint="approve it knowingly with --imported, or ask for a key that the chip makes",
+        )
+    granting = request.kind == "budget"
+    if group.name not in (policy.granting if granting else policy.groups):
+        what = "grants no budget of" if granting else "approves no use of"
+        raise refuse(f'"{group.name}" {what} this key: {policy.text}', "no-part")
+    flags = [IMPORTED] if key.imported else []
+    flags += policy_flags(policy, group, granting=granting)
     if pinned is not None and pinned.label != part.label:
         flags.append(Flag("KEY", f'the host says "{part.label}", you know it as "{pinned.label}"'))
     if part.policy not in (policy.text, format_document(policy)):

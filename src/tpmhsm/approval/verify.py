@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tpmhsm.approval.acts import AnyAct, acts_of, check_act_signature, rule_of
 from tpmhsm.approval.content import short_facts
-from tpmhsm.approval.evidence import signing_key
+from tpmhsm.approval.evidence import key_for
 from tpmhsm.approval.request import SIGN_KINDS, Request
 from tpmhsm.approval.screen import readable
 from tpmhsm.approval.votes import ActSignature, Approval, Denial
@@ -89,7 +89,8 @@ def _check_same(request: Request, approval: Approval) -> None:
             code="other-bytes",
             details={"approved": approval.digest.hex(), "asked": request.digest.hex()},
         )
-    if request.key is not None and approval.key_name != signing_key(request.key.public).name:
+    wanted = None if request.key is None else key_for(request.kind, request.key.public).name
+    if wanted is not None and approval.key_name != wanted:
         raise VerificationError(f"{who} approved for another key", code="other-key")
     if request.roster is not None and request.kind != "roster":
         epoch = request.roster.epoch

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tpmhsm.approval.identity import Identity
     from tpmhsm.approval.request import Request
     from tpmhsm.approval.review import Review
+    from tpmhsm.store import Transaction
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -62,11 +63,19 @@ def vote_options(command: F) -> F:
 @click.command()
 @click.option("--expect", "expected", multiple=True, metavar="SHA256",
               help="For scripts: the digest, instead of typing; one for each request.")  # fmt: skip
+@click.option("--imported", is_flag=True,
+              help="Also for a key that was imported: copies of it may exist.")  # fmt: skip
 @vote_options
 @pin_options
 @pass_app
 def approve(
-    app: App, what: tuple[str, ...], who: Who, expected: tuple[str, ...], out: Out, secret: Secret
+    app: App,
+    what: tuple[str, ...],
+    who: Who,
+    expected: tuple[str, ...],
+    imported: bool,
+    out: Out,
+    secret: Secret,
 ) -> None:
     """Show a request as decoded from its bytes, then sign it.
 
@@ -89,28 +98,42 @@ def approve(
     done: list[dict[str, Any]] = []
     for item, digest in zip(items, digests, strict=True):
         with counting(done):
-            done.append(_approve(app, item, who, person, digest, out))
+            done.append(_approve(app, item, Voter(who, person, imported), digest, out))
     finish(app, done, out)
 
 
-def _approve(
-    app: App, item: Item, who: Who, person: Identity, digest: str | None, out: Out
-) -> dict[str, Any]:
-    from tpmhsm.approval import moments
+@dataclass(frozen=True)
+class Voter:
+    """Who approves, with which key; `imported`: also what is done by imported keys."""
+
+    who: Who
+    person: Identity
+    imported: bool
+
+    def review(self, request: Request, tx: Transaction) -> Review:
+        """Every check, against the memory in a transaction."""
+        from tpmhsm.approval import moments
+        from tpmhsm.approval.review import review
+        from tpmhsm.requests.memory import StoredMemory
+
+        memory, now = StoredMemory(tx), moments.now()
+        return review(request, memory, self.person, self.who.name, now, imported=self.imported)
+
+
+def _approve(app: App, item: Item, voter: Voter, digest: str | None, out: Out) -> dict[str, Any]:
     from tpmhsm.approval.approve import make_approval
-    from tpmhsm.approval.review import review
     from tpmhsm.requests.memory import StoredMemory
 
-    request, store = item.request, app.own_store()
+    request, who, store = item.request, voter.who, app.own_store()
     with store.reading() as tx:
-        found = review(request, StoredMemory(tx), person, who.name, moments.now())
+        found = voter.review(request, tx)
     confirm(app, found, digest)
     with store.transaction() as tx:
         # once more: another approval may have been made while the person was reading
-        found = review(request, StoredMemory(tx), person, who.name, moments.now())
+        found = voter.review(request, tx)
         StoredMemory(tx).keep(found.entries)
         tx.audit.append("approve", {"request": request.id, "digest": request.digest.hex()})
-    approval = make_approval(found, person)
+    approval = make_approval(found, voter.person)
     result = {"approver": who.name, **what_of(found)}
     if item.in_place:
         row = app.desk.add_approval(approval)
@@ -122,7 +145,7 @@ def _approve(
 
 def what_of(found: Review) -> dict[str, Any]:
     """What was approved, as the tool itself computed it."""
-    from tpmhsm.approval.evidence import signing_key
+    from tpmhsm.approval.evidence import key_for
 
     request = found.request
     key = request.key
@@ -130,7 +153,7 @@ def what_of(found: Review) -> dict[str, Any]:
         "request": request.id,
         "kind": request.kind,
         "digest": request.digest.hex(),
-        "key": key and {"label": key.label, "name": signing_key(key.public).name.hex()},
+        "key": key and {"label": key.label, "name": key_for(request.kind, key.public).name.hex()},
         "group": {"name": request.group.name, "id": request.group.id.hex()},
         "fingerprint": " ".join(found.group.fingerprint),
         "first_use": found.first_use,

@@ -6,20 +6,22 @@ People are asked here, never while the chip is held.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from tpmhsm.errors import RefusedError, UsageError
+from tpmhsm.policy.bound import command_of
 from tpmhsm.policy.compile import KeyPolicy
 from tpmhsm.policy.normal import Alternative
 from tpmhsm.policy.published import read_policy
 from tpmhsm.policy.tree import roster_name
+from tpmhsm.wire.constants import CC
 
 if TYPE_CHECKING:
     from tpmhsm.keys.groups import Groups
     from tpmhsm.policy.model import Pcr
     from tpmhsm.policy.pcrs import Measured
-    from tpmhsm.policy.plan import Officers, Plan
+    from tpmhsm.policy.plan import Officers, Plan, Spend
     from tpmhsm.store.keys import KeyRow
     from tpmhsm.tpm.device import Device
 
@@ -52,13 +54,22 @@ class Choice:
     alternative: Alternative
     pin: bytes = field(default=b"", repr=False)
 
-    def plan(self, row: KeyRow, digest: bytes, officers: Officers | None = None) -> Plan | None:
-        """The steps of one signature; None for an open key."""
+    def plan(self, row: KeyRow, content: bytes, officers: Officers | None = None) -> Plan | None:
+        """The steps of one signature or decryption; None for an open key."""
         from tpmhsm.policy.plan import plan_use
 
         if self.policy.is_open:
             return None
-        return plan_use(self.policy, self.alternative, row.public, digest, officers)
+        one = self.alternative
+        spend = _spend(row, one.budget) if one.budget else None
+        return plan_use(self.policy, one, row.public, content, officers, spend)
+
+
+def _spend(row: KeyRow, group: str) -> Spend:
+    from tpmhsm.policy.budgets import budget_auth
+    from tpmhsm.policy.plan import Spend
+
+    return Spend(budget_auth(row.private), row.label, group)
 
 
 def policy_of_row(row: KeyRow, groups: Groups) -> KeyPolicy:
@@ -69,18 +80,27 @@ def policy_of_row(row: KeyRow, groups: Groups) -> KeyPolicy:
         return read_policy(row.policy_document)
     policy = read_policy(row.policy)
     indices = {label: roster_name(groups.state(label).group) for label in policy.groups}
-    return KeyPolicy(policy.alternatives, indices)
+    return KeyPolicy(policy.alternatives, indices, command=command_of(row.public))
 
 
-def bind(policy: KeyPolicy, groups: Groups, device: Device) -> KeyPolicy:
-    """The policy of a key that is made now: rosters' Names, and the PCRs as they are.
+def bind(policy: KeyPolicy, groups: Groups, device: Device, command: CC = CC.Sign) -> KeyPolicy:
+    """The policy of a key that is made now: rosters' Names, and the PCRs as they are. Budgets get
+    their NV indices with the key (`tpmhsm.keys.budgets`).
 
     UsageError for a group that is not in force, for PCRs that prove nothing, and for a document
-    whose facts are others than those of this chip.
+    whose facts are others than those of this chip, or that is for another `command`.
     """
     from tpmhsm.tpm.pcrs import measure_at_birth
 
-    indices = {label: roster_name(groups.active(label).group) for label in policy.groups}
+    if policy.command not in (CC.Sign, command):
+        raise UsageError(
+            f"the policy document is for keys of {policy.command.name}, not of {command.name}",
+            code="policy-other-facts",
+            hint="without `command` it is for any key",
+        )
+    policy = policy.for_command(command)
+
+    indices = {label: roster_name(groups.active(label).group) for label in policy.rosters}
     measured: Measured = {}
     if policy.has_pcrs:
         with device.transaction() as chip:
@@ -95,7 +115,7 @@ def bind(policy: KeyPolicy, groups: Groups, device: Device) -> KeyPolicy:
                 code="policy-other-facts",
                 hint="without [roster] and [measured] it is for any chip",
             )
-    return KeyPolicy(policy.alternatives, indices, measured)
+    return replace(policy, indices=indices, measured=measured)
 
 
 def _pcrs(alternatives: Sequence[Alternative]) -> list[Pcr]:
@@ -128,40 +148,38 @@ class Chooser:
     def _possible(self, row: KeyRow, alone: Sequence[Alternative]) -> bool:
         pin = self._pins is not None and self._pins.given
         able = [one for one in alone if pin or not one.pin]
-        if not able or not all(one.pcrs for one in able):
+        if not able or not all(one.pcrs or one.budget for one in able):
             return bool(able)
-        return bool(self._as_measured(policy_of_row(row, self._groups), able))
+        return bool(self._met(policy_of_row(row, self._groups), able))
 
     def choose(self, row: KeyRow, group: str = "") -> Choice:
         """The alternative by which the key signs now; with `group`, by that group's approvals.
 
-        Asks for the PIN if there is no way without. The PCRs are read only where they decide
-        between alternatives: otherwise the chip itself says that they moved. Raises RefusedError
-        when people are needed or no alternative can be met.
+        Asks for the PIN if there is no way without, and uses no budget if there is one. PCRs and
+        budgets are read only where they decide between alternatives: otherwise the chip itself
+        refuses. Raises RefusedError when people are needed or no alternative can be met.
         """
         policy = policy_of_row(row, self._groups)
         able = [one for one in policy.alternatives if one.group == group]
         if not able:
             _no_way(row, policy, group)
-        if len(able) > 1 and any(one.pcrs for one in able):
-            able = self._as_measured(policy, able)
+        if len(able) > 1 and any(one.pcrs or one.budget for one in able):
+            able = self._met(policy, able)
             if not able:
-                raise RefusedError(
-                    f"key {row.label!r}: no alternative of {row.policy} can be met with the PCRs "
-                    "as they are now",
-                    code="policy-pcrs-moved",
-                    hint="start the machine as it was when the key was made",
-                )
-        chosen = min(able, key=lambda one: one.pin)
+                raise _none_met(row, policy)
+        chosen = min(able, key=lambda one: (one.pin, bool(one.budget)))
         return Choice(policy, chosen, self._pin(row) if chosen.pin else b"")
 
-    def _as_measured(self, policy: KeyPolicy, able: Sequence[Alternative]) -> list[Alternative]:
+    def _met(self, policy: KeyPolicy, able: Sequence[Alternative]) -> list[Alternative]:
+        """Those whose PCRs are as they were, and whose budgets have units left."""
+        from tpmhsm.keys.budgets import left
         from tpmhsm.tpm.pcrs import measure
 
         with self._device.transaction() as chip:
-            now = measure(chip, _pcrs(able))
+            now = measure(chip, _pcrs(able)) if _pcrs(able) else None
+            units = {one.budget: left(chip, policy, one.budget) for one in able if one.budget}
         met = policy.satisfiable(groups=policy.groups, pin=True, pcrs=now)
-        return [one for one in met if one in able]
+        return [one for one in met if one in able and units.get(one.budget, 1)]
 
     def _pin(self, row: KeyRow) -> bytes:
         if self._pins is None:
@@ -169,6 +187,22 @@ class Chooser:
                 f"key {row.label!r} wants its PIN", code="pin-needed", hint="--pin-file F"
             )
         return self._pins.pin_of(row.label)
+
+
+def _none_met(row: KeyRow, policy: KeyPolicy) -> RefusedError:
+    if policy.granting:
+        return RefusedError(
+            f"key {row.label!r}: no alternative of {row.policy} can be met now: budgets are used "
+            "up, or none was granted" + (", or PCRs have other values" if policy.has_pcrs else ""),
+            code="policy-not-met",
+            hint=f"tpmhsm key grant {row.label} N asks {' or '.join(policy.granting)} for N more",
+        )
+    return RefusedError(
+        f"key {row.label!r}: no alternative of {row.policy} can be met with the PCRs as they are "
+        "now",
+        code="policy-pcrs-moved",
+        hint="start the machine as it was when the key was made",
+    )
 
 
 def _one_of(row: KeyRow, policy: KeyPolicy, group: str) -> str:

@@ -7,13 +7,18 @@ from base64 import b64encode
 from typing import TYPE_CHECKING
 
 from tpmhsm.errors import ExistsError, RefusedError, UsageError, VerificationError
+from tpmhsm.keys import budgets
+from tpmhsm.keys.births import Use, Wanted, key_row, must_sign
+from tpmhsm.keys.budgets import Budgets
 from tpmhsm.keys.choice import Chooser, Pins, bind, policy_of_row
+from tpmhsm.keys.decryption import Decryption
 from tpmhsm.keys.groups import Groups
 from tpmhsm.keys.host import load_host
 from tpmhsm.policy.compile import KeyPolicy
 from tpmhsm.policy.documents import check_label
 from tpmhsm.policy.model import Quorum
 from tpmhsm.policy.published import format_document, read_policy
+from tpmhsm.tpm.pins import Pin, check_pin
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -35,11 +40,20 @@ class Keyring:
         self._device = device
         self._groups = Groups(store, device)
         self._chooser = Chooser(self._groups, device, pins)
+        self.budgets = Budgets(store, device, self._groups)
+        self.decryption = Decryption(store, device, self._groups, self._chooser)
 
     # ── life ─────────────────────────────────────────────────────────────────
 
     def create(
-        self, label: str, alg: str, *, policy: str, hash_name: str = "sha256", pin: bytes = b""
+        self,
+        label: str,
+        alg: str,
+        *,
+        policy: str,
+        hash_name: str = "sha256",
+        pin: bytes = b"",
+        use: Use = "sign",
     ) -> KeyRow:
         """Make a key in the chip and keep it, with its creation ticket and a CertifyCreation.
 
@@ -47,50 +61,41 @@ class Keyring:
         taken label, UsageError for a policy that no key can have, DeviceError for an algorithm the
         chip has not.
         """
-        from tpmhsm.store.keys import KeyRow
         from tpmhsm.tpm import objects
-        from tpmhsm.tpm.pins import Pin, check_pin
 
-        check_label(label, "key label")
-        bound = bind(read_policy(policy), self._groups, self._device)
-        if bound.has_pin:
-            check_pin(pin)
-        group = self._groups.active(bound.groups[0]) if bound.groups else None
-        self._free(label)
+        wanted = Wanted(label, alg, policy, hash_name, use, pin)
+        bound, group_id = self.prepare(wanted)
         host = load_host(self._store)
         with self._device.transaction() as chip:
+            bound = self.budgets.place(chip, bound)
             parent = objects.storage_parent(chip, host.parent_name)
             secret = Pin.to(parent, pin) if bound.has_pin else None
-            made = objects.create_key(
-                chip, parent, alg, bound.digest or None, hash_name, pin=secret
-            )
+            made = objects.create_from(chip, parent, wanted.template(bound), alg, secret)
             attestation = objects.attestation_key(chip, host.ak_name)
             loaded = objects.load_key(chip, parent, made.public, made.private)
             born = objects.certify_creation(
                 chip, attestation, loaded, made, secrets.token_bytes(32)
             )
-        row = KeyRow(
-            label=label,
-            alg=alg,
-            hash=hash_name,
-            use="sign",
-            policy=bound.text,
-            policy_document="" if _says_all(bound) else format_document(bound),
-            public=made.public,
-            private=made.private,
-            name=made.name.hex(),
-            spki=_spki(objects.public_key_of(made.public)),
-            group_id=group.row.id if group else None,
-            creation_data=made.creation_data,
-            creation_hash=made.creation_hash,
-            creation_ticket=made.creation_ticket,
-            creation_attest=born.attest,
-            creation_signature=born.signature,
-        )
+            budgets.make(chip, bound, made.private)
+        row = key_row(wanted, bound, made, group_id, born)
         with self._store.transaction() as tx:
             kept = tx.keys.add(row)
-            tx.audit.append("key-create", {"label": label, "name": row.name, "policy": row.policy})
+            facts = {"label": label, "name": row.name, "policy": row.policy}
+            tx.audit.append("key-create", facts if use == "sign" else {**facts, "use": use})
         return kept
+
+    def prepare(self, wanted: Wanted) -> tuple[KeyPolicy, str | None]:
+        """The bound policy of a key that is to be made, and the id of its first group.
+
+        Raises ExistsError for a taken label, UsageError for a policy that the key cannot have.
+        """
+        check_label(wanted.label, "key label")
+        bound = bind(read_policy(wanted.policy), self._groups, self._device, wanted.command)
+        if bound.has_pin:
+            check_pin(wanted.pin)
+        group = self._groups.active(bound.rosters[0]) if bound.rosters else None
+        self._free(wanted.label)
+        return bound, group.row.id if group else None
 
     def _free(self, label: str) -> None:
         with self._store.reading() as tx:
@@ -108,6 +113,12 @@ class Keyring:
         """One key. Raises NotFoundError."""
         with self._store.reading() as tx:
             return tx.keys.get(label)
+
+    def signing(self, label: str) -> KeyRow:
+        """One key that signs. Raises NotFoundError, UsageError for one that decrypts."""
+        row = self.get(label)
+        must_sign(row)
+        return row
 
     def certificates(self, row: KeyRow) -> list[CertificateRow]:
         """The certificates of a key, by its public key."""
@@ -132,6 +143,7 @@ class Keyring:
                 )
             gone = tx.keys.delete(label)
             tx.audit.append("key-delete", {"label": label, "name": row.name})
+        self.budgets.remove(row)
         return gone
 
     # ── signing ──────────────────────────────────────────────────────────────
@@ -160,8 +172,8 @@ class Keyring:
         """
         from tpmhsm.policy.plan import Officers
         from tpmhsm.tpm import objects, policies
-        from tpmhsm.tpm.pins import Pin
 
+        must_sign(row)
         officers = None
         if approvals is not None:
             group = group or (self.policy(row).groups or ("",))[0]
@@ -194,7 +206,7 @@ class Keyring:
         """The key as `cryptography` knows private keys. Raises RefusedError if it needs people."""
         from tpmhsm.keys.private import ChipEllipticCurveKey, ChipRsaKey
 
-        row = self.get(label)
+        row = self.signing(label)
         if quorum := self.people(row):
             raise RefusedError(
                 f"key {label!r} signs only with approvals of {quorum.group!r}",
@@ -246,12 +258,8 @@ class Keyring:
         """Check a signature over `data`. Raises VerificationError."""
         import hashlib
 
+        must_sign(row)
         _check(row, hashlib.new(row.hash, data).digest(), signature)
-
-
-def _says_all(policy: KeyPolicy) -> bool:
-    """Whether the text and the groups' documents say all of it, as for `open` and `quorum`."""
-    return len(policy.alternatives) == 1 and not policy.has_pin and not policy.has_pcrs
 
 
 def _users(tx: Transaction, row: KeyRow) -> list[str]:
@@ -263,12 +271,6 @@ def _users(tx: Transaction, row: KeyRow) -> list[str]:
         *(f"request {r.id} waits for it" for r in tx.requests.all("waiting") if r.key == row.label),
         *(f"certificate {c.sha256[:16]}" for c in certificates if c.not_after > now()),
     ]
-
-
-def _spki(key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey) -> bytes:
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _load_public(spki: bytes) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from tpmhsm.errors import ChipRefusedError, DeviceError, NotFoundError, TpmHsmError
 from tpmhsm.keys.choice import policy_of_row
 from tpmhsm.keys.host import load_host, must_be
+from tpmhsm.policy.bound import command_of
 from tpmhsm.policy.tree import counter_nv, roster_content, roster_nv
 from tpmhsm.store.proof import Check
 from tpmhsm.wire.codec import decode
+from tpmhsm.wire.constants import CC
 from tpmhsm.wire.names import name_of_nv, name_of_public
 from tpmhsm.wire.public import Public
 
@@ -114,8 +116,10 @@ def _columns(row: KeyRow, groups: Groups) -> list[str]:
             faults.append("its Name is not that of its public area")
         if spki != row.spki:
             faults.append("its public key is another one than the chip's")
-        if objects.hash_of(area) != row.hash:
-            faults.append("it signs with another hash than the database says")
+        if _hash_of(area) != row.hash:
+            faults.append("it uses another hash than the database says")
+        if (command_of(area) == CC.Sign) != (row.use == "sign"):
+            faults.append("it is for another use than the database says")
         policy = policy_of_row(row, groups)
         if area.auth_policy != policy.digest or policy.text != row.policy:
             faults.append(f"its policy in the chip is not {row.policy}")
@@ -126,6 +130,13 @@ def _columns(row: KeyRow, groups: Groups) -> list[str]:
     if sha256(row.spki).hexdigest() != row.spki_sha256:
         faults.append("the hash of its public key is wrong")
     return faults
+
+
+def _hash_of(area: Public) -> str:
+    from tpmhsm.tpm import objects
+    from tpmhsm.tpm.decryption import decrypts, oaep_hash
+
+    return oaep_hash(area) if decrypts(area) else objects.hash_of(area)
 
 
 def _loads(check: Check, chip: Chip, parent: object, row: KeyRow) -> None:

@@ -41,6 +41,7 @@ class Execution:
         otherwise, RefusedError when chip or verifier do not accept the approvals.
         """
         row = self._ledger.get(number)
+        refuse_execution(row)
         if row.state == "executed":
             return row
         if self._ledger.missing(row):
@@ -51,6 +52,10 @@ class Execution:
             self._found(row, request)
         elif request.kind == "roster":
             self._change(row, request)
+        elif request.kind == "budget":
+            from tpmhsm.requests.grants import Grants
+
+            Grants(self._store, self._keyring, self._groups, self._ledger).execute(row, request)
         else:
             self._sign(row, request)
         return self._ledger.get(number)
@@ -63,11 +68,11 @@ class Execution:
             self._give_up_if_passed(row, error)
             raise
         with self._store.transaction() as tx:
-            if _still_waits(tx, row):
+            if still_waits(tx, row):
                 group = tx.groups.get_by_id(request.group.id.hex())
                 tx.groups.save(replace(group, state="active"))
                 tx.rosters.put_in_force(group.id, roster.epoch, roster.hash.hex())
-                _finish(tx, row, {"group": group.name, "epoch": roster.epoch})
+                finish(tx, row, {"group": group.name, "epoch": roster.epoch})
 
     def _change(self, row: RequestRow, request: Request) -> None:
         roster, group_id = request.asked_roster, request.group.id.hex()
@@ -77,9 +82,9 @@ class Execution:
             self._give_up_if_passed(row, error)
             raise
         with self._store.transaction() as tx:
-            if _still_waits(tx, row):
+            if still_waits(tx, row):
                 tx.rosters.put_in_force(group_id, roster.epoch, roster.hash.hex())
-                _finish(tx, row, {"group": request.group.name, "epoch": roster.epoch})
+                finish(tx, row, {"group": request.group.name, "epoch": roster.epoch})
         self._ledger.renew_all(group_id)
 
     def _give_up_if_passed(self, row: RequestRow, error: RefusedError) -> None:
@@ -87,7 +92,7 @@ class Execution:
         if error.code != "epoch-passed":
             return
         with self._store.transaction() as tx:
-            if _still_waits(tx, row):
+            if still_waits(tx, row):
                 end(tx, row, "cancelled", error.message)
 
     def _sign(self, row: RequestRow, request: Request) -> None:
@@ -96,9 +101,9 @@ class Execution:
         digest = hashlib.new(key.hash, request.content).digest()
         signature = self._keyring.sign_digest(key, digest, votes, request.group.name)
         with self._store.transaction() as tx:
-            if _still_waits(tx, row):
+            if still_waits(tx, row):
                 complete = self._ledger.signer.complete
-                _finish(tx, row, complete(tx, row, key, request.content, signature))
+                finish(tx, row, complete(tx, row, key, request.content, signature))
 
     # ── ending without executing ─────────────────────────────────────────────
 
@@ -121,14 +126,25 @@ class Execution:
             self._groups.unmake(request.group)
 
 
-def _still_waits(tx: Transaction, row: RequestRow) -> bool:
+def still_waits(tx: Transaction, row: RequestRow) -> bool:
     """False when another process was faster: what it did stands."""
     return tx.requests.get(row.id).state == "waiting"
 
 
-def _finish(tx: Transaction, row: RequestRow, result: Mapping[str, Any]) -> None:
+def finish(tx: Transaction, row: RequestRow, result: Mapping[str, Any]) -> None:
+    """Put on record that a request was executed, and what came of it."""
     tx.requests.finish(row.id, "executed", dict(result))
     tx.audit.append("executed", {"request": row.id, "kind": row.kind})
+
+
+def refuse_execution(row: RequestRow) -> None:
+    """UsageError for a decryption: whoever asked gets what it gives, and nobody keeps it."""
+    if row.kind == "decrypt":
+        raise UsageError(
+            f"request {row.id} is a decryption: who asked for it gets what it gives",
+            code="decryption-request",
+            hint=f"tpmhsm key decrypt {row.key} FILE again; or key derive {row.key} PEER",
+        )
 
 
 def votes_by_act(request: Request) -> list[dict[int, bytes]]:

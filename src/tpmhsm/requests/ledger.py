@@ -260,9 +260,14 @@ def _title_of(row: RequestRow) -> str:
         verb = "found" if row.kind == "group" else "change the officers of"
         return f"{verb} group {document['group']['name']}"
     content = b64decode(document["content"])
-    if row.kind == "data":
+    if row.kind in ("data", "decrypt"):
         name = document["claims"]["texts"].get("file", "")
-        return f"sign {len(content)} bytes {name}".rstrip()
+        verb = "sign" if row.kind == "data" else "decrypt"
+        return f"{verb} {len(content)} bytes {name}".rstrip()
+    if row.kind == "budget":
+        from tpmhsm.policy.budgets import parse_grant
+
+        return f"grant {row.key} {parse_grant(content).total:,} signatures in all"
     if row.kind == "crl":
         from tpmhsm.pki.crl import read_tbs_crl
         from tpmhsm.pki.names import format_dn_der

@@ -38,11 +38,11 @@ class DeskSigner:
 
     def public_key(self, label: str) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:
         """The public half. Raises NotFoundError."""
-        return self._keyring.public_key(self._keyring.get(label))
+        return self._keyring.public_key(self._keyring.signing(label))
 
     def hash_name(self, label: str) -> str:
         """The hash the key signs with."""
-        return self._keyring.get(label).hash
+        return self._keyring.signing(label).hash
 
     def needs_people(self, label: str) -> bool:
         """Whether each signature waits for approvals."""
@@ -50,7 +50,7 @@ class DeskSigner:
 
     def sign(self, label: str, data: bytes) -> bytes:
         """Sign now. Raises RefusedError for a key that needs people."""
-        row = self._keyring.get(label)
+        row = self._keyring.signing(label)
         return self._keyring.sign_digest(row, hashlib.new(row.hash, data).digest())
 
     def turns(self) -> DeskTurns:
@@ -146,7 +146,7 @@ class DeskTurns:
         """The key, not asked of the database more than once a second."""
         at, row = self._known.get(label, (0.0, None))
         if row is None or time.monotonic() - at > _KNOWN:
-            row = self._keyring.get(label)
+            row = self._keyring.signing(label)
             if self._keyring.people(row) is not None:
                 raise RefusedError(f"key {label!r} signs only with approvals", code="needs-people")
             self._known[label] = (time.monotonic(), row)

@@ -56,6 +56,15 @@ def decrypts(public: Public) -> bool:
     return bool(public.attributes & Attribute.DECRYPT)
 
 
+def oaep_hash(public: Public) -> str:
+    """The name of OAEP's hash; on a curve, where it has no meaning, "sha256". UsageError."""
+    details = getattr(getattr(public.parameters, "scheme", None), "details", None)
+    for name, number in OAEP_HASHES.items():
+        if isinstance(details, SchemeHash) and details.hash_alg == number:
+            return name
+    raise UsageError("this key decrypts with a hash that is not used here")
+
+
 def decrypt_command(key: Loaded, content: bytes) -> Command[Any]:
     """The command as it is always sent, so that approvers can compute its cpHash beforehand.
 
