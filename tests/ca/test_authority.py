@@ -422,7 +422,7 @@ def test_what_counts_as_the_same_wish(house: House) -> None:
     from tpmhsm.pki.profiles import get_profile
 
     def tbs(subject: str = "CN=x", key: str = "root", when: datetime = NOW, **chosen: Any) -> bytes:
-        applicant = Applicant(house.signer.public_key(key), parse_dn(subject))
+        applicant = Applicant(house.signer.public_key(key), parse_dn(subject).public_bytes())
         options = replace(IssueOptions(hash_name="sha256"), **chosen)
         return prepare(get_profile("root"), applicant, None, options, when).tbs
 

@@ -33,7 +33,7 @@ from tpmhsm.ca.settings import Settings
 from tpmhsm.errors import ExistsError, NotFoundError, ParseError, UsageError
 from tpmhsm.pki.applicant import Applicant, applicant_from_csr
 from tpmhsm.pki.chains import is_issued_by
-from tpmhsm.pki.csr import load_csr
+from tpmhsm.pki.csr import read_csr
 from tpmhsm.pki.issue import Prepared, prepare
 from tpmhsm.pki.limits import limits_what_is_below
 from tpmhsm.pki.names import format_dn, parse_dn
@@ -111,7 +111,7 @@ class Authorities:
         parent = self._certifier(issuer) if issuer else None
         signing = self.get(issuer).key_label if issuer else key
         chosen = self._options(issuer or name, signing, options)
-        applicant = Applicant(public, parse_dn(subject))
+        applicant = Applicant(public, parse_dn(subject).public_bytes())
         token = prepare(rules, applicant, parent, chosen)
         self._check_known(token, name)
         if known is not None and (done := self._go_on(known, signing, token)) is not None:
@@ -235,14 +235,14 @@ class Authorities:
         """Certify a CSR. Raises WaitingError when people must approve it first; unless `repeat`,
         with the request that waits for the same already.
         """
-        loaded = load_csr(csr, what)
+        raw = read_csr(csr, what)
         return self._certify(
             name,
-            applicant_from_csr(loaded),
+            applicant_from_csr(raw),
             profile,
             options,
             reason,
-            csr=loaded.public_bytes(Encoding.DER),
+            csr=raw,
             repeat=repeat,
         )
 

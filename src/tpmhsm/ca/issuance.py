@@ -12,11 +12,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from tpmhsm.ca.records import certificate_row
 from tpmhsm.errors import NotFoundError, ParseError, TpmHsmError
-from tpmhsm.pki.describe import describe_certificate
+from tpmhsm.pki.describe import certificate_der, describe_certificate
 from tpmhsm.pki.issue import Prepared, assemble, restore
 from tpmhsm.pki.keys import load_spki
 from tpmhsm.pki.load import to_pem
@@ -206,7 +205,7 @@ def same_wish(one: bytes, other: bytes) -> bool:
     return lasting or a.not_after == b.not_after
 
 
-def certificate_facts(certificate: x509.Certificate) -> dict[str, Any]:
-    """JSON-ready facts of a certificate, with `pem`."""
-    pem = to_pem(certificate.public_bytes(Encoding.DER)).decode()
+def certificate_facts(certificate: x509.Certificate | bytes) -> dict[str, Any]:
+    """JSON-ready facts of a certificate (or its DER), with `pem`."""
+    pem = to_pem(certificate_der(certificate)).decode()
     return {**describe_certificate(certificate), "pem": pem}

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -29,8 +28,8 @@ from tpmhsm.ca.records import issued_row
 from tpmhsm.ca.signer import SigningTurns
 from tpmhsm.errors import RefusedError, StoreError, TpmHsmError
 from tpmhsm.pki.applicant import applicant_from_csr
-from tpmhsm.pki.csr import load_csr
-from tpmhsm.pki.issue import Prepared, assemble, prepare
+from tpmhsm.pki.csr import read_csr
+from tpmhsm.pki.issue import Prepared, assemble_der, prepare
 from tpmhsm.pki.key_checks import usual_digest
 from tpmhsm.pki.profiles import get_profile
 from tpmhsm.pki.tbs import serial_hex
@@ -95,10 +94,9 @@ class Draft:
 
 def draft(standing: Standing, csr: bytes, what: str, profile: str) -> Draft:
     """Check a CSR and prepare its certificate; the token stays here."""
-    applicant = applicant_from_csr(load_csr(csr, what))
-    issuer = _certificate(standing.issuer)
+    applicant = applicant_from_csr(read_csr(csr, what))
     check_listed(standing.blocklists, applicant.spki)
-    token = prepare(get_profile(profile), applicant, issuer, standing.options)
+    token = prepare(get_profile(profile), applicant, standing.issuer, standing.options)
     serial = serial_hex(token.serial)
     _tokens[serial] = token
     keys = frozenset({token.facts["key"]["sha256"], usual_digest(applicant.spki)})
@@ -108,17 +106,12 @@ def draft(standing: Standing, csr: bytes, what: str, profile: str) -> Draft:
 def finish(serial: str, signature: bytes, authority: str) -> CertificateRow:
     """Verify the signature and put the certificate together."""
     token = _tokens.pop(serial)
-    return issued_row(token, assemble(token, signature), authority)
+    return issued_row(token, assemble_der(token, signature), authority)
 
 
 def forget(serial: str) -> None:
     """It will not be signed."""
     _tokens.pop(serial, None)
-
-
-@lru_cache(8)
-def _certificate(der: bytes) -> x509.Certificate:
-    return x509.load_der_x509_certificate(der)
 
 
 # ── the line ─────────────────────────────────────────────────────────────────

@@ -7,7 +7,6 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from tpmhsm.pki.describe import certificate_der, describe_certificate
 
@@ -54,11 +53,11 @@ def certificate_row(
     )
 
 
-def issued_row(token: Prepared, certificate: x509.Certificate, authority: str) -> CertificateRow:
+def issued_row(token: Prepared, der: bytes, authority: str) -> CertificateRow:
     """The row of a certificate just assembled, by the facts that its token was checked by."""
     from tpmhsm.store.certificates import CertificateRow
 
-    facts, der = token.facts, certificate.public_bytes(Encoding.DER)
+    facts = token.facts
     return CertificateRow(
         sha256=sha256(der).hexdigest(),
         der=der,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.x509.oid import NameOID
 
 from tpmhsm.errors import UsageError
-from tpmhsm.pki.csr import verify_csr
+from tpmhsm.pki.csr import csr_der, verify_csr
 from tpmhsm.pki.facts import decode_extensions, extension_facts
 from tpmhsm.pki.findings import warnings_of
 from tpmhsm.pki.host_checks import san_findings
@@ -22,16 +23,20 @@ from tpmhsm.pki.keys import spki_der
 from tpmhsm.pki.names import format_dn, read_name
 from tpmhsm.pki.profiles import Profile
 from tpmhsm.pki.sans import format_san, parse_san, unique
+from tpmhsm.pki.signatures import split_signed
 from tpmhsm.pki.subject_checks import subject_findings
 from tpmhsm.pki.tbs import read_request_info
 
 
 @dataclass(frozen=True)
 class Applicant:
-    """A public key and the names asked for it. `asked` are the facts of its CSR, for notes."""
+    """A public key and the names asked for it: `subject` as DER, as it was found.
+
+    `asked` are the facts of its CSR, for notes.
+    """
 
     public_key: PublicKeyTypes
-    subject: x509.Name
+    subject: bytes
     sans: tuple[x509.GeneralName, ...] = ()
     asked: dict[str, Any] = field(default_factory=dict)
     tls_features: tuple[x509.TLSFeatureType, ...] = ()
@@ -42,10 +47,11 @@ class Applicant:
         return spki_der(self.public_key)
 
 
-def applicant_from_csr(csr: x509.CertificateSigningRequest) -> Applicant:
-    """The applicant that a CSR speaks for. Raises as `verify_csr` does."""
-    key = verify_csr(csr)
-    info = read_request_info(csr.tbs_certrequest_bytes)
+def applicant_from_csr(csr: x509.CertificateSigningRequest | bytes) -> Applicant:
+    """The applicant that a CSR (or its DER) speaks for. Raises as `verify_csr` does."""
+    raw = csr_der(csr)
+    key = verify_csr(raw)
+    info = read_request_info(split_signed(raw, "a CSR")[0])
     decoded, problems = decode_extensions(info.extensions)
     if problems:
         raise UsageError(f"the CSR's extensions are broken: {'; '.join(problems)}")
@@ -57,19 +63,26 @@ def applicant_from_csr(csr: x509.CertificateSigningRequest) -> Applicant:
         elif isinstance(extension.value, x509.TLSFeature):
             features = tuple(extension.value)
     asked = {**extension_facts(info.extensions), "attributes": info.attributes}
-    return Applicant(key, read_name(info.subject), sans, asked, features)
+    if _sole_common_name(info.subject) is None:
+        read_name(info.subject)  # refused where nobody could read it
+    return Applicant(key, info.subject, sans, asked, features)
 
 
 @dataclass(frozen=True)
 class GrantedNames:
-    """The subject and alternative names that a profile grants.
+    """The subject (DER) and alternative names that a profile grants.
 
     `notes` say what it did not grant, and what the checks warn of.
     """
 
-    subject: x509.Name
+    subject: bytes
     sans: tuple[x509.GeneralName, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def has_subject(self) -> bool:
+        """Whether the subject says anything."""
+        return self.subject != EMPTY_NAME
 
 
 def grant_names(profile: Profile, applicant: Applicant, lint: str) -> GrantedNames:
@@ -80,18 +93,18 @@ def grant_names(profile: Profile, applicant: Applicant, lint: str) -> GrantedNam
     if profile.tls:
         subject, sans, more = _tls_subject(subject, sans, lint)
         notes += more
-    if profile.ca and not subject.rdns:
+    if profile.ca and subject == EMPTY_NAME:
         raise UsageError("a CA certificate needs a subject", hint="give --subject CN=…,O=…")
     if profile.needs_san and not sans:
         raise UsageError(
             f"the profile {profile.name} needs a host name or address",
             hint="name the hosts: --host www.example.com, or --san dns:… in the CSR",
         )
-    if not subject.rdns and not sans:
+    if subject == EMPTY_NAME and not sans:
         raise UsageError("a certificate needs a subject or an alternative name")
     found = [  # the refusals among them are those of `check_tbs`, with all others
-        *subject_findings(subject.public_bytes(), lint, ca=profile.ca),
-        *san_findings((format_san(name) for name in sans), lint),
+        *subject_findings(subject, lint, ca=profile.ca),
+        *san_findings(map(format_san, sans), lint),
     ]
     wishes = _wishes(profile, applicant.asked)
     return GrantedNames(subject, sans, (*notes, *warnings_of((*warned, *found)), *wishes))
@@ -124,13 +137,15 @@ def _check_spaces(name: x509.GeneralName) -> None:
 
 
 def _tls_subject(
-    subject: x509.Name, sans: tuple[x509.GeneralName, ...], lint: str
-) -> tuple[x509.Name, tuple[x509.GeneralName, ...], tuple[str, ...]]:
+    subject: bytes, sans: tuple[x509.GeneralName, ...], lint: str
+) -> tuple[bytes, tuple[x509.GeneralName, ...], tuple[str, ...]]:
     """CN only where it is one of the alternative names (Baseline Requirements 7.1.4.3)."""
     notes: list[str] = []
     hosts = {format_san(name).partition(":")[2]: name for name in sans}
+    if subject == EMPTY_NAME or _sole_common_name(subject) in hosts:
+        return subject, sans, ()
     rdns: list[x509.RelativeDistinguishedName] = []
-    for rdn in subject.rdns:
+    for rdn in read_name(subject).rdns:
         kept: list[x509.NameAttribute[str | bytes]] = []
         for item in rdn:
             if item.oid == NameOID.COMMON_NAME:
@@ -152,7 +167,16 @@ def _tls_subject(
                 kept.append(item)
         if kept:
             rdns.append(x509.RelativeDistinguishedName(kept))
-    return x509.Name(rdns), sans, tuple(notes)
+    return x509.Name(rdns).public_bytes(), sans, tuple(notes)
+
+
+def _sole_common_name(subject: bytes) -> str | None:
+    """The CN of a subject that says nothing else, in the one spelling that is never changed."""
+    size = len(text := subject[13:])
+    head = bytes((0x30, 11 + size, 0x31, 9 + size, 0x30, 7 + size)) if size <= 64 else b""
+    if subject[:13] != head + _CN_UTF8 + bytes((size,)) or not _PLAIN.fullmatch(text):
+        return None
+    return text.decode()
 
 
 def _text_of_host(text: str) -> str:
@@ -170,6 +194,9 @@ def _host_in_cn(text: str) -> x509.GeneralName | None:
         return None
 
 
+EMPTY_NAME = b"\x30\x00"
+_CN_UTF8 = b"\x06\x03\x55\x04\x03\x0c"
+_PLAIN = re.compile(rb"[a-z0-9.*-]+")
 _KNOWN_WISHES = ("subjectAltName", "keyUsage", "extKeyUsage", "basicConstraints")
 _ATTRIBUTES = {
     "1.2.840.113549.1.9.2": "unstructuredName",

@@ -21,7 +21,7 @@ from tpmhsm.pki.key_checks import check_spki
 from tpmhsm.pki.keys import hash_for, load_spki
 from tpmhsm.pki.load import find_der
 from tpmhsm.pki.sans import unique
-from tpmhsm.pki.signatures import is_signed_by, split_signed
+from tpmhsm.pki.signatures import split_signed, verify_signed
 from tpmhsm.pki.tbs import (
     SIGNATURE_NAMES,
     WEAK_SIGNATURES,
@@ -119,11 +119,20 @@ def extended_key_usage(names: Iterable[str]) -> x509.ExtendedKeyUsage:
 
 def load_csr(data: bytes, what: str = "the file") -> x509.CertificateSigningRequest:
     """The CSR in a PEM or DER file. ParseError when it is anything else; checks no signature."""
+    return _load(data, what)[1]
+
+
+def read_csr(data: bytes, what: str = "the file") -> bytes:
+    """As `load_csr`, its DER."""
+    return _load(data, what)[0]
+
+
+def _load(data: bytes, what: str) -> tuple[bytes, x509.CertificateSigningRequest]:
     block = find_der(data, _LABELS, "a CSR", what)[0]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return x509.load_der_x509_csr(block.der)
+            return block.der, x509.load_der_x509_csr(block.der)
     except (ValueError, x509.InvalidVersion) as error:
         from tpmhsm.pki.load import what_is
 
@@ -132,17 +141,22 @@ def load_csr(data: bytes, what: str = "the file") -> x509.CertificateSigningRequ
         ) from error
 
 
-def verify_csr(csr: x509.CertificateSigningRequest) -> PublicKeyTypes:
-    """Checks the CSR's own signature and the strength of its key; gives the key.
+def csr_der(csr: x509.CertificateSigningRequest | bytes) -> bytes:
+    """DER of a CSR object, or the DER itself."""
+    return csr if isinstance(csr, bytes) else csr.public_bytes(Encoding.DER)
+
+
+def verify_csr(csr: x509.CertificateSigningRequest | bytes) -> PublicKeyTypes:
+    """Checks the signature of a CSR (or its DER) and the strength of its key; gives the key.
 
     VerificationError when the signature fails, ParseError for a key or algorithm unknown here,
     UsageError for a weak key.
     """
-    raw = csr.public_bytes(Encoding.DER)
-    spki = read_request_info(csr.tbs_certrequest_bytes).spki
-    check_spki(spki)
+    info, algorithm, signature = split_signed(csr_der(csr), "a CSR")
+    spki = read_request_info(info).spki
+    check_spki(spki, "pkix")
     key = load_spki(spki)
-    name = signature_name(split_signed(raw, "a CSR")[1])
+    name = signature_name(algorithm)
     if name in WEAK_SIGNATURES:
         raise VerificationError(
             f"the CSR is signed with {name}, which proves nothing any more",
@@ -152,7 +166,7 @@ def verify_csr(csr: x509.CertificateSigningRequest) -> PublicKeyTypes:
         raise ParseError(
             f"the CSR is signed with an algorithm unknown here: {name}", code="unknown-algorithm"
         )
-    if not is_signed_by(raw, spki):
+    if not verify_signed(key, algorithm, signature, info):
         raise VerificationError(
             "the CSR's signature does not hold: it was changed, or made by another key",
             hint="make the CSR again with the key that it names",

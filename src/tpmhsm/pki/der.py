@@ -33,6 +33,9 @@ class Element(NamedTuple):
     raw: bytes
 
 
+_new = tuple.__new__  # Element(…) is a call more, and these are the most frequent objects here
+
+
 @contextmanager
 def complete(what: str) -> Iterator[None]:
     """Readers that take parts by their position: a missing one is a ParseError, too."""
@@ -48,9 +51,14 @@ def read(data: bytes, offset: int = 0, *, lenient: bool = False) -> tuple[Elemen
 
 
 def _read(data: bytes, start: int, lenient: bool) -> tuple[Element, int]:
-    if start + 2 > len(data):
+    size = len(data)
+    if start + 2 > size:
         raise ParseError(f"the data ends inside an ASN.1 element, at byte {start}")
     tag, at = data[start], start + 1
+    if tag & 0x1F != 0x1F and data[at] < 0x83:  # nearly every element; all others below
+        body, end = _small(data, at)
+        if end <= size:
+            return _new(Element, (tag, data[body:end], data[start:end])), end
     constructed = bool(tag & 0x20)
     if tag & 0x1F == 0x1F:
         if not lenient:
@@ -66,6 +74,21 @@ def _read(data: bytes, start: int, lenient: bool) -> tuple[Element, int]:
             f"the data is truncated: the element at byte {start} needs {end - len(data)} more bytes"
         )
     return Element(tag, data[body:end], data[start:end]), end
+
+
+def _small(data: bytes, at: int) -> tuple[int, int]:
+    """Begin and end of a content whose length is in its shortest form, of up to three octets.
+
+    For any other the end lies beyond the data.
+    """
+    first = data[at]
+    if first < 0x80:
+        return at + 1, at + 1 + first
+    if first == 0x81 and (two := data[at + 1 : at + 2]) > b"\x7f":
+        return at + 2, at + 2 + two[0]
+    if first == 0x82 and len(two := data[at + 1 : at + 3]) == 2 and two[0]:
+        return at + 3, at + 3 + (two[0] << 8 | two[1])
+    return at, len(data) + 1
 
 
 def span(data: bytes, start: int = 0) -> tuple[int, int, int]:
@@ -134,7 +157,7 @@ def _skip(data: bytes, start: int, position: int) -> int:
 
 def read_whole(data: bytes, *, lenient: bool = False) -> Element:
     """The one element that fills `data`; ParseError when bytes follow it."""
-    element, end = read(data, lenient=lenient)
+    element, end = _read(data, 0, lenient)
     if end != len(data):
         raise ParseError(f"{len(data) - end} bytes follow the end of the structure, at byte {end}")
     return element
@@ -145,14 +168,13 @@ def children(content: bytes, *, lenient: bool = False) -> list[Element]:
     elements, position, size = [], 0, len(content)
     while position < size:
         body = position + 2
-        if body <= size and content[position] & 0x1F != 0x1F and content[position + 1] < 0x80:
-            end = body + content[position + 1]
-            if end <= size:  # nearly every element; all others below
-                element = Element(content[position], content[body:end], content[position:end])
-                elements.append(element)
+        if body <= size and (tag := content[position]) & 0x1F != 0x1F:
+            length = content[position + 1]
+            if length < 0x80 and (end := body + length) <= size:  # nearly every element
+                elements.append(_new(Element, (tag, content[body:end], content[position:end])))
                 position = end
                 continue
-        element, position = read(content, position, lenient=lenient)
+        element, position = _read(content, position, lenient)
         elements.append(element)
     return elements
 
@@ -218,17 +240,18 @@ def octets(element: Element, depth: int = 0) -> bytes:
 
 def header(tag: int, size: int) -> bytes:
     """Identifier and length octets of an element with `size` octets of content."""
+    if size < 0x80 and tag <= 0xFF:
+        return bytes((tag, size))
     if tag > 0xFF:  # a tag of several octets
         return tag.to_bytes((tag.bit_length() + 7) // 8, "big") + header(0, size)[1:]
-    if size < 0x80:
-        return bytes((tag, size))
     length = size.to_bytes((size.bit_length() + 7) // 8, "big")
     return bytes((tag, 0x80 | len(length))) + length
 
 
 def encode(tag: int, *parts: bytes) -> bytes:
     """An element of the given identifier octet whose content is `parts` joined."""
-    return b"".join((header(tag, sum(map(len, parts))), *parts))
+    content = b"".join(parts)
+    return header(tag, len(content)) + content
 
 
 def encode_integer(value: int) -> bytes:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from cryptography import x509
@@ -10,11 +13,19 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from tpmhsm.errors import UsageError
+from tpmhsm.pki import der
 from tpmhsm.pki.applicant import GrantedNames
 from tpmhsm.pki.constraints import build_constraints
 from tpmhsm.pki.csr import extended_key_usage, key_usage
+from tpmhsm.pki.key_checks import key_octets
+from tpmhsm.pki.keys import spki_der
 from tpmhsm.pki.options import IssueOptions
 from tpmhsm.pki.profiles import DOMAIN_VALIDATED, Profile
+
+if TYPE_CHECKING:
+    from tpmhsm.pki.issuer import Issuer
+
+_SKI = "2.5.29.14"
 
 Extension = tuple[x509.ExtensionType, bool]
 
@@ -23,24 +34,62 @@ def extensions_for(  # noqa: PLR0917 (all that decides)
     profile: Profile,
     names: GrantedNames,
     public_key: object,
-    issuer: x509.Certificate | None,
+    spki: bytes,
+    issuer: Issuer | None,
     options: IssueOptions,
     features: tuple[x509.TLSFeatureType, ...] = (),
-) -> Iterator[Extension]:
-    """(extension, critical) in the order they are written. `features` are what a CSR asked for."""
-    yield from _constraints(profile, issuer, options)
-    yield key_usage(_key_usages(profile, public_key)), True
-    if usages := _extended_usages(profile, options):
-        yield extended_key_usage(usages), False
+) -> bytes:
+    """The Extensions, DER, in the order they are written. `features` are what a CSR asked for."""
+    is_rsa = isinstance(public_key, rsa.RSAPublicKey)
+    before, after = _frame(profile, issuer, options, is_rsa, features)
+    parts = [before]
     if names.sans:
-        yield x509.SubjectAlternativeName(names.sans), not names.subject.rdns
-    yield from _identifiers(profile, public_key, issuer, options)
+        parts.append(_encoded(x509.SubjectAlternativeName(names.sans), not names.has_subject))
+    digest = key_identifier(spki)
+    # The Baseline Requirements discourage it in subscriber certificates (7.1.2.7.6).
+    if profile.ca or options.lint != "tls-br":
+        parts.append(der.encode_extension(_SKI, der.encode(der.OCTET_STRING, digest)))
+    if issuer is None:
+        parts.append(_authority_identifier(digest))
+    return der.encode(der.SEQUENCE, *parts, after)
+
+
+def key_identifier(spki: bytes) -> bytes:
+    """SHA-1 of a public key's octets (RFC 5280, 4.2.1.2, method 1), 20 bytes."""
+    return hashlib.sha1(key_octets(spki), usedforsecurity=False).digest()
+
+
+@lru_cache(64)
+def _frame(
+    profile: Profile,
+    issuer: Issuer | None,
+    options: IssueOptions,
+    is_rsa: bool,
+    features: tuple[x509.TLSFeatureType, ...],
+) -> tuple[bytes, bytes]:
+    """What stands before and after a certificate's own names and key: alike in all of one kind."""
+    certificate = issuer.certificate if issuer else None
+    before = list(_constraints(profile, certificate, options))
+    before.append((key_usage(_key_usages(profile, is_rsa)), True))
+    if usages := _extended_usages(profile, options):
+        before.append((extended_key_usage(usages), False))
+    after: list[Extension] = []
     if policies := _policies(profile, options):
-        yield x509.CertificatePolicies(policies), False
+        after.append((x509.CertificatePolicies(policies), False))
     if not profile.self_signed:
-        yield from _locations(options)
-    if granted := _tls_features(profile, features, issuer, options):
-        yield x509.TLSFeature(granted), False
+        after += _locations(options)
+    if granted := _tls_features(profile, features, certificate, options):
+        after.append((x509.TLSFeature(granted), False))
+    aki = _authority_identifier(_issuer_ski(certificate)) if certificate else b""
+    return _joined(before), aki + _joined(after)
+
+
+def _joined(extensions: Iterable[Extension]) -> bytes:
+    return b"".join(_encoded(value, critical) for value, critical in extensions)
+
+
+def _encoded(value: x509.ExtensionType, critical: bool) -> bytes:
+    return der.encode_extension(value.oid.dotted_string, value.public_bytes(), critical=critical)
 
 
 def _constraints(
@@ -85,8 +134,8 @@ def _issuer_limit(issuer: x509.Certificate | None) -> int | None:
     return found.value.path_length
 
 
-def _key_usages(profile: Profile, public_key: object) -> tuple[str, ...]:
-    if profile.tls and isinstance(public_key, rsa.RSAPublicKey):
+def _key_usages(profile: Profile, is_rsa: bool) -> tuple[str, ...]:
+    if profile.tls and is_rsa:
         return (*profile.key_usage, "keyEncipherment")  # TLS 1.2 key transport
     return profile.key_usage
 
@@ -101,25 +150,15 @@ def _extended_usages(profile: Profile, options: IssueOptions) -> tuple[str, ...]
     return profile.extended_key_usage
 
 
-def _identifiers(
-    profile: Profile, public_key: object, issuer: x509.Certificate | None, options: IssueOptions
-) -> Iterator[Extension]:
-    ski = x509.SubjectKeyIdentifier.from_public_key(public_key)  # type: ignore[arg-type]
-    # The Baseline Requirements discourage it in subscriber certificates (7.1.2.7.6).
-    if profile.ca or options.lint != "tls-br":
-        yield ski, False
-    yield _authority_identifier(ski if issuer is None else _issuer_ski(issuer)), False
-
-
-def _issuer_ski(issuer: x509.Certificate) -> x509.SubjectKeyIdentifier:
+def _issuer_ski(issuer: x509.Certificate) -> bytes:
     try:
-        return issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        return issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
     except x509.ExtensionNotFound:
-        return x509.SubjectKeyIdentifier.from_public_key(issuer.public_key())
+        return key_identifier(spki_der(issuer.public_key()))
 
 
-def _authority_identifier(ski: x509.SubjectKeyIdentifier) -> x509.AuthorityKeyIdentifier:
-    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski)
+def _authority_identifier(digest: bytes) -> bytes:
+    return _encoded(x509.AuthorityKeyIdentifier(digest, None, None), False)
 
 
 def _policies(profile: Profile, options: IssueOptions) -> list[x509.PolicyInformation]:

@@ -103,7 +103,12 @@ class RawExtension(NamedTuple):
 
 def raw_extensions(content: bytes) -> list[RawExtension]:
     """The items of an Extensions SEQUENCE (given its content). ParseError when it is none."""
-    return [read_extension(item) for item in der.children(content)]
+    return [_read_strictly(item.raw) for item in der.children(content)]
+
+
+@recalled
+def _read_strictly(raw: bytes) -> RawExtension:
+    return read_extension(der.read_whole(raw))
 
 
 def read_extension(item: der.Element, *, lenient: bool = False) -> RawExtension:
@@ -127,31 +132,58 @@ def decode_extensions(
 ) -> tuple[list[x509.Extension[x509.ExtensionType]], list[str]]:
     """The extensions that `cryptography` can decode, and in words what it cannot."""
     problems: list[str] = []
-    return [extension for _, extension in _readable(items, problems)], problems
+    found = []
+    for item in _once(items, problems):
+        try:
+            found.append(_decode(item.raw, item))
+        except _UNDECODABLE as error:
+            problems.append(_undecodable(item, error))
+    return found, problems
 
 
-def _readable(
-    items: Iterable[RawExtension], problems: list[str]
-) -> Iterator[tuple[RawExtension, x509.Extension[x509.ExtensionType]]]:
+def _once(items: Iterable[RawExtension], problems: list[str]) -> Iterator[RawExtension]:
     seen = set()
     for item in items:
-        label = EXTENSION_NAMES.get(item.oid, item.oid)
         if item.oid in seen:
+            label = EXTENSION_NAMES.get(item.oid, item.oid)
             problems.append(f"the extension {label} is there twice")
             continue
         seen.add(item.oid)
-        try:
-            yield item, _decode(item.raw, item)
-        except _UNDECODABLE as error:
-            problems.append(f"the extension {label} does not decode: {error}")
+        yield item
+
+
+def _undecodable(item: RawExtension, error: Exception) -> str:
+    return f"the extension {EXTENSION_NAMES.get(item.oid, item.oid)} does not decode: {error}"
 
 
 @recalled
 def _decode(_: bytes, item: RawExtension) -> x509.Extension[x509.ExtensionType]:
     """By way of a certificate around it: `cryptography` decodes extensions nowhere else."""
+    if (value := _hosts(item)) is not None:
+        return x509.Extension(_SAN, item.critical, value)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of values that are wrong but readable
         return next(iter(x509.load_der_x509_certificate(_carrier(item)).extensions))
+
+
+_SAN = x509.ObjectIdentifier("2.5.29.17")
+_DNS = 0x82
+
+
+def _hosts(item: RawExtension) -> x509.SubjectAlternativeName | None:
+    """Alternative names that are host names, as nearly all are; None for everything else."""
+    if item.oid != _SAN.dotted_string:
+        return None
+    try:
+        whole = der.read_whole(item.value)
+        names = der.children(whole.content)
+    except ParseError:
+        return None
+    if whole.tag != der.SEQUENCE or not names:
+        return None
+    if not all(name.tag == _DNS and name.content.isascii() for name in names):
+        return None
+    return x509.SubjectAlternativeName([x509.DNSName(name.content.decode()) for name in names])
 
 
 def _carrier(item: RawExtension) -> bytes:
@@ -201,11 +233,11 @@ def extension_facts(items: Iterable[RawExtension]) -> dict[str, Any]:
         "ski": None,
         "aki": None,
     }
-    for item, _ in _readable(items, problems):
-        try:
-            facts |= _shown(item.raw, item)
-        except (ValueError, ParseError) as error:
-            problems.append(f"the extension {EXTENSION_NAMES[item.oid]} cannot be shown: {error}")
+    for item in _once(items, problems):
+        shown, problem = _shown(item.raw, item)
+        facts |= shown
+        if problem:
+            problems.append(problem)
     if not facts["sans"]:
         facts["sans"] = _sans_anyway(items)
     facts["extensions"] = [
@@ -220,10 +252,17 @@ def extension_facts(items: Iterable[RawExtension]) -> dict[str, Any]:
 
 
 @recalled
-def _shown(raw: bytes, item: RawExtension) -> dict[str, Any]:
-    value = _decode(raw, item).value
+def _shown(raw: bytes, item: RawExtension) -> tuple[dict[str, Any], str]:
+    """Its facts, and in words why there are none."""
+    try:
+        value = _decode(raw, item).value
+    except _UNDECODABLE as error:
+        return {}, _undecodable(item, error)
     reader = _READERS.get(type(value))
-    return reader(value) if reader else {}
+    try:
+        return (reader(value) if reader else {}), ""
+    except (ValueError, ParseError) as error:
+        return {}, f"the extension {EXTENSION_NAMES[item.oid]} cannot be shown: {error}"
 
 
 def _basic_constraints(value: Any) -> dict[str, Any]:

@@ -93,7 +93,10 @@ def parse_ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     if "%" in text:  # a zone is a matter of one machine
         return None
     try:
-        return ipaddress.ip_address(text.strip().strip("[]"))
+        bare = text.strip().strip("[]")
+        if ":" not in bare and not bare[-1:].isdigit():  # a host name, nearly always
+            return None
+        return ipaddress.ip_address(bare)
     except ValueError:
         return None
 

@@ -11,7 +11,6 @@ import base64
 import binascii
 import hashlib
 import secrets
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,10 +21,11 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from tpmhsm.errors import ParseError, UsageError, VerificationError
 from tpmhsm.pki import der
 from tpmhsm.pki.applicant import Applicant, GrantedNames, grant_names
-from tpmhsm.pki.chains import fields_of
 from tpmhsm.pki.deferred import Unsigned
+from tpmhsm.pki.describe import certificate_der
 from tpmhsm.pki.extensions import extensions_for
-from tpmhsm.pki.keys import check_public_key, hash_for, load_spki, spki_der
+from tpmhsm.pki.issuer import Issuer, issuer_of
+from tpmhsm.pki.keys import hash_for, spki_der
 from tpmhsm.pki.limits import check_limits
 from tpmhsm.pki.lint import check_tbs
 from tpmhsm.pki.options import LINTS, IssueOptions
@@ -90,11 +90,13 @@ class Prepared:
 def prepare(
     profile: Profile,
     applicant: Applicant,
-    issuer: x509.Certificate | None,
+    issuer: x509.Certificate | bytes | None,
     options: IssueOptions | None = None,
     now: datetime | None = None,
 ) -> Prepared:
-    """The checked TBSCertificate for an applicant. `issuer` is None for a self-signed root.
+    """The checked TBSCertificate for an applicant.
+
+    `issuer` is a certificate or its DER, None for a self-signed root.
 
     UsageError says what the profile, the issuer or the rules of `options.lint` forbid.
     """
@@ -106,13 +108,14 @@ def prepare(
         needs = "no issuer: it signs itself" if profile.self_signed else "an issuer"
         raise UsageError(f"the profile {profile.name} needs {needs}")
     names = grant_names(profile, applicant, options.lint)
-    limits = _check_issuer(issuer, profile, names, options) if issuer else []
-    window = (fields_of(issuer).not_before, fields_of(issuer).not_after) if issuer else None
+    above = issuer_of(certificate_der(issuer)) if issuer else None
+    limits = check_limits(above, profile, names, options) if above else []
+    window = (above.fields.not_before, above.fields.not_after) if above else None
     default = min(profile.days, tls_max_days(now) - 1) if profile.tls else profile.days
     validity = choose_validity(
         now, default, days=options.days, not_after=options.not_after, issuer=window
     )
-    plan = _Plan(profile, applicant, names, issuer, options, validity)
+    plan = _Plan(profile, applicant, names, above, options, validity)
     notes = (*names.notes, *limits, *validity.notes, *_notes(options))
     return Prepared(_SEAL, _build(plan), profile, options.lint, notes)
 
@@ -124,7 +127,7 @@ class _Plan:
     profile: Profile
     applicant: Applicant
     names: GrantedNames
-    issuer: x509.Certificate | None
+    issuer: Issuer | None
     options: IssueOptions
     validity: Validity
 
@@ -132,42 +135,38 @@ class _Plan:
 def _build(plan: _Plan) -> Unsigned:
     """The bytes, each part as it is found: verifiers compare names byte by byte."""
     serial, names, validity = plan.options.serial, plan.names, plan.validity
-    key: Any = _signing_key(plan.applicant, plan.issuer)
+    applicant, issuer = plan.applicant, plan.issuer
+    key: Any = issuer.key if issuer else applicant.public_key
     hash_: Any = hash_for(key, plan.options.hash_name)
     if hash_ is None:
         raise UsageError("only ECDSA and RSA keys sign certificates here")
     _check_hash(key, hash_, plan.options.lint)
     algorithm = signature_algorithm(key, hash_.name)
-    subject = names.subject.public_bytes()
+    extensions = extensions_for(
+        plan.profile,
+        names,
+        applicant.public_key,
+        applicant.spki,
+        issuer,
+        plan.options,
+        applicant.tls_features,
+    )
     tbs = der.encode(
         der.SEQUENCE,
         _VERSION_3,
         der.encode_integer(new_serial() if serial is None else _check_serial(serial)),
         algorithm,
-        fields_of(plan.issuer).subject if plan.issuer else subject,
+        issuer.fields.subject if issuer else names.subject,
         der.encode(
             der.SEQUENCE,
             der.encode_time(validity.not_before),
             der.encode_time(validity.not_after),
         ),
-        subject,
-        plan.applicant.spki,
-        der.encode(0xA3, der.encode(der.SEQUENCE, *_extensions(plan))),
+        names.subject,
+        applicant.spki,
+        der.encode(0xA3, extensions),
     )
     return Unsigned(tbs, algorithm, key, hash_.name, "certificate")
-
-
-def _extensions(plan: _Plan) -> Iterator[bytes]:
-    public_key = plan.applicant.public_key
-    features = plan.applicant.tls_features
-    for value, critical in extensions_for(
-        plan.profile, plan.names, public_key, plan.issuer, plan.options, features
-    ):
-        yield der.encode_extension(value.oid.dotted_string, value.public_bytes(), critical=critical)
-
-
-def _signing_key(applicant: Applicant, issuer: x509.Certificate | None) -> PublicKeyTypes:
-    return applicant.public_key if issuer is None else load_spki(fields_of(issuer).spki)
 
 
 def _check_hash(key: Any, algorithm: Any, lint: str) -> None:
@@ -209,29 +208,6 @@ def _check_serial(serial: int) -> int:
     return serial
 
 
-def _check_issuer(
-    issuer: x509.Certificate, profile: Profile, names: GrantedNames, options: IssueOptions
-) -> list[str]:
-    check_public_key(load_spki(fields_of(issuer).spki))
-    try:
-        extensions = issuer.extensions
-        basic = extensions.get_extension_for_class(x509.BasicConstraints).value
-        usage = extensions.get_extension_for_class(x509.KeyUsage).value
-    except x509.ExtensionNotFound:
-        raise _not_a_ca() from None
-    except ValueError as error:
-        raise UsageError(f"the issuer's certificate is broken: {error}") from None
-    if not basic.ca or not usage.key_cert_sign:
-        raise _not_a_ca()
-    return check_limits(issuer, profile, names, options)
-
-
-def _not_a_ca() -> UsageError:
-    return UsageError(
-        "the issuer is no CA: its certificate lacks CA:TRUE or keyCertSign", code="not-a-ca"
-    )
-
-
 def restore(document: dict[str, Any], signer: PublicKeyTypes) -> Prepared:
     """A token from `to_document`, all checks of the bytes made again.
 
@@ -260,8 +236,13 @@ def assemble(prepared: Prepared, signature: bytes) -> x509.Certificate:
     VerificationError when it does not hold (the token can then still be used) or when the token is
     used a second time.
     """
+    return x509.load_der_x509_certificate(assemble_der(prepared, signature))
+
+
+def assemble_der(prepared: Prepared, signature: bytes) -> bytes:
+    """As `assemble`, its DER."""
     if prepared._spent:
         raise VerificationError("this certificate was assembled already: prepare another")
-    certificate = x509.load_der_x509_certificate(prepared._unsigned.complete(signature))
+    certificate = prepared._unsigned.complete(signature)
     prepared._spent = True
     return certificate

@@ -99,6 +99,7 @@ def _unsupported(oid: str) -> Finding:
     return refusal("key-kind", words, "CABF BR 6.1.5")
 
 
+@recalled
 def _parts(spki: bytes) -> tuple[str, bytes, bytes]:
     """Algorithm, its parameters (DER, empty when absent), the key's octets."""
     parts = der.children(_content(der.read_whole(spki), der.SEQUENCE))
@@ -135,14 +136,19 @@ def usual_digest(spki: bytes) -> str:
     """SHA-256 of the key's SubjectPublicKeyInfo, hexadecimal; of an RSA key as if its exponent
     were 65537: who has the private half for one exponent has it for all.
     """
-    from tpmhsm.pki.keys import sha256_hex
+    from tpmhsm.pki.keys import sha256_hex, spki_digest
 
     numbers = rsa_numbers(spki)
     if numbers is None:
-        return sha256_hex(spki)
+        return spki_digest(spki)
     pair = der.encode(der.SEQUENCE, der.encode_integer(numbers[0]), der.encode_integer(65537))
     algorithm = der.encode(der.SEQUENCE, der.encode_oid(_RSA), _NULL)
     return sha256_hex(der.encode(der.SEQUENCE, algorithm, der.encode(der.BIT_STRING, b"\0", pair)))
+
+
+def key_octets(spki: bytes) -> bytes:
+    """What the BIT STRING of a SubjectPublicKeyInfo holds. ParseError when it is none."""
+    return _parts(spki)[2]
 
 
 def _rsa_numbers(key: bytes) -> tuple[int, int]:

@@ -53,6 +53,12 @@ def spki_der(key: PublicKeyTypes) -> bytes:
     )
 
 
+@recalled
+def spki_digest(spki: bytes) -> str:
+    """SHA-256 of a SubjectPublicKeyInfo, hexadecimal: what keys are known by."""
+    return sha256_hex(spki)
+
+
 @lru_cache(64)  # an issuance loads the same two keys again and again
 def load_spki(spki: bytes) -> PublicKeyTypes:
     """The key in a DER SubjectPublicKeyInfo. ParseError when it cannot be used here."""
@@ -74,16 +80,17 @@ def describe_spki(spki: bytes) -> dict[str, Any]:
 
 @recalled
 def _described(spki: bytes) -> dict[str, Any]:
-    facts: dict[str, Any] = {"alg": _algorithm_of(spki)}
+    facts: dict[str, Any] = {}
     try:
-        facts |= _parameters(load_spki(spki))
+        facts = _parameters(load_spki(spki))
     except ParseError as error:
         facts["problem"] = error.message
+    facts = {"alg": facts.get("alg") or _algorithm_of(spki), **facts}
     detail = facts.get("curve") or facts.get("bits")
     facts["text"] = str(
         facts.get("curve") or (f"{facts['alg']}-{detail}" if detail else facts["alg"])
     )
-    facts["sha256"] = sha256_hex(spki)
+    facts["sha256"] = spki_digest(spki)
     return facts
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -17,7 +18,8 @@ from tpmhsm.pki.applicant import GrantedNames
 from tpmhsm.pki.chains import fields_of
 from tpmhsm.pki.constraints import constraint_violation
 from tpmhsm.pki.facts import EKU_OIDS, decode_extensions
-from tpmhsm.pki.names import format_dn_der
+from tpmhsm.pki.issuer import Issuer
+from tpmhsm.pki.names import format_dn_der, read_name
 from tpmhsm.pki.options import IssueOptions
 from tpmhsm.pki.profiles import Profile
 
@@ -31,13 +33,13 @@ def limits_what_is_below(raw: bytes) -> bool:
 
 
 def check_limits(
-    issuer: x509.Certificate, profile: Profile, names: GrantedNames, options: IssueOptions
+    issuer: Issuer, profile: Profile, names: GrantedNames, options: IssueOptions
 ) -> list[str]:
     """Notes on what some clients would hold against it. UsageError for what all would refuse.
 
     `options.above` are the CA certificates above the issuer.
     """
-    standing = [("the issuer", _limits(issuer.extensions))]
+    standing = [("the issuer", _limits_of(issuer))]
     for raw in options.above:
         subject = format_dn_der(fields_of(raw).subject)
         standing.append((f"{subject}, above the issuer,", _limits(_decoded(raw))))
@@ -49,6 +51,11 @@ def check_limits(
             else:
                 notes += _check_names(limit, whose, profile, names)
     return list(dict.fromkeys(notes))
+
+
+@lru_cache(64)
+def _limits_of(issuer: Issuer) -> list[x509.NameConstraints | x509.ExtendedKeyUsage]:
+    return _limits(issuer.certificate.extensions)
 
 
 def _decoded(raw: bytes) -> list[x509.Extension[x509.ExtensionType]]:
@@ -80,7 +87,8 @@ def _check_usages(
 def _check_names(
     constraints: x509.NameConstraints, whose: str, profile: Profile, names: GrantedNames
 ) -> Iterator[str]:
-    if violation := constraint_violation(constraints, names.subject, names.sans):
+    subject = read_name(names.subject)
+    if violation := constraint_violation(constraints, subject, names.sans):
         raise UsageError(
             f"the name constraints of {whose} forbid this: {violation}",
             code="constraint",
@@ -88,7 +96,7 @@ def _check_names(
         )
     if any(isinstance(name, x509.DNSName) for name in names.sans):
         return
-    for text in _host_like(names.subject):
+    for text in _host_like(subject):
         host = x509.DNSName(text)
         if not (violation := constraint_violation(constraints, x509.Name([]), [host])):
             continue

@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from cryptography.x509.oid import NameOID
-
 from tpmhsm.errors import ParseError, UsageError
 from tpmhsm.pki.findings import Finding
+from tpmhsm.pki.general_names import COMMON_NAME, attribute_texts
 from tpmhsm.pki.host_checks import san_findings
-from tpmhsm.pki.names import read_name
 from tpmhsm.pki.profiles import Profile
 from tpmhsm.pki.subject_checks import subject_findings
 from tpmhsm.pki.tbs import SIGNATURE_NAMES, WEAK_SIGNATURES, read_tbs_certificate, tbs_facts
@@ -78,10 +76,9 @@ def _general(facts: dict[str, Any]) -> Iterator[str]:
 def common_names(subject: bytes) -> list[str]:
     """All CN of a DER Name; none of one that cannot be read."""
     try:
-        found = read_name(subject).get_attributes_for_oid(NameOID.COMMON_NAME)
+        return attribute_texts(subject, COMMON_NAME)
     except ParseError:
         return []
-    return [str(attribute.value) for attribute in found]
 
 
 def _critical(facts: dict[str, Any]) -> set[str]:

@@ -7,6 +7,7 @@ their DER, so that names which break the rules (unordered sets, strange string t
 
 from __future__ import annotations
 
+import re
 import unicodedata
 import warnings
 from typing import NoReturn
@@ -18,6 +19,7 @@ from tpmhsm.pki import attributes, der
 from tpmhsm.pki.recall import recalled
 
 _SPECIAL = '"+,;<>\\'
+_PLAIN = re.compile("[A-Za-z0-9._*:/@-]+")  # as most values are: nothing to be escaped
 _ESCAPABLE = ' "#+,;<=>\\'
 PRINTABLE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 '()+,-./:=?")
 DECODERS = {
@@ -96,6 +98,8 @@ def _format_attribute(item: der.Element, *, lenient: bool = False) -> str:
 
 
 def _escape(text: str) -> str:
+    if _PLAIN.fullmatch(text):
+        return text
     out = [_escape_character(character) for character in text]
     if text[:1] in (" ", "#"):
         out[0] = "\\" + text[0]

@@ -5,6 +5,7 @@ RFC 5280 section 4.1.1; algorithms of RFC 3279, 4055, 5758 and 8410.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -154,7 +155,11 @@ def signature_algorithm(public_key: Any, hash_name: str) -> bytes:
 
     UsageError for other keys and hashes.
     """
-    is_rsa = isinstance(public_key, rsa.RSAPublicKey)
+    return _algorithm(isinstance(public_key, rsa.RSAPublicKey), hash_name)
+
+
+@lru_cache
+def _algorithm(is_rsa: bool, hash_name: str) -> bytes:
     oids = {hash_.name: oid for oid, hash_ in (_RSA if is_rsa else _ECDSA).items()}
     if hash_name not in ("sha256", "sha384", "sha512"):
         raise UsageError(f"nothing is signed with {hash_name} here")

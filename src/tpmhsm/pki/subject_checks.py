@@ -100,12 +100,8 @@ def _value_findings(attribute: _Attribute, severity: Severity) -> Iterator[Findi
     elif value != value.strip():
         words = f"{label} begins or ends with a space"
         yield Finding("dn-spaces", words, severity, _BR)
-    if any(unicodedata.category(c) in ("Cc", "Cs", "Cn") for c in value):
-        words = f"{label} has control characters: software may read a part of it alone"
-        yield refusal("dn-control", words, "RFC 4518, 2.3")
-    elif any(unicodedata.category(c) in ("Cf", "Co", "Zl", "Zp") for c in value):
-        words = f"{label} has characters that nobody sees"
-        yield Finding("dn-hidden", words, severity, "Unicode TS 39")
+    if not (value.isascii() and value.isprintable()):
+        yield from _character_findings(label, value, severity)
     if attribute.limit and len(value) > attribute.limit:
         words = f"{label} has {len(value)} characters, more than {attribute.limit}"
         yield refusal("dn-length", words, _BOUNDS)
@@ -117,6 +113,15 @@ def _value_findings(attribute: _Attribute, severity: Severity) -> Iterator[Findi
     for word in value.split():
         if words := disguise(word):
             yield Finding("name-disguised", f"{label}: {words}", "warning", "Unicode TS 39")
+
+
+def _character_findings(label: str, value: str, severity: Severity) -> Iterator[Finding]:
+    if any(unicodedata.category(c) in ("Cc", "Cs", "Cn") for c in value):
+        words = f"{label} has control characters: software may read a part of it alone"
+        yield refusal("dn-control", words, "RFC 4518, 2.3")
+    elif any(unicodedata.category(c) in ("Cf", "Co", "Zl", "Zp") for c in value):
+        words = f"{label} has characters that nobody sees"
+        yield Finding("dn-hidden", words, severity, "Unicode TS 39")
 
 
 def _country_findings(label: str, value: str, severity: Severity) -> Iterator[Finding]:

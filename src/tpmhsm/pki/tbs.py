@@ -8,6 +8,7 @@ verifier might take for one of these structures, so that it is never signed as p
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from tpmhsm.errors import ParseError
@@ -117,10 +118,15 @@ def _validity(element: der.Element) -> tuple[datetime, datetime]:
 
 def read_time(element: der.Element) -> datetime:
     """UTCTime or GeneralizedTime as UTC (RFC 5280, 4.1.2.5; missing seconds are read as 0)."""
-    text = element.content.decode("ascii", "replace")
-    if element.tag == der.UTC_TIME and text[:2].isdigit():
+    return _time(element.tag, element.content)
+
+
+@lru_cache(256)  # certificates of one second have the same times
+def _time(tag: int, content: bytes) -> datetime:
+    text = content.decode("ascii", "replace")
+    if tag == der.UTC_TIME and text[:2].isdigit():
         text = ("19" if int(text[:2]) >= 50 else "20") + text
-    elif element.tag != der.GENERALIZED_TIME:
+    elif tag != der.GENERALIZED_TIME:
         raise ParseError("a time that is neither UTCTime nor GeneralizedTime")
     digits, zone = text[:-1], text[-1:]
     if zone == "Z" and digits.isascii() and digits.isdigit() and len(digits) in (12, 14):
@@ -189,6 +195,7 @@ def serial_hex(serial: int) -> str:
     return ("-" if serial < 0 else "") + digits.zfill(len(digits) + len(digits) % 2)
 
 
+@lru_cache(256)
 def rfc3339(moment: datetime) -> str:
     """`2026-11-23T10:00:00Z`."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -199,6 +206,7 @@ def valid_days(not_before: datetime, not_after: datetime) -> int:
     return -int(-((not_after - not_before).total_seconds() + 1) // 86400)
 
 
+@recalled
 def signature_name(algorithm: bytes) -> str:
     """The name of a DER AlgorithmIdentifier of a signature, else its OID."""
     from tpmhsm.pki.signatures import algorithm_oid

@@ -26,7 +26,7 @@ from tpmhsm.ca.line import FRESH, Line
 from tpmhsm.ca.records import issued_row
 from tpmhsm.errors import ParseError, TpmHsmError
 from tpmhsm.keys.turns import Turns
-from tpmhsm.pki.issue import assemble, restore
+from tpmhsm.pki.issue import assemble_der, restore
 from tpmhsm.pki.keys import load_spki
 from tpmhsm.pki.profiles import get_profile
 from tpmhsm.policy.group import GroupDocument, RosterDocument, parse_group, parse_roster
@@ -89,7 +89,7 @@ def certify(
 ) -> tuple[CertificateRow, dict[str, Any]]:
     """Check the prepared bytes again, verify the signature over them, and put both together."""
     token = restore(prepared, load_spki(spki))
-    certificate = assemble(token, signature)
+    certificate = assemble_der(token, signature)
     return issued_row(token, certificate, authority), certificate_facts(certificate)
 
 
