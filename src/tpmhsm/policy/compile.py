@@ -22,7 +22,6 @@ from tpmhsm.policy.model import Policy, Window, parts_of
 from tpmhsm.policy.normal import Alternative, normal_form, policy_of
 from tpmhsm.policy.pcrs import Measured, encode_selection, pcr_digest
 from tpmhsm.policy.steps import (
-    AuthorizeNv,
     AuthValue,
     CommandCode,
     Pcr,
@@ -31,6 +30,7 @@ from tpmhsm.policy.steps import (
     digest_of,
 )
 from tpmhsm.policy.text import format_policy
+from tpmhsm.policy.tree import NAME_SIZE, people_step
 from tpmhsm.wire.constants import CC
 
 
@@ -38,11 +38,11 @@ from tpmhsm.wire.constants import CC
 class KeyPolicy:
     """A key's policy and all that its digest depends on.
 
-    `alternatives` in canonical order (`normal_form`), `indices` the written Name of each group's
-    roster index by the group's label, `measured` the PCRs at the key's birth, `budgets` the NV
-    index of each budget by the label of the group that grants it. Without the latter three a policy
-    is complete only if it names no group, no PCR, no budget. `command` is the one that the key is
-    for: TPM2_Sign, TPM2_RSA_Decrypt or TPM2_ECDH_ZGen.
+    `alternatives` in canonical order (`normal_form`), `indices` the `anchor` of each group by its
+    label (the written Name of its roster index), `measured` the PCRs at the key's birth, `budgets`
+    the NV index of each budget by the label of the group that grants it. Without the latter three a
+    policy is complete only if it names no group, no PCR, no budget. `command` is the one that the
+    key is for: TPM2_Sign, TPM2_RSA_Decrypt or TPM2_ECDH_ZGen.
     """
 
     alternatives: tuple[Alternative, ...]
@@ -111,7 +111,7 @@ class KeyPolicy:
         """The steps of one alternative, before any PolicyOR. UsageError when a fact is missing."""
         steps: list[Step] = []
         if alternative.group:
-            steps.append(AuthorizeNv(self._index(alternative.group)))
+            steps.append(people_step(self._index(alternative.group)))
         if alternative.pcrs:
             selection = encode_selection(alternative.pcrs)
             steps.append(Pcr(selection, pcr_digest(alternative.pcrs, self.measured)))
@@ -146,7 +146,14 @@ class KeyPolicy:
                 hint="each key has one of its own, made with it: tpmhsm key show prints the policy "
                 "document that names it",
             )
-        return budget_name(index, self._index(group))
+        roster = self._index(group)
+        if len(roster) != NAME_SIZE:
+            raise UsageError(
+                f'budget({group}): the group "{group}" is static, and grants no budgets',
+                code="policy-static-budget",
+                hint="a chip with TPM2_PolicyAuthorizeNV (tpmhsm device probe), and a group there",
+            )
+        return budget_name(index, roster)
 
     def _index(self, group: str) -> bytes:
         name = self.indices.get(group)

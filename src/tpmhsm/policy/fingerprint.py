@@ -22,8 +22,10 @@ from tpmhsm.policy.tree import (
     epoch_ladders,
     roster_ladders,
     roster_nv,
+    static_ladders,
 )
 from tpmhsm.wire.codec import encode
+from tpmhsm.wire.constants import CC
 
 TAG = "tpmhsm/fingerprint/1"
 WORDS = 8
@@ -44,15 +46,23 @@ def fingerprint(group: GroupDocument, ek_certificate: bytes) -> tuple[str, ...]:
 
     if sha256(ek_certificate).digest() != group.device_ek:
         raise UsageError("the EK certificate is not that of the group's device")
+    if group.static:
+        rules = static_ladders(group, CC.Sign) + static_ladders(group, CC.RSA_Decrypt)
+        indices = {}
+    else:
+        rules = epoch_ladders(group) + roster_ladders(group)
+        indices = {
+            "counter": encode(counter_nv(group)).hex(),
+            "roster_index": encode(roster_nv(group)).hex(),
+        }
     facts = {
         "format": TAG,
         "group": group.id.hex(),
         "ladders": [
             [ladder.m, [name.hex() for name in ladder.names], ladder.policy_ref.hex()]
-            for ladder in epoch_ladders(group) + roster_ladders(group)
+            for ladder in rules
         ],
-        "counter": encode(counter_nv(group)).hex(),
-        "roster_index": encode(roster_nv(group)).hex(),
+        **indices,
         "ek": group.device_ek.hex(),
         "ak": group.device_ak.hex(),
     }

@@ -6,12 +6,15 @@ says which chip an index is on, so the id is what keeps approvals from counting 
 
 A roster says who the officers are in one epoch, and what they may be asked for. The custodians put
 it in force.
+
+A static group has no indices and no custodians: its officers stand in the founding document, and in
+the policy of each of its keys, for good. It is for chips without TPM2_PolicyAuthorizeNV.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from hashlib import sha256
 from typing import Any
@@ -44,6 +47,9 @@ USES = ("sign", "budget", "decrypt")
 """What officers may be asked for, in the one order; a new roster lists all of them."""
 
 MAX_WINDOWS = 64
+STATIC_EPOCH = 1
+"""The only epoch of a static group."""
+
 KEY_NAME = 34
 """Bytes of a Name: the algorithm's number and a SHA-256."""
 
@@ -54,7 +60,8 @@ class GroupDocument:
 
     `device_ak` is the attestation key's Name (34 bytes), `nonce` 32 random bytes of the host,
     `founders` the sorted contributions of all founding members, custodians or first officers.
-    UsageError for custodians of whom two quorums need not share a person.
+    UsageError for custodians of whom two quorums need not share a person. A static group has 0 for
+    both indices, and its officers in the place of custodians.
     """
 
     name: str
@@ -70,16 +77,17 @@ class GroupDocument:
         check_label(self.name, "group")
         self._check_sizes()
         check_rule(self.custodians)
-        for threshold in self.custodians:
+        for threshold in () if self.static else self.custodians:
             if threshold.m * 2 <= threshold.n:
                 raise UsageError(
                     f"custodians {threshold.m} of {threshold.n}: it must be more than half",
                     hint="two quorums that share nobody could each put a roster in force",
                 )
-        if not {member.contribution for member in members_of(self.custodians)} <= set(
-            self.founders
-        ):
+        governing = {member.contribution for member in members_of(self.custodians)}
+        if not governing <= set(self.founders):
             raise UsageError("a custodian's contribution is missing from the founders'")
+        if self.static and governing != set(self.founders):
+            raise UsageError("a static group has no other founders than its officers")
 
     def _check_sizes(self) -> None:
         parts = [(self.device_ek, 32), (self.device_ak, 34), (self.nonce, 32)]
@@ -87,22 +95,28 @@ class GroupDocument:
         if any(len(part) != size for part, size in parts):
             raise UsageError("a hash, Name, nonce or contribution of the group has a wrong length")
         indices = (self.counter_index, self.roster_index)
-        if not all(FIRST_INDEX <= i <= LAST_INDEX for i in indices) or len(set(indices)) != 2:
+        in_range = all(FIRST_INDEX <= i <= LAST_INDEX for i in indices)
+        if not self.static and (not in_range or len(set(indices)) != 2):
             raise UsageError("a group's NV indices are two of the range 0x01800000-0x01bfffff")
         if list(self.founders) != sorted(set(self.founders)):
             raise UsageError("the founders' contributions are sorted and distinct")
 
+    @property
+    def static(self) -> bool:
+        """Whether its people are fixed for good."""
+        return not self.counter_index and not self.roster_index
+
     @cached_property
     def encoded(self) -> bytes:
         """The canonical bytes."""
+        indices = {"counter_index": self.counter_index, "roster_index": self.roster_index}
         return canonical(
             {
                 "format": GROUP_FORMAT,
                 "name": self.name,
                 "device": {"ek": self.device_ek.hex(), "ak": self.device_ak.hex()},
                 "nonce": self.nonce.hex(),
-                "counter_index": self.counter_index,
-                "roster_index": self.roster_index,
+                **({"static": True} if self.static else indices),
                 "custodians": [threshold.encode() for threshold in self.custodians],
                 "founders": [founder.hex() for founder in self.founders],
             }
@@ -129,12 +143,25 @@ def parse_group(data: bytes) -> GroupDocument:
     device.done()
     founders = sorted_distinct(fields.hexes("founders", CONTRIBUTION), "founders")
     facts = (fields.label("name"), ek, ak, fields.hex("nonce", 32))
-    indices = (fields.number("counter_index"), fields.number("roster_index"))
+    indices = (0, 0)
+    if not fields.has("static"):
+        indices = (fields.number("counter_index", 1), fields.number("roster_index", 1))
+    elif not fields.flag("static"):
+        raise ParseError(f"{what}: static = true, or not at all")
     fields.done()
     try:
         return GroupDocument(*facts, *indices, custodians=rule, founders=founders)
     except UsageError as e:
         raise ParseError(f"{what}: {e.message}") from None
+
+
+def static_roster(group: GroupDocument) -> RosterDocument:
+    """The one roster of a static group: its officers for good, who sign and decrypt."""
+    officers = tuple(
+        replace(one, members=tuple(replace(m, contribution=b"") for m in one.members))
+        for one in group.custodians
+    )
+    return RosterDocument(group.id, STATIC_EPOCH, officers, ("sign", "decrypt"))
 
 
 def founders_of(contributions: Iterable[bytes]) -> tuple[bytes, ...]:
@@ -242,6 +269,10 @@ def check_pair(group: GroupDocument, roster: RosterDocument) -> None:
     """Refuse (UsageError) a roster of another group, and one name or key for two people."""
     if roster.group != group.id:
         raise UsageError("the roster belongs to another group")
+    if group.static and roster != static_roster(group):
+        raise UsageError(
+            f'"{group.name}" is static: its people cannot be changed', code="static-group"
+        )
     custodians = members_of(group.custodians)
     by_name = {member.name: member.identity for member in custodians}
     by_key = {member.identity: member.name for member in custodians}

@@ -10,7 +10,8 @@
     pin = true
 
     [roster]
-    officers = "000b…"          # Name of the group's roster index
+    officers = "000b…"          # Name of the group's roster index; of a static group the digest
+                                # at the end of its ladders
 
     [budget]
     officers = "0x01800003"     # NV index that counts budget("officers") of this key
@@ -88,7 +89,7 @@ def format_document(policy: KeyPolicy) -> str:
 def _alternative(one: Alternative) -> str:
     lines = ["[[any]]"]
     if one.group:
-        lines.append(f'quorum = "{one.group}"')
+        lines.append(f'{"window" if one.window else "quorum"} = "{one.group}"')
     if one.budget:
         lines.append(f'budget = "{one.budget}"')
     if one.pcrs:
@@ -168,7 +169,10 @@ def _true(fields: Fields, key: str) -> None:
 def _rosters(value: dict[str, Anything]) -> dict[str, bytes]:
     found = Fields(value.get("roster", {}), f"{_WHAT}: roster")
     labels = list(value["roster"]) if "roster" in value else []
-    return {check_label(label, _WHAT, ParseError): found.hex(label, 34) for label in labels}
+    names = {check_label(label, _WHAT, ParseError): found.hex(label) for label in labels}
+    if any(len(name) not in (32, 34) for name in names.values()):
+        raise ParseError(f"{_WHAT}: roster: a Name has 34 bytes, a static group's digest 32")
+    return names
 
 
 def _budgets(value: dict[str, Anything]) -> dict[str, int]:

@@ -111,6 +111,21 @@ class Nv:
 
 
 @dataclass(frozen=True)
+class Climbed:
+    """No command: a static group's ladders, of which this is the digest at the end. A plan has the
+    commands in its place.
+    """
+
+    end: bytes
+
+    def extend(self, digest: bytes) -> bytes:
+        """The digest at the end. UsageError unless nothing stands before it."""
+        if digest != START:
+            raise UsageError("a static group's ladders stand first")
+        return self.end
+
+
+@dataclass(frozen=True)
 class AuthorizeNv:
     """TPM2_PolicyAuthorizeNV: the session's digest is the one that the index holds."""
 

@@ -8,6 +8,7 @@
         CC(Sign) ∧ PolicyNameHash(H(Name(key))) ∧ ladder(officers, ref window, key)
         CC(RSA_Decrypt), and CC(ECDH_ZGen)      ∧ ladder(officers, ref decrypt)
         CC(NV_Write)                            ∧ ladder(officers, ref budget)
+    key of a static group = ladder(officers, ref sign, epoch 1) ∧ CC(Sign); or decrypt, and its CC
 
 There is no circle: a Name never contains what an index holds. Policies use the *written* Names;
 approvals of a first write or increment use the unwritten one in their cpHash.
@@ -19,13 +20,28 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from tpmhsm.errors import UsageError
-from tpmhsm.policy.group import GroupDocument, RosterDocument, check_pair
+from tpmhsm.policy.group import (
+    STATIC_EPOCH,
+    GroupDocument,
+    RosterDocument,
+    check_pair,
+    static_roster,
+)
 from tpmhsm.policy.ladder import Ladder, end_of
 from tpmhsm.policy.merging import Merged, first_direct
 from tpmhsm.policy.pcrs import demanded, encode_selection, pcr_digest
 from tpmhsm.policy.people import ladders
 from tpmhsm.policy.refs import Purpose
-from tpmhsm.policy.steps import AuthorizeNv, CommandCode, NameHash, Nv, Pcr, Step, digest_of
+from tpmhsm.policy.steps import (
+    AuthorizeNv,
+    Climbed,
+    CommandCode,
+    NameHash,
+    Nv,
+    Pcr,
+    Step,
+    digest_of,
+)
 from tpmhsm.wire.constants import ALG, CC, NT, NvAttributes
 from tpmhsm.wire.names import name_of_nv
 from tpmhsm.wire.structures import NvPublic
@@ -33,6 +49,9 @@ from tpmhsm.wire.structures import NvPublic
 READABLE = NvAttributes.AUTHREAD | NvAttributes.OWNERREAD | NvAttributes.NO_DA
 COUNTER_ATTRIBUTES = READABLE | NvAttributes.POLICYWRITE | NT.COUNTER << 4
 ROSTER_ATTRIBUTES = READABLE | NvAttributes.POLICYWRITE
+
+NAME_SIZE = 34
+"""Bytes of a Name: the algorithm's number and a SHA-256. A digest alone has 32."""
 
 COUNTER_SIZE = 8
 ROSTER_SIZE = 2 + 32 + 8 + 32
@@ -71,14 +90,27 @@ def roster_nv(group: GroupDocument, *, written: bool = False) -> NvPublic:
 
 @lru_cache(maxsize=32)
 def _counter(group: GroupDocument) -> NvPublic:
+    must_change(group)
     policy = index_policy(epoch_ladders(group), CC.NV_Increment)
     return _nv(group.counter_index, COUNTER_ATTRIBUTES, policy, COUNTER_SIZE)
 
 
 @lru_cache(maxsize=32)
 def _roster_index(group: GroupDocument) -> NvPublic:
+    must_change(group)
     policy = index_policy(roster_ladders(group), CC.NV_Write)
     return _nv(group.roster_index, ROSTER_ATTRIBUTES, policy, ROSTER_SIZE)
+
+
+def must_change(group: GroupDocument) -> None:
+    """Raise UsageError (`static-group`) for what takes a roster that can change."""
+    if group.static:
+        raise UsageError(
+            f'the group "{group.name}" is static: its people never change, and it grants no '
+            "budgets and opens no keys",
+            code="static-group",
+            hint="other people: another group, and new keys",
+        )
 
 
 def _nv(index: int, attributes: int, policy: bytes, size: int) -> NvPublic:
@@ -204,8 +236,27 @@ def roster_name(group: GroupDocument) -> bytes:
     return name_of_nv(roster_nv(group, written=True))
 
 
+def static_ladders(group: GroupDocument, command: CC) -> tuple[Ladder, ...]:
+    """The officers' rule of a static group, as it stands in each key for this command."""
+    purpose: Purpose = "sign" if command == CC.Sign else "decrypt"
+    return ladders(static_roster(group).officers, purpose, group.id, STATIC_EPOCH)
+
+
+@lru_cache(maxsize=32)
+def anchor(group: GroupDocument, command: CC = CC.Sign) -> bytes:
+    """Return what keys for this command refer to when they demand approvals of the group: the Name
+    of its roster index (34 bytes), or for a static group the digest after its ladders (32 bytes).
+    """
+    return end_of(static_ladders(group, command)) if group.static else roster_name(group)
+
+
+def people_step(at: bytes) -> Step:
+    """Return the step by which a key demands a group's approvals, given its `anchor`."""
+    return AuthorizeNv(at) if len(at) == NAME_SIZE else Climbed(at)
+
+
 def key_policy(group: GroupDocument) -> bytes:
     """Return the authPolicy of a key of the policy `quorum(GROUP)`. What else keys may demand is
     compiled in `tpmhsm.policy.compile`.
     """
-    return digest_of((AuthorizeNv(roster_name(group)), CommandCode(CC.Sign)))
+    return digest_of((people_step(anchor(group)), CommandCode(CC.Sign)))
