@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy
+from alembic import command
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -18,6 +20,8 @@ from tpmhsm.ca.records import certificate_row
 from tpmhsm.ca.revocation import Revocations, Which
 from tpmhsm.ca.settings import read_settings
 from tpmhsm.errors import ParseError, UsageError
+from tpmhsm.store.migrate import configuration
+from tpmhsm.store.schema import metadata
 
 DAY = timedelta(days=1)
 
@@ -140,13 +144,25 @@ def test_uses_of_a_key_are_the_newest(rooted: House) -> None:
     assert len(uses) == 3 and not any(use.is_ca or use.revoked for use in uses)
 
 
+def tables_of(revision: str) -> set[str]:
+    """What a database of an older version consists of."""
+    with sqlalchemy.create_engine("sqlite://").begin() as connection:
+        config = configuration()
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        return set(sqlalchemy.inspect(connection).get_table_names())
+
+
 def test_keys_that_were_compromised_before_there_was_a_list(rooted: House) -> None:
     """The migration finds them."""
     made = sign(rooted)
     revoke(rooted, "root-ca", made.facts["serial"], "keyCompromise")
     digest = made.facts["key"]["sha256"]
+    later = set(metadata.tables) - tables_of("0004")
+    assert "barred_keys" in later
     with rooted.store.transaction() as tx:
-        tx._connection.exec_driver_sql("DROP TABLE barred_keys")
+        for table in later:
+            tx._connection.exec_driver_sql(f"DROP TABLE IF EXISTS {table}")
         tx._connection.exec_driver_sql("UPDATE tpmhsm_version SET version_num = '0004'")
     from tpmhsm.store import Store
 
