@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from tests.cli.test_certificates import elsewhere
 from tests.support.shell import Shell
 
 from tpmhsm.store.certificates import Certificates
@@ -59,3 +60,57 @@ def test_a_stranger_who_certified_our_ca_is_not_in_our_chain(
     assert plain("cert", "export", "www.example.com", "--full-chain").out == before
     chain = plain("cert", "chain", "www.example.com").out.splitlines()
     assert len(chain) == 3 and "Open Root" in chain[0] and "CN=Sub" in chain[1]
+
+
+def test_what_was_only_imported_is_no_root(plain: Shell) -> None:
+    plain("ca", "sign", "open-ca", "web.csr", "--out", "web.pem")
+    stranger(plain)
+    plain("cert", "import", "stranger.pem")
+    plain("cert", "verify", "web.pem")  # the root of an authority here
+    error = plain.json("cert", "verify", "stranger.pem", code=1)["error"]
+    assert error["reason"] == "untrusted-root" and "imported" in error["message"]
+    said = error["hint"].partition("tpmhsm ")[2].partition(";")[0]
+    assert plain.json(*said.split())["items"][0]["changed"]
+    assert plain("cert", "verify", "stranger.pem").out.startswith("valid")
+    listed = plain.json("cert", "trust")["items"]
+    assert [bool(one["since"]) for one in listed] == [True, False]
+    assert "an authority here" in plain("cert", "trust").out
+    again = plain.json("cert", "trust", "stranger.pem")["items"]
+    assert not again[0]["changed"]
+    plain("cert", "trust", "--remove", "stranger.pem")
+    plain("cert", "verify", "stranger.pem", code=1)
+    plain("cert", "verify", "stranger.pem", "--trust", "stranger.pem")
+    plain("doctor", "store")
+
+
+def test_a_file_is_stored_and_trusted_and_forgotten_when_deleted(plain: Shell) -> None:
+    root = stranger(plain)
+    hint = plain("cert", "verify", "stranger.pem", code=1).err
+    assert "tpmhsm cert trust FILE" in hint
+    plain("cert", "trust", "stranger.pem")
+    plain("cert", "verify", "stranger.pem")
+    sha256 = root.fingerprint(hashes.SHA256()).hex()
+    plain("cert", "delete", sha256)
+    plain("cert", "import", "stranger.pem")
+    plain("cert", "verify", "stranger.pem", code=1)
+    plain("cert", "trust", "--remove", code=2)
+
+
+def test_an_authority_below_a_root_elsewhere(plain: Shell) -> None:
+    """It is ours, so it is believed; a root that was told to be trusted is asked instead."""
+    plain("key", "create", "away")
+    plain("ca", "create", "away", "--key", "away", "--external", "--subject", "CN=Away")
+    elsewhere(plain)
+    plain("ca", "install", "away", "away.pem", "elsewhere.pem")
+    plain("ca", "sign", "away", "web.csr", "--out", "web.pem")
+    assert len(plain.json("cert", "verify", "web.pem")["chain"]) == 2
+    plain("cert", "trust", "CN=Root Elsewhere")
+    assert len(plain.json("cert", "verify", "web.pem")["chain"]) == 3
+
+
+def test_a_home_that_trusts_nothing_says_how_to(bare: Shell) -> None:
+    stranger(bare)
+    bare.person("zoe")
+    error = bare.json("cert", "verify", "stranger.pem", code=2)["error"]
+    assert error["code"] == "nothing-trusted" and "cert trust" in error["hint"]
+    assert "nothing is trusted" in bare("cert", "trust").out

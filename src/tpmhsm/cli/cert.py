@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tpmhsm.cli.anchors import explain_untrusted, stored_anchors, trust
 from tpmhsm.cli.app import App, facts, pass_app, table
 from tpmhsm.cli.exporting import FORMATS
 from tpmhsm.cli.files import STDIO
 from tpmhsm.cli.options import Out, out_options
 from tpmhsm.cli.secrets import Secret, passphrase_options
-from tpmhsm.errors import NotFoundError, StoreError, UsageError
+from tpmhsm.errors import NotFoundError, UsageError, VerificationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,7 @@ PURPOSES = ("server", "client", "email", "code", "timestamp", "ocsp", "any")
 
 @click.group(epilog="Example: tpmhsm cert verify web.pem --trust root.pem --host www.example.com")
 def cert() -> None:
-    """Certificates: import, list, show, chain, verify, export, delete."""
+    """Certificates: import, list, show, chain, trust, verify, export, delete."""
 
 
 def find(app: App, reference: str) -> CertificateRow:
@@ -220,7 +221,7 @@ def show(app: App, what: str) -> None:
     """One certificate, stored or in a file (the first of a bundle, and how many there are)."""
     from tpmhsm.pki.describe import certificate_lines, describe_certificate
 
-    if what != STDIO and not _is_file(what) and not _looks_like_file(what):
+    if not names_file(what):
         row = find(app, what)
         (found,) = rows_json(app, [row])
         more = [
@@ -247,6 +248,11 @@ def _revoked(item: dict[str, Any]) -> str:
     since = f", invalid since {found['invalidity_date']}" if found["invalidity_date"] else ""
     words = "on hold" if found["state"] == "held" else found["reason"]
     return f"{found['revoked']}, {words}{since}"
+
+
+def names_file(what: str) -> bool:
+    """Whether this is a file, or meant as one; else it is what a certificate is called."""
+    return what == STDIO or _is_file(what) or _looks_like_file(what)
 
 
 def _is_file(what: str) -> bool:
@@ -292,7 +298,7 @@ def chain(app: App, name: str | None) -> None:
 @cert.command()
 @click.argument("file", metavar="F")
 @click.option("--trust", "--roots", "trust", multiple=True, metavar="F",
-              help="Trusted roots; the stored roots by default.")  # fmt: skip
+              help="Trusted roots; by default those of cert trust.")  # fmt: skip
 @click.option("--untrusted", multiple=True, metavar="F", help="Intermediates.")
 @click.option("--crl", "crls", multiple=True, metavar="F", help="CRLs; then all are checked.")
 @click.option("--purpose", type=click.Choice(PURPOSES), default="any", show_default=True)
@@ -340,7 +346,7 @@ def verify(
     roots = [one for f in trust for one in certificate_ders(app.read(f), f)]
     others += [one for f in untrusted for one in certificate_ders(app.read(f), f)]
     if not trust:
-        roots, stored = _stored(app)
+        roots, stored = stored_anchors(app)
         others += stored
     options = VerifyOptions(
         purpose=purpose,
@@ -354,7 +360,12 @@ def verify(
         inhibit_mapping=inhibit_mapping,
         inhibit_any=inhibit_any,
     )
-    found = verify_certificate(leaf, roots, others, options).facts
+    try:
+        found = verify_certificate(leaf, roots, others, options).facts
+    except VerificationError as error:
+        if not trust:
+            explain_untrusted(app, error)
+        raise
     if not trust and not crls:
         from tpmhsm.cli.revoked import refuse_revoked_here
 
@@ -368,25 +379,6 @@ def _verified(found: dict[str, Any]) -> str:
         who = item["subject"] or ", ".join(item["sans"]) or f"serial {item['serial']}"
         lines.append(f"{'   ' * depth}└─ {who}  {item['days_left']} days left")
     return "\n".join([*lines, *(f"note: {note}" for note in found["notes"])])
-
-
-def _stored(app: App) -> tuple[list[bytes], list[bytes]]:
-    """The stored certificates of CAs: roots, and all others. A CA's certificate for its own next
-    key has its name twice, too, and is no root: what is above the CA limits it.
-    """
-    from tpmhsm.cli.exporting import is_linkable
-    from tpmhsm.pki.chains import is_issued_by
-
-    try:
-        store = app.store
-    except StoreError as error:
-        error.hint = f"name the root: cert verify F --trust ROOT; or {error.hint}"
-        raise
-    with store.reading() as tx:
-        rows = tx.certificates.cas()
-    named = [row.der for row in rows if row.subject == row.issuer]
-    roots = [raw for raw in named if is_linkable(raw) and is_issued_by(raw, raw)]
-    return roots, [row.der for row in rows if row.der not in roots]
 
 
 @cert.command()
@@ -461,5 +453,9 @@ def delete(app: App, name: str) -> None:
                 f"this is the certificate of the authority {users[0]!r}", code="in-use"
             )
         tx.certificates.delete(row.sha256)
+        tx.trusted_roots.remove(row.sha256)
         tx.audit.append("cert-delete", {"sha256": row.sha256})
     app.done({"deleted": row.sha256}, f"deleted {row.subject} {row.sha256[:16]}")
+
+
+cert.add_command(trust)

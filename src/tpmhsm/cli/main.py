@@ -47,7 +47,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "key": ("key", "key", "Keys in the chip: create, list, sign, export, delete"),
     "policy": ("policy", "policy", "What a key demands: check, explain, digest"),
     "csr": ("csr", "csr", "PKCS#10 requests: create, show, verify"),
-    "cert": ("cert", "cert", "Certificates: import, list, show, chain, verify, export"),
+    "cert": ("cert", "cert", "Certificates: import, list, show, chain, trust, verify, export"),
     "ca": ("ca", "ca", "Authorities: create, install, sign, issue, revoke, crl, show"),
     "doctor": ("doctor", "doctor", "Prove the database against itself and the chip"),
     "request": ("request", "request", "Approval requests: list, show, export, import, execute"),

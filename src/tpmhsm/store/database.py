@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tpmhsm.store.requests import Requests
     from tpmhsm.store.revocations import Crls, Revocations
     from tpmhsm.store.settings import Settings
+    from tpmhsm.store.trusted_roots import TrustedRoots
 
 TIMEOUT = 10.0
 """Seconds a transaction waits for its turn."""
@@ -140,6 +141,13 @@ class Transaction:
         from tpmhsm.store.barred_keys import BarredKeys
 
         return BarredKeys(self._connection)
+
+    @cached_property
+    def trusted_roots(self) -> TrustedRoots:
+        """Certificates that are trusted as roots."""
+        from tpmhsm.store.trusted_roots import TrustedRoots
+
+        return TrustedRoots(self._connection)
 
     @cached_property
     def crls(self) -> Crls:
