@@ -58,6 +58,9 @@ def forms(text):
             ],
         ),
         ("any(quorum(a), any(quorum(b), pin))", ["pin", "quorum(a)", "quorum(b)"]),
+        ("all(pin, window(a))", ["all(window(a), pin)"]),
+        ("any(window(a), all(quorum(b), pin))", ["all(quorum(b), pin)", "window(a)"]),
+        ("all(budget(a), window(a))", ["all(window(a), budget(a))"]),
     ],
 )
 def test_alternatives(text, alternatives):
@@ -83,7 +86,10 @@ def test_alternatives(text, alternatives):
         ("all(pin, pcr(sha256:0,23))", "policy-pcr-unprotected"),
         ("all(budget(a), budget(b))", "policy-two-budgets"),
         ("any(budget(a), all(budget(a), pin))", "policy-redundant"),
-        ("all(pin, window(a))", "policy-not-supported"),
+        ("all(quorum(a), window(a))", "policy-redundant"),
+        ("any(quorum(a), window(a))", "policy-redundant"),
+        ("any(window(a), all(quorum(a), pin))", "policy-redundant"),
+        ("all(window(a), quorum(b))", "policy-two-groups"),
         (
             "all(" + ",".join(f"any(pcr(sha256:{n}), pcr(sha384:{n}))" for n in range(7)) + ")",
             "policy-too-wide",

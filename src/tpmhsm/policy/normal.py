@@ -19,25 +19,27 @@ from tpmhsm.policy.text import BANKS, format_policy
 MAX_ALTERNATIVES = 64
 """Two levels of PolicyOR; more is no policy that a person can check."""
 
-_LATER = (Window,)
-
 
 @dataclass(frozen=True)
 class Alternative:
     """Demands that all must be met: approvals of `group` (empty: of nobody), `pcrs` (one entry a
     bank, in the order of `BANKS`), the PIN, and a unit of what the group `budget` granted. Nothing
-    at all is what `open` demands.
+    at all is what `open` demands. With `window` the group opens the key for a time instead of
+    approving each signature: to the chip both are the same policy, and the group's roster decides.
     """
 
     group: str = ""
     pcrs: tuple[Pcr, ...] = ()
     pin: bool = False
     budget: str = ""
+    window: bool = False
 
     @property
     def policy(self) -> Policy:
         """The same as a policy."""
-        parts: list[Policy] = [Quorum(self.group)] if self.group else []
+        parts: list[Policy] = []
+        if self.group:
+            parts.append(Window(self.group) if self.window else Quorum(self.group))
         parts += [Budget(self.budget)] if self.budget else []
         parts += [*self.pcrs, *([Pin()] if self.pin else [])]
         if len(parts) < 2:
@@ -85,19 +87,13 @@ def _expand(policy: Policy) -> list[Alternative]:
         for part in parts:
             joined = _few([_join(a, b) for a in joined for b in part])
         return joined
-    if isinstance(policy, _LATER):
-        _refuse(
-            f"policy {policy.kind}: not in this version",
-            "policy-not-supported",
-            "this version knows open, pin, pcr(BANK:N,…), quorum(GROUP), budget(GROUP), all(…) and"
-            " any(…)",
-            kind=policy.kind,
-        )
     if isinstance(policy, Pcr):
         return [Alternative(pcrs=(_protecting(policy),))]
     if isinstance(policy, Budget):
         return [Alternative(budget=policy.group)]
-    return [Alternative(pin=True) if isinstance(policy, Pin) else Alternative(policy.group)]  # type: ignore[union-attr]
+    if isinstance(policy, Quorum | Window):
+        return [Alternative(policy.group, window=isinstance(policy, Window))]
+    return [Alternative(pin=True)]
 
 
 def _parts(policy: All | Any) -> list[list[Alternative]]:
@@ -148,8 +144,16 @@ def _join(a: Alternative, b: Alternative) -> Alternative:
             f"all(quorum({a.budget}), budget({b.budget}))",
             groups=[a.budget, b.budget],
         )
-    group, budget = a.group or b.group, a.budget or b.budget
-    return Alternative(group, _banks((*a.pcrs, *b.pcrs)), a.pin or b.pin, budget)
+    if a.group and b.group and a.window != b.window:
+        _refuse(
+            f"all(…) over quorum({a.group}) and window({a.group}): to the chip both are one "
+            "demand, which approvals or an open window meet",
+            "policy-redundant",
+            f"window({a.group}) alone, or quorum({a.group}): such a key can be opened, too, where "
+            "the custodians allow it",
+        )
+    group, budget, window = a.group or b.group, a.budget or b.budget, a.window or b.window
+    return Alternative(group, _banks((*a.pcrs, *b.pcrs)), a.pin or b.pin, budget, window)
 
 
 def _banks(pcrs: Iterable[Pcr]) -> tuple[Pcr, ...]:

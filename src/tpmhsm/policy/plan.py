@@ -7,7 +7,7 @@ approval: load the approver's key, verify, flush), and the command itself, which
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -48,18 +48,38 @@ from tpmhsm.policy.tree import (
     roster_ladders,
     roster_name,
     roster_tree,
+    window,
 )
 from tpmhsm.wire.codec import decode
 from tpmhsm.wire.constants import CC
 from tpmhsm.wire.names import name_of_nv
 from tpmhsm.wire.public import Public
-from tpmhsm.wire.structures import Signature
+from tpmhsm.wire.structures import Signature, Ticket
 
 _BY_COMMAND = {branch.code: branch for branch in (SIGN, RSA_DECRYPT, ECDH_ZGEN)}
 """The branch of the roster by which officers approve a key's command."""
 
 Approvals = Mapping[int, bytes]
 """TPMT_SIGNATUREs by the approver's index in the rule (from 0, along all its thresholds)."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """One approver's ticket as the chip takes it, and as it gave it: `timeout` in the chip's own
+    form, `ticket` a TPMT_TK_AUTH. It stands for the approval until a window ends.
+    """
+
+    member: Member
+    timeout: bytes
+    ticket: bytes
+
+    @cached_property
+    def parsed(self) -> Ticket:
+        """The ticket; ParseError when it is none."""
+        try:
+            return decode(Ticket, self.ticket)
+        except ParseError as e:
+            raise ParseError(f"{self.member.name}'s ticket is no TPMT_TK_AUTH: {e}") from e
 
 
 @dataclass(frozen=True)
@@ -93,7 +113,7 @@ class Spend:
 class Plan:
     """The commands of one policy session.
 
-    `given` finds approvals by the approver's Name, `indices` NV handles by the index's Name.
+    `given` finds approvals or tickets by the approver's Name, `indices` NV handles by the index's.
     `act` says in words what it is for; `spend` is for a plan that uses up a unit of a budget;
     `nonce` is that of the one live session in which the approvals count, else empty.
     """
@@ -102,7 +122,7 @@ class Plan:
     steps: tuple[Step, ...]
     bound: BoundCommand
     policy: bytes
-    given: Mapping[bytes, Given] = field(default_factory=dict)
+    given: Mapping[bytes, Given | Held] = field(default_factory=dict)
     indices: Mapping[bytes, int] = field(default_factory=dict)
     spend: Spend | None = None
     nonce: bytes = b""
@@ -116,7 +136,16 @@ class Plan:
     @property
     def commands(self) -> int:
         """How many TPM commands the plan takes, its own command included."""
-        return 2 + sum(3 if isinstance(step, Signed) else 1 for step in self.steps)
+        return 2 + sum(3 if self._is_shown(step) else 1 for step in self.steps)
+
+    def _is_shown(self, step: Step) -> bool:
+        """Whether a step is an approval that the chip verifies, rather than a ticket."""
+        return isinstance(step, Signed) and isinstance(self.given[step.approver], Given)
+
+    @property
+    def in_window(self) -> bool:
+        """Whether tickets stand for the approvals."""
+        return any(isinstance(one, Held) for one in self.given.values())
 
     @property
     def has_pin(self) -> bool:
@@ -137,9 +166,11 @@ class Plan:
 
 
 def climb(
-    ladders: tuple[Ladder, ...], rule: Thresholds, approvals: Approvals, start: bytes = START
+    ladders: tuple[Ladder, ...], rule: Thresholds, approvals: Collection[int], start: bytes = START
 ) -> tuple[Step, ...]:
-    """Return the steps of a rule's ladders with these approvals. UsageError when too few."""
+    """Return the steps of a rule's ladders with the approvals of these indices. UsageError when
+    too few.
+    """
     steps: list[Step] = []
     first = 0
     for ladder, threshold in zip(ladders, rule, strict=True):
@@ -167,6 +198,18 @@ class Officers:
     approvals: Approvals
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A window: whose officers opened the key with this Name (34 bytes), and what the chip gave for
+    their approvals, by the approver's index in the rule.
+    """
+
+    group: GroupDocument
+    roster: RosterDocument
+    key_name: bytes
+    approvals: Mapping[int, Held]
+
+
 def plan_sign(
     group: GroupDocument,
     roster: RosterDocument,
@@ -190,14 +233,15 @@ def plan_use(  # noqa: PLR0917 (a key, how it is used, for what, by whom)
     alternative: Alternative,
     public: Public | bytes,
     content: bytes,
-    officers: Officers | None = None,
+    officers: Officers | Opened | None = None,
     spend: Spend | None = None,
 ) -> Plan:
     """Plan one signature or decryption by the key with this public area and policy.
 
     `content` is the digest, or what is to be decrypted (`bound_use`); `officers` for an alternative
-    with a group, `spend` for one with a budget. UsageError for fewer approvals than the roster
-    wants (of more, the first are taken), and for an open key, which needs no plan.
+    with a group, or the window that they opened; `spend` for one with a budget. UsageError for
+    fewer approvals than the roster wants (of more, the first are taken), and for an open key, which
+    needs no plan.
     """
     if policy.is_open:
         raise UsageError("an open key is used without a policy")
@@ -210,13 +254,16 @@ def plan_use(  # noqa: PLR0917 (a key, how it is used, for what, by whom)
         return Plan(act, way, bound, policy.digest, indices=counted, spend=spend)
     if officers is None or officers.group.name != alternative.group:
         raise UsageError(f"nobody of the group {alternative.group!r} approved this")
-    plan = plan_officers(act, officers, _BY_COMMAND[bound.code], way, bound, policy.digest)
+    branch = _BY_COMMAND[bound.code]
+    if isinstance(officers, Opened):
+        branch = window(officers.key_name)
+    plan = plan_officers(act, officers, branch, way, bound, policy.digest)
     return replace(plan, indices={**plan.indices, **counted}, spend=spend) if budget else plan
 
 
 def plan_officers(  # noqa: PLR0917 (what, who, by which branch, and then what)
     act: str,
-    officers: Officers,
+    officers: Officers | Opened,
     branch: Branch,
     way: tuple[Step, ...],
     bound: BoundCommand,
@@ -227,7 +274,11 @@ def plan_officers(  # noqa: PLR0917 (what, who, by which branch, and then what)
     roster wants, and for a branch that it has not.
     """
     group, roster = officers.group, officers.roster
-    given = _given(roster.officers, officers.approvals)
+    given: Mapping[bytes, Given | Held]
+    if isinstance(officers, Opened):
+        given = {held.member.chip_name: held for held in officers.approvals.values()}
+    else:
+        given = _given(roster.officers, officers.approvals)
     counter = name_of_nv(counter_nv(group, written=True))
     indices = {counter: group.counter_index, roster_name(group): group.roster_index}
     return Plan(act, climb_branch(officers, branch) + way, bound, policy, given, indices)
@@ -241,7 +292,7 @@ def plan_grant(officers: Officers, grant: Grant) -> Plan:
     return replace(plan, nonce=grant.nonce)
 
 
-def climb_branch(officers: Officers, branch: Branch) -> tuple[Step, ...]:
+def climb_branch(officers: Officers | Opened, branch: Branch) -> tuple[Step, ...]:
     """Return the steps of a branch up to the roster's digest: prefix, ladders, PolicyORs."""
     group, roster = officers.group, officers.roster
     check_branch(roster, branch)

@@ -16,6 +16,7 @@ from tpmhsm.errors import ChipRefusedError, DeviceError, RefusedError, UsageErro
 from tpmhsm.policy.bound import increment_command, roster_write_command
 from tpmhsm.policy.plan import (
     Approvals,
+    Held,
     Plan,
     Spend,
     plan_increment,
@@ -52,6 +53,7 @@ from tpmhsm.wire.commands import (
     PolicyPCR,
     PolicySecret,
     PolicySigned,
+    PolicyTicket,
 )
 from tpmhsm.wire.constants import RC, RH
 from tpmhsm.wire.framing import Command
@@ -244,12 +246,16 @@ def _use_unit(chip: Chip, session: int, plan: Plan, step: Secret) -> None:
 
 
 def _show_approval(chip: Chip, session: int, plan: Plan, step: Signed) -> None:
-    """LoadExternal, PolicySigned, flush.
+    """LoadExternal, PolicySigned, flush; in a window PolicyTicket alone.
 
     The approver's key is loaded under the NULL hierarchy: tickets of others would come to life
     again when the state of a software TPM is restored.
     """
     given = plan.given[step.approver]
+    if isinstance(given, Held):
+        ref, name = step.policy_ref, step.approver
+        chip.send(PolicyTicket(session, given.timeout, b"", ref, name, given.parsed))
+        return
     loaded = chip.send(LoadExternal(None, given.member.public, RH.NULL)).object_handle
     try:
         chip.send(
@@ -291,8 +297,8 @@ def _explained(error: ChipRefusedError, plan: Plan, number: int, step: Step | No
 def _words(error: ChipRefusedError, plan: Plan, step: Step | None, person: str) -> tuple[str, str]:
     """Why, and what to do next."""
     base = base_code(error.rc)
-    if isinstance(step, Signed):
-        return _words_of_person(error, base, person)
+    if isinstance(step, Signed) or (plan.in_window and base == RC.EXPIRED):
+        return _words_of_window(base) if plan.in_window else _words_of_person(error, base, person)
     if isinstance(step, Nv):
         return _words_of_epoch(base, int.from_bytes(step.operand, "big"))
     if isinstance(step, AuthorizeNv):
@@ -319,6 +325,17 @@ def _words_of_person(error: ChipRefusedError, base: int, person: str) -> tuple[s
     if base == RC.SIGNATURE:
         return f"{person} approved other bytes", f"ask {person} to approve this request"
     return f"it does not accept {person}'s approval", ""
+
+
+def _words_of_window(base: int) -> tuple[str, str]:
+    more = "tpmhsm key open KEY --for 15m asks the officers to open it again"
+    if base == RC.EXPIRED:
+        return "the window has ended", more
+    return (
+        "the tickets of the window are good no more: the chip was started anew or slept, or "
+        "they are of another key or altered",
+        more,
+    )
 
 
 def _words_of_pcrs(base: int, *, of_roster: bool) -> tuple[str, str]:
