@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tpmhsm.cli.app import App
 from tpmhsm.errors import TpmHsmError
+
+if TYPE_CHECKING:
+    from tpmhsm.store.keys import KeyRow
 
 SOON = 30
 """Days before the end of a certificate at which it is mentioned."""
@@ -31,7 +34,7 @@ def collect(app: App) -> dict[str, Any]:
     waiting = _requests(app, todo)
     found = {
         "device": {**device, "kind": host.kind, "ak_name": host.ak_name.hex()},
-        "keys": _keys(app),
+        "keys": _keys(app, todo),
         "groups": _groups(app),
         "authorities": _authorities(app, todo),
         "certificates": _certificates(app, todo),
@@ -83,9 +86,29 @@ def _requests(app: App, todo: Todo) -> list[int]:
     return [row.id for row in rows]
 
 
-def _keys(app: App) -> dict[str, Any]:
+def _keys(app: App, todo: Todo) -> dict[str, Any]:
     rows = app.keyring.all()
-    return {"count": len(rows), "policies": dict(Counter(row.policy for row in rows))}
+    found = {"count": len(rows), "policies": dict(Counter(row.policy for row in rows))}
+    return {**found, "budgets": _budgets(app, rows, todo)}
+
+
+def _budgets(app: App, rows: list[KeyRow], todo: Todo) -> list[dict[str, Any]]:
+    """What is left of budgets, where there are any; those that end soon need people."""
+    from tpmhsm.cli.granting import budget_json
+
+    try:
+        budgets = app.keyring.budgets.of(rows)
+    except TpmHsmError:  # said of the device already
+        return []
+    for budget in budgets:
+        if budget.ends_soon:
+            todo.append(
+                {
+                    "what": f"the budget of key {budget.key}: {budget.words}",
+                    "next": f"tpmhsm key grant {budget.key} N asks {budget.group} for N more",
+                }
+            )
+    return [{"key": budget.key, **budget_json(budget)} for budget in budgets]
 
 
 def _groups(app: App) -> list[dict[str, Any]]:
@@ -218,9 +241,11 @@ def _below(found: dict[str, Any]) -> list[str]:
     ]
     database = found["database"]
     log = f", log of {database['log_entries']} entries holds" if database["ok"] else ""
+    left = [f"{b['key']}: {b['left']:,} of {b['granted']:,} left" for b in keys["budgets"]]
     return [
         *_block("Device", [found["device"]["where"]]),
         *_block("Keys", [f"{keys['count']}" + (f": {policies}" if policies else "")]),
+        *(_block("Budgets", left) if left else []),
         *_block("People", groups),
         *_block("CAs", authorities),
         *_block("Issued", [f"{ends['valid']} valid" + (

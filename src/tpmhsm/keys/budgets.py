@@ -16,7 +16,6 @@ from tpmhsm.keys.host import load_host, must_be
 from tpmhsm.policy.budgets import Counted, Grant, budget_auth
 from tpmhsm.policy.published import read_policy
 from tpmhsm.policy.tree import BUDGET, check_branch
-from tpmhsm.tpm import budgets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -113,6 +112,8 @@ class Budgets:
 
         UsageError for a key without a budget of that group (empty: of the policy's first).
         """
+        from tpmhsm.tpm import budgets
+
         policy = policy_of_row(row, self._groups)
         label = group or (policy.granting or ("",))[0]
         if label not in policy.granting:
@@ -163,7 +164,7 @@ class Budgets:
         not the one that was granted before, `live-session-gone` when a first grant has lost its
         session.
         """
-        from tpmhsm.tpm import live
+        from tpmhsm.tpm import budgets, live
 
         policy = policy_of_row(row, self._groups)
         with self._device.transaction() as chip:
@@ -178,6 +179,8 @@ class Budgets:
 
     def remove(self, row: KeyRow) -> None:
         """Remove the indices of a key that is deleted, as far as the chip can be asked."""
+        from tpmhsm.tpm import budgets
+
         if not _has_budget(row):
             return
         policy = policy_of_row(row, self._groups)
@@ -203,12 +206,16 @@ def _check_before(label: str, grant: Grant, before: Counted | None) -> None:
 
 def make(chip: Chip, policy: KeyPolicy, private: bytes) -> None:
     """Make the indices of a key that was made in this very transaction."""
+    from tpmhsm.tpm import budgets
+
     for label, index in policy.budgets.items():
         budgets.make(chip, index, policy.indices[label], budget_auth(private))
 
 
 def counted(chip: Chip, policy: KeyPolicy, group: str) -> Counted | None:
     """What a budget of a key holds; None while nothing was granted or the index is gone."""
+    from tpmhsm.tpm import budgets
+
     return budgets.count(chip, policy.budgets[group], policy.indices[group])
 
 
@@ -221,6 +228,20 @@ def left(chip: Chip, policy: KeyPolicy, group: str) -> int:
 def indices_of(row: KeyRow) -> tuple[int, ...]:
     """The NV indices of a key's budgets."""
     return tuple(read_policy(row.policy_document).budgets.values()) if _has_budget(row) else ()
+
+
+def missing_indices(chip: Chip, row: KeyRow, groups: Groups) -> list[tuple[str, int]]:
+    """The granting groups and NV indices of a key's budgets that the chip has not, or not so."""
+    from tpmhsm.tpm import budgets
+
+    if not _has_budget(row):
+        return []
+    policy = policy_of_row(row, groups)
+    return [
+        (label, index)
+        for label, index in policy.budgets.items()
+        if not budgets.present(chip, index, policy.indices[label])
+    ]
 
 
 def _has_budget(row: KeyRow) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tpmhsm.errors import ChipRefusedError, DeviceError, NotFoundError, TpmHsmError
+from tpmhsm.keys.budgets import indices_of, missing_indices
 from tpmhsm.keys.choice import policy_of_row
 from tpmhsm.keys.host import load_host, must_be
 from tpmhsm.policy.bound import command_of
@@ -38,6 +39,7 @@ def check_chip(store: Store, device: Device) -> Check:
             if group.state in ("active", "founding")
             for index in (group.counter_index, group.roster_index)
         }
+        known.update(index for row in tx.keys.all() for index in indices_of(row))
     with device.transaction() as chip:
         try:
             must_be(chip, host)
@@ -66,7 +68,7 @@ def _strangers(check: Check, chip: Chip, host: HostDevice, known: set[int]) -> N
             check.seen += 1
             if index not in known:
                 check.found(
-                    f"the chip has an NV index 0x{index:08x} that no group of this home knows",
+                    f"the chip has an NV index 0x{index:08x} that this home does not know",
                     "another home or program made it; tpm2_nvundefine removes it",
                 )
 
@@ -98,6 +100,12 @@ def check_keys(
                 check.found(error.message, error.hint)
                 return check
             _loads(check, chip, parent, row)
+            for group, index in missing_indices(chip, row, groups):
+                check.found(
+                    f"key {row.label!r}: NV index 0x{index:08x}, which counts its budget of "
+                    f"{group!r}, is missing in the chip, or another one",
+                    f"tpmhsm key grant {row.label} N makes it anew, with the officers' approvals",
+                )
     return check
 
 
@@ -169,7 +177,7 @@ def check_groups(store: Store, device: Device, groups: Groups) -> Check:
             check.found(f"group {row.name!r}: its document is another group's", "restore a backup")
         elif (row.state == "active") != state.in_force:
             check.found(f"group {row.name!r} is {row.state}, and its roster is not so")
-        elif state.in_force:
+        elif state.in_force and not state.group.static:
             with device.transaction() as chip:
                 _indices(check, chip, state)
     return check

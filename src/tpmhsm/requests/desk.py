@@ -12,8 +12,10 @@ from tpmhsm.approval.votes import Approval, Denial, is_approval, parse_approval,
 from tpmhsm.errors import ExistsError, RefusedError, TpmHsmError, WaitingError
 from tpmhsm.policy.changes import Change
 from tpmhsm.policy.group import parse_group, parse_roster
+from tpmhsm.requests.decryption import Decryptions
 from tpmhsm.requests.drafts import register
 from tpmhsm.requests.execution import Execution, votes_by_act
+from tpmhsm.requests.grants import Grants
 from tpmhsm.requests.ledger import Ledger, Overtaken, end, reason_of, title_of
 from tpmhsm.requests.recovery import Recovery
 from tpmhsm.store.groups import GroupRow, RosterRow
@@ -44,6 +46,8 @@ class Desk(Ledger):
         super().__init__(store, keyring, groups, tell)
         self._execution = Execution(store, keyring, groups, self)
         self._recovery = Recovery(store, groups, self)
+        self.decryptions = Decryptions(store, keyring, groups, self)
+        self.grants = Grants(store, keyring, groups, self)
 
     # ── proposing ────────────────────────────────────────────────────────────
 
@@ -141,7 +145,7 @@ class Desk(Ledger):
         from tpmhsm.approval.plain import check_plain
         from tpmhsm.requests.signer import refuse_structures
 
-        row = self._keyring.get(label)
+        row = self._keyring.signing(label)
         with self._store.reading() as tx:
             authorities = [a.name for a in tx.authorities.all() if a.key_label == label]
         if authorities:
@@ -162,7 +166,7 @@ class Desk(Ledger):
         from tpmhsm.pki.csr import prepare_csr
         from tpmhsm.pki.names import format_dn
 
-        row = self._keyring.get(label)
+        row = self._keyring.signing(label)
         unsigned = prepare_csr(self._keyring.public_key(row), content, row.hash)
         if self._keyring.people(row) is None:
             return unsigned.complete(self.signer.sign(label, unsigned.tbs))
@@ -196,7 +200,7 @@ class Desk(Ledger):
                 ApprovalRow(row.id, approval.approver, approval.key_kind, approval.data)
             )
             tx.audit.append("approval", {"request": row.id, "approver": approval.approver})
-        if self.missing(row):
+        if self.missing(row) or row.kind == "decrypt":
             return self.get(row.id)
         try:
             return self.execute(row.id)
@@ -214,6 +218,7 @@ class Desk(Ledger):
         row = self.must_wait(denial.request)
         verify_denial(parse_request(row.document), denial)
         self._execution.withdraw(row)
+        self.grants.withdraw(row)
         with self._store.transaction() as tx:
             tx.requests.deny(DenialRow(row.id, denial.approver, denial.reason, denial.data))
             end(tx, row, "denied", "denied")
@@ -223,6 +228,7 @@ class Desk(Ledger):
         """Withdraw a waiting request."""
         row = self.must_wait(number)
         self._execution.withdraw(row)
+        self.grants.withdraw(row)
         with self._store.transaction() as tx:
             end(tx, row, "cancelled", "cancelled")
         return self.get(number)

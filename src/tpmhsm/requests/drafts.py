@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from tpmhsm.approval import moments
 from tpmhsm.approval.acts import rule_of
 from tpmhsm.approval.cards import Card, DeviceCard, create_device_card, parse_card
-from tpmhsm.approval.evidence import ChipState
+from tpmhsm.approval.evidence import BudgetState, ChipState
 from tpmhsm.approval.request import Claims, KeyPart, Request
 from tpmhsm.errors import RefusedError, UsageError
+from tpmhsm.policy.budgets import parse_grant
 from tpmhsm.policy.people import (
     Threshold,
     Thresholds,
@@ -127,6 +128,12 @@ class Drafts:
         part = KeyPart(row.label, row.public, policy, row.creation_attest, row.creation_signature)
         return self._request(kind, self._groups.active(quorum.group), content, claims, part)
 
+    def of_grant(self, row: KeyRow, group: str, content: bytes, claims: Claims) -> Request:
+        """A budget that a group is to grant a key."""
+        policy = row.policy_document or row.policy
+        part = KeyPart(row.label, row.public, policy, row.creation_attest, row.creation_signature)
+        return self._request("budget", self._groups.active(group), content, claims, part)
+
     def again(self, old: Request) -> Request:
         """The same bytes for the roster that is in force now; nobody has approved it yet."""
         state = self._groups.by_id(old.group.id.hex())
@@ -158,7 +165,16 @@ class Drafts:
             claims=claims,
         )
         held = self._groups.certify(state.group, draft.digest)
-        return replace(draft, state=ChipState(*held.counter, *held.roster))
+        draft = replace(draft, state=ChipState(*held.counter, *held.roster))
+        return self._with_budget(draft) if kind == "budget" else draft
+
+    def _with_budget(self, draft: Request) -> Request:
+        """With what the chip certifies of a budget that was granted before."""
+        grant = parse_grant(draft.content)
+        if grant.first:
+            return draft
+        held = self._keyring.budgets.certify(grant.index, draft.digest)
+        return replace(draft, budget=BudgetState(*held))
 
     def _members(self, group: GroupDocument, officers: Thresholds) -> tuple[Card, ...]:
         cards = self.cards()

@@ -35,6 +35,15 @@ def make(chip: Chip, index: int, roster_name: bytes, auth: bytes) -> bool:
     return present != wanted
 
 
+def present(chip: Chip, index: int, roster_name: bytes) -> bool:
+    """Whether this very index is there, written or not."""
+    wanted = budget_nv(index, roster_name)
+    try:
+        return nv.read_public(chip, index).public in (wanted, as_written(wanted))
+    except NotFoundError:
+        return False
+
+
 def count(chip: Chip, index: int, roster_name: bytes) -> Counted | None:
     """What a budget index holds; None while it is missing, unwritten, or not this one."""
     try:
@@ -48,14 +57,9 @@ def count(chip: Chip, index: int, roster_name: bytes) -> Counted | None:
 
 def remove(chip: Chip, index: int, roster_name: bytes) -> bool:
     """Remove a budget index if it is there and is this one; says whether it was."""
-    wanted = budget_nv(index, roster_name)
-    try:
-        if nv.read_public(chip, index).public not in (wanted, as_written(wanted)):
-            return False
-    except NotFoundError:
-        return False
-    nv.undefine(chip, index)
-    return True
+    if found := present(chip, index, roster_name):
+        nv.undefine(chip, index)
+    return found
 
 
 def run_grant(
