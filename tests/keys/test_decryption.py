@@ -66,8 +66,9 @@ def test_with_policies(app: App, alg: str, policy: str) -> None:
     row = app.keyring.create("box", alg, policy=policy, use="decrypt", pin=b"482915")
     if alg == "p256":
         other = ec.generate_private_key(ec.SECP256R1())
-        content, wanted = spki(other.public_key()), other.exchange(
-            ec.ECDH(), app.keyring.public_key(row)
+        content, wanted = (
+            spki(other.public_key()),
+            other.exchange(ec.ECDH(), app.keyring.public_key(row)),
         )
     else:
         content, wanted = encrypt(app, "box"), SECRET

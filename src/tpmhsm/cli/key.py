@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tpmhsm.cli.app import App, facts, pass_app, table
+from tpmhsm.cli.decrypting import decrypt, derive
 from tpmhsm.cli.files import STDIO
+from tpmhsm.cli.granting import budget_json, budgets_of, grant
 from tpmhsm.cli.options import Out, out_options, wait_option
 from tpmhsm.cli.pins import pin_options, use_options
 from tpmhsm.cli.waiting import settled
 from tpmhsm.errors import UsageError
 
 if TYPE_CHECKING:
+    from tpmhsm.keys.births import Use
     from tpmhsm.policy.compile import KeyPolicy
     from tpmhsm.store.keys import KeyRow
 
@@ -27,11 +30,14 @@ def key() -> None:
 
 def key_json(row: KeyRow) -> dict[str, Any]:
     """One key's facts."""
+    from tpmhsm.keys.births import was_imported
+
     return {
         "label": row.label,
         "alg": row.alg,
         "hash": row.hash,
         "use": row.use,
+        "imported": was_imported(row),
         "policy": row.policy,
         "name": row.name,
         "spki_sha256": row.spki_sha256,
@@ -42,37 +48,48 @@ def key_json(row: KeyRow) -> dict[str, Any]:
 @key.command()
 @click.argument("label")
 @click.option("--alg", type=click.Choice(ALGORITHMS), default="p256", show_default=True)
-@click.option("--hash", "hash_name", type=click.Choice(["sha256", "sha384"]), default="sha256",
-              show_default=True, help="Fixed with the key, for ever.")  # fmt: skip
-@click.option("--use", type=click.Choice(["sign", "decrypt"]), default="sign", show_default=True)
+@click.option("--hash", "hash_name", type=click.Choice(["sha256", "sha384", "sha1"]),
+              default="sha256", show_default=True,
+              help="Fixed with the key, for ever; sha1 for OAEP alone.")  # fmt: skip
+@click.option("--use", type=click.Choice(["sign", "decrypt"]), default="sign", show_default=True,
+              help="Never both.")  # fmt: skip
 @click.option("--policy", metavar="TEXT|FILE", help="What the chip demands; open by default.")
 @pin_options
 @pass_app
-def create(app: App, label: str, alg: str, hash_name: str, use: str, policy: str | None) -> None:
+def create(app: App, label: str, alg: str, hash_name: str, use: Use, policy: str | None) -> None:
     """Make a key in the chip.
 
     \b
     Example:
       tpmhsm key create root --alg p384 --hash sha384 --policy 'quorum(officers)'
       tpmhsm key create web --policy pin
+      tpmhsm key create box --use decrypt --alg rsa2048
     """
     from tpmhsm.cli.policy import policy_text
     from tpmhsm.policy.published import read_policy
 
-    if use != "sign":
-        raise UsageError("keys that decrypt: not in this version", code="not-in-this-version")
     if policy is None:
-        app.note("note: the policy is `open`: anyone with this machine can sign with this key")
+        app.note(f"note: the policy is `open`: anyone with this machine can {use} with this key")
     text = policy_text(app, policy) if policy is not None else "open"
     wanted = read_policy(text)
     pin = app.pins.new_pin_of(label) if wanted.has_pin else b""
     with app.progress(f"the chip makes a key ({alg})"):
-        row = app.keyring.create(label, alg, policy=text, hash_name=hash_name, pin=pin)
+        row = app.keyring.create(label, alg, policy=text, hash_name=hash_name, pin=pin, use=use)
     for note in _notes(app, wanted):
         app.note(f"note: {note}")
     app.done(
         key_json(row), f"made {row.label}: {row.alg}, {row.policy}, in {app.device.describe()}"
     )
+
+
+IMPORTED = "not made in the chip: copies of it may exist outside, and obey no policy"
+
+
+def _use(row: KeyRow) -> str:
+    """'sign', 'decrypt', 'sign, imported'."""
+    from tpmhsm.keys.births import was_imported
+
+    return f"{row.use}, imported" if was_imported(row) else row.use
 
 
 def _notes(app: App, policy: KeyPolicy) -> list[str]:
@@ -97,16 +114,31 @@ def _notes(app: App, policy: KeyPolicy) -> list[str]:
     return found
 
 
+for verb in (grant, decrypt, derive):
+    key.add_command(verb)
+
+
 @key.command("list", epilog="Example: tpmhsm key list")
 @pass_app
 def list_(app: App) -> None:
     """All keys."""
     rows = app.keyring.all()
+    budgets = budgets_of(app, rows)
+
+    def left(row: KeyRow) -> str:
+        return ", ".join(f"{one.left:,}" for one in budgets.get(row.label, []))
+
+    def shown(row: KeyRow) -> dict[str, Any]:
+        return {**key_json(row), "budgets": [budget_json(b) for b in budgets.get(row.label, [])]}
+
     app.emit(
-        {"items": [key_json(row) for row in rows]},
+        {"items": [shown(row) for row in rows]},
         lambda: table(
-            ("LABEL", "ALG", "HASH", "POLICY", "CREATED", "SPKI SHA-256"),
-            [(r.label, r.alg, r.hash, r.policy, r.created, r.spki_sha256[:16]) for r in rows],
+            ("LABEL", "ALG", "HASH", "USE", "POLICY", "LEFT", "CREATED", "SPKI SHA-256"),
+            [
+                (r.label, r.alg, r.hash, _use(r), r.policy, left(r), r.created, r.spki_sha256[:16])
+                for r in rows
+            ],
             empty="no keys; tpmhsm key create LABEL",
         ),
     )
@@ -119,8 +151,10 @@ def show(app: App, label: str) -> None:
     """One key, with its certificates."""
     row = app.keyring.get(label)
     certificates = app.keyring.certificates(row)
+    budgets = budgets_of(app, [row]).get(label, [])
     found = {
         **key_json(row),
+        "budgets": [budget_json(one) for one in budgets],
         "public_pem": app.keyring.public_pem(row),
         "policy_document": app.keyring.published(row),
         "certificates": [{"sha256": c.sha256, "subject": c.subject} for c in certificates],
@@ -131,8 +165,11 @@ def show(app: App, label: str) -> None:
             [
                 ("Key", row.label),
                 ("Algorithm", f"{row.alg}, {row.hash}"),
+                ("Use", _use(row)),
+                ("Imported", IMPORTED if found["imported"] else ""),
                 ("Policy", row.policy),
                 ("Demands", found["policy_document"].rstrip() if row.policy_document else ""),
+                ("Budget", "\n".join(one.words for one in budgets)),
                 ("Name", row.name),
                 ("SPKI SHA-256", row.spki_sha256),
                 ("Created", row.created),

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Literal
 
 from tpmhsm.errors import UsageError
 from tpmhsm.policy.published import format_document
+from tpmhsm.wire.codec import decode
 from tpmhsm.wire.constants import CC
+from tpmhsm.wire.public import Public, is_imported
 
 if TYPE_CHECKING:
     from tpmhsm.policy.compile import KeyPolicy
     from tpmhsm.store.keys import KeyRow
     from tpmhsm.tpm.objects import Attestation, CreatedKey
-    from tpmhsm.wire.public import Public
 
 Use = Literal["sign", "decrypt"]
 USES: tuple[Use, ...] = ("sign", "decrypt")
@@ -84,6 +85,11 @@ def _says_all(policy: KeyPolicy) -> bool:
     """Whether the text and the groups' documents say all of it, as for `open` and `quorum`."""
     more = policy.has_pin or policy.has_pcrs or policy.granting
     return len(policy.alternatives) == 1 and not more
+
+
+def was_imported(row: KeyRow) -> bool:
+    """Whether the key was not made in the chip: its public area says so, whatever else does."""
+    return is_imported(decode(Public, row.public))
 
 
 def must_sign(row: KeyRow) -> None:

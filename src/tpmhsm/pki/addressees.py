@@ -69,13 +69,13 @@ def _is_named(one: Recipient, issued: set[tuple[bytes, int]], identifiers: set[b
 
 
 def _can_be(one: Recipient, spki: bytes) -> bool:
-    """Whether the ciphertext, or the sender's key, is of the key's size or curve."""
+    """Whether the ciphertext, or the sender's key, is of this key's size or curve, if known."""
     key: Any = load_spki(spki)
     on_curve = hasattr(key, "curve")
     if one.kind == "RSA":
-        return not on_curve and len(one.asked) == key.key_size // 8
+        return not on_curve and len(one.asked) in (0, key.key_size // 8)
     if one.kind != "ECDH" or not on_curve or not one.asked:
-        return False
+        return one.kind == "ECDH" and on_curve
     other: Any = load_spki(one.asked)
     return bool(other.curve.name == key.curve.name)
 
