@@ -13,6 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.ca.doubles import House
 from tests.ca.test_authority import csr
 
@@ -20,8 +22,11 @@ from tpmhsm.ca.records import certificate_row
 from tpmhsm.ca.revocation import Revocations, Which
 from tpmhsm.ca.settings import read_settings
 from tpmhsm.errors import ParseError, UsageError
+from tpmhsm.pki.csr import CsrContent, build_csr
+from tpmhsm.pki.key_checks import usual_digest
+from tpmhsm.pki.names import parse_dn
+from tpmhsm.pki.sans import parse_sans
 from tpmhsm.store.migrate import configuration
-from tpmhsm.store.schema import metadata
 
 DAY = timedelta(days=1)
 
@@ -114,6 +119,47 @@ def test_a_reason_that_becomes_compromise_later(rooted: House) -> None:
         sign(rooted)
 
 
+@pytest.mark.parametrize("curve", [ec.SECP256R1, ec.SECP384R1, ec.SECP521R1])
+def test_a_compromised_point_and_its_negative(rooted: House, curve: type) -> None:
+    """Who has d has n - d, and that is the private half of the point with the other y."""
+    known = ec.generate_private_key(curve())
+    numbers = known.private_numbers()
+    twin = ec.derive_private_key(ORDERS[known.curve.name] - numbers.private_value, curve())
+    assert twin.public_key().public_numbers().x == numbers.public_numbers.x
+    revoked, asked = (csr_of(one) for one in (known, twin))
+    assert revoked != asked
+    made = rooted.authorities.sign("root-ca", revoked, profile="tls-server")
+    revoke(rooted, "root-ca", made.facts["serial"], "keyCompromise")
+    for one in (asked, revoked):
+        with pytest.raises(UsageError, match="is compromised") as caught:
+            rooted.authorities.sign("root-ca", one, profile="tls-server")
+        assert caught.value.code == "key-known"
+
+
+def csr_of(private: ec.EllipticCurvePrivateKey) -> bytes:
+    made = build_csr(private, CsrContent(parse_dn(""), parse_sans(("dns:a.example.com",))))
+    return made.public_bytes(Encoding.PEM)
+
+
+ORDERS = {  # SP 800-186, 3.2.1
+    "secp256r1": 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551,
+    "secp384r1": (1 << 384) - 0x389CB27E0BC8D220A7E5F24DB74F58851313E695333AD68D,
+    "secp521r1": (1 << 521) - 0x5AE79787C40D069948033FEB708F65A2FC44A36477663B851449048E16EC79BF7,
+}
+
+
+def test_the_negative_of_an_edwards_point_counts_as_the_same() -> None:
+    head = bytes.fromhex("302a300506032b6570032100")
+    point = bytes(range(1, 32)) + b"\x20"
+    assert usual_digest(head + point) == usual_digest(head + point[:-1] + b"\xa0")
+    assert usual_digest(head + point) != usual_digest(head + point[:-1] + b"\x21")
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_have_a_usual_digest(data: bytes) -> None:
+    assert len(usual_digest(data)) == 64
+
+
 def test_a_renewal_is_no_news_and_other_names_are(rooted: House) -> None:
     assert sign(rooted).notes == ()
     assert sign(rooted).notes == ()
@@ -158,7 +204,7 @@ def test_keys_that_were_compromised_before_there_was_a_list(rooted: House) -> No
     made = sign(rooted)
     revoke(rooted, "root-ca", made.facts["serial"], "keyCompromise")
     digest = made.facts["key"]["sha256"]
-    later = set(metadata.tables) - tables_of("0004")
+    later = tables_of("head") - tables_of("0004")
     assert "barred_keys" in later
     with rooted.store.transaction() as tx:
         for table in later:

@@ -49,6 +49,7 @@ _CURVES = {
         0x0051953EB9618E1C9A1F929A21A0B68540EEA2DA725B99B315F3B8B489918EF109E156193951EC7E937B1652C0BD3BB1BF073573DF883D2C34F1EF451FD46B503F00,
     ),
 }
+_NAMED = {der.encode_oid(oid): curve for oid, curve in _CURVES.items()}
 _OTHER_CURVES = {
     "1.2.840.10045.3.1.1": "secp192r1",
     "1.3.132.0.33": "secp224r1",
@@ -133,17 +134,37 @@ def rsa_numbers(spki: bytes) -> tuple[int, int] | None:
 
 
 def usual_digest(spki: bytes) -> str:
-    """SHA-256 of the key's SubjectPublicKeyInfo, hexadecimal; of an RSA key as if its exponent
-    were 65537: who has the private half for one exponent has it for all.
+    """SHA-256, hexadecimal, of the SubjectPublicKeyInfo that stands for all keys whose private
+    half one has with the private half of this one.
+
+    An RSA key as if its exponent were 65537, for one private exponent gives the factors. A point
+    on a curve or its negative (private d and n - d), whichever has the even coordinate.
     """
     from tpmhsm.pki.keys import sha256_hex, spki_digest
 
     numbers = rsa_numbers(spki)
     if numbers is None:
-        return spki_digest(spki)
+        return spki_digest(_even(spki))
     pair = der.encode(der.SEQUENCE, der.encode_integer(numbers[0]), der.encode_integer(65537))
     algorithm = der.encode(der.SEQUENCE, der.encode_oid(_RSA), _NULL)
     return sha256_hex(der.encode(der.SEQUENCE, algorithm, der.encode(der.BIT_STRING, b"\0", pair)))
+
+
+def _even(spki: bytes) -> bytes:
+    """The same with the negative of an odd point; anything else as it is."""
+    try:
+        oid, parameters, key = _parts(spki)
+    except ParseError:
+        return spki
+    if oid in (_ED25519, _ED448):  # RFC 8032, 5.1.2 and 5.2.2: the last bit is that of x
+        return spki[:-1] + bytes((spki[-1] & 0x7F,))
+    if oid != _EC or not key or not key[-1] & 1 or parameters not in _NAMED:
+        return spki
+    curve = _NAMED[parameters]
+    size = (curve.p.bit_length() + 7) // 8
+    if _off_curve(curve, key):
+        return spki
+    return spki[:-size] + (curve.p - int.from_bytes(key[-size:])).to_bytes(size)
 
 
 def key_octets(spki: bytes) -> bytes:
