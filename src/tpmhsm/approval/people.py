@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tpmhsm.approval.cards import key_words
 from tpmhsm.approval.content import Content, Flag, Row
+from tpmhsm.approval.demands import demands_facts, read_demands
 from tpmhsm.approval.memory import Memory
 from tpmhsm.approval.request import Request
 from tpmhsm.approval.screen import groups_of
@@ -20,6 +21,7 @@ def people_facts(request: Request) -> dict[str, str]:
         "epoch": str(asked.epoch),
         "officers": describe_rule(asked.officers),
         "keys": " ".join(f"{m.name}={m.chip_name.hex()[4:20]}" for m in members_of(asked.officers)),
+        **demands_facts(asked),
     }
 
 
@@ -28,17 +30,19 @@ def read_people(request: Request, memory: Memory) -> Content:
     asked = request.asked_roster
     if request.roster is None:
         return _founding(request, asked, memory)
-    return _change(request, request.roster, asked)
+    return _change(request, request.roster, asked, memory)
 
 
 def _founding(request: Request, asked: RosterDocument, memory: Memory) -> Content:
     group = request.group
     device, flags = _device(request, memory)
+    demands = read_demands(request, None, asked, memory)
     rows = [
         Row("Group", group.name, f"id {group.id.hex()[:16]}…"),
         Row("Governed", f"by {describe_rule(group.custodians)}, for ever"),
         Row("Officers", describe_rule(asked.officers), f"epoch {asked.epoch}"),
         device,
+        *demands.rows,
         *_key_rows(members_of(group.custodians), members_of(asked.officers)),
     ]
     flags += _rule_flags(asked.officers, "officer")
@@ -46,7 +50,11 @@ def _founding(request: Request, asked: RosterDocument, memory: Memory) -> Conten
     if _keys(group.custodians) == _keys(asked.officers):
         flags.append(Flag("PERMANENT", "the officers govern too: a lost quorum cannot be replaced"))
     return Content(
-        f'new group "{group.name}"', tuple(rows), tuple(flags), facts=people_facts(request)
+        f'new group "{group.name}"',
+        tuple(rows),
+        (*flags, *demands.flags),
+        demands.listings,
+        facts=people_facts(request),
     )
 
 
@@ -67,19 +75,27 @@ def _device(request: Request, memory: Memory) -> tuple[Row, list[Flag]]:
     return row, [Flag("UNPROVEN", f"nothing here proves that the device is {kind}")]
 
 
-def _change(request: Request, old: RosterDocument, new: RosterDocument) -> Content:
+def _change(request: Request, old: RosterDocument, new: RosterDocument, memory: Memory) -> Content:
     change = Change(old.officers, new.officers)
+    demands = read_demands(request, old, new, memory)
+    people = [] if change.same and demands.words else [change.words()]
     rows = [
         Row("Group", request.group.name, f"id {request.group.id.hex()[:16]}…"),
-        Row("Change", change.words()),
+        Row("Change", "; ".join([*people, *demands.words])),
         Row("Officers", describe_rule(new.officers), f"epoch {new.epoch}"),
         Row("Until now", describe_rule(old.officers), f"epoch {old.epoch}"),
+        *demands.rows,
         *_key_rows(change.added, ()),
     ]
+    flags = _change_flags(request, change, new.epoch)
+    if change.same and not demands.words:
+        flags.append(Flag("NO CHANGE", "the same people: this only moves the epoch"))
+    what = "officers" if people else "roster"
     return Content(
-        f'new officers of "{request.group.name}"',
+        f'new {what} of "{request.group.name}"',
         tuple(rows),
-        tuple(_change_flags(request, change, new.epoch)),
+        (*flags, *demands.flags),
+        demands.listings,
         facts=people_facts(request),
     )
 
@@ -101,8 +117,6 @@ def _change_flags(request: Request, change: Change, epoch: int) -> list[Flag]:
         Flag("RENAMED", f"{was.name}'s key is called {is_.name} from epoch {epoch} on")
         for was, is_ in change.renamed
     ]
-    if change.same:
-        flags.append(Flag("NO CHANGE", "the same people: this only moves the epoch"))
     return flags + [Flag("NEW KEY", f"{name} gets another key") for name in change.rekeyed]
 
 

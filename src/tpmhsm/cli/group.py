@@ -24,9 +24,9 @@ RULE = "M:NAME,NAME,…"
 JOINED = "+".join
 
 
-def officers_option(help: str) -> Callable[[F], F]:
+def officers_option(help: str, *, required: bool = True) -> Callable[[F], F]:
     """`--officers`, which joins ladders when it is given again."""
-    return click.option("--officers", required=True, multiple=True, metavar=RULE, help=help)
+    return click.option("--officers", required=required, multiple=True, metavar=RULE, help=help)
 
 
 @group.command()
@@ -69,24 +69,70 @@ def create(
 
 @group.command()
 @click.argument("name")
-@officers_option('All officers from now on; again for "and M of those".')
+@officers_option('All officers from now on; again for "and M of those".', required=False)
+@click.option(
+    "--open",
+    "opened",
+    multiple=True,
+    metavar="KEY",
+    help="Officers may open this key for some seconds (key open).",
+)
+@click.option(
+    "--close",
+    "closed",
+    multiple=True,
+    metavar="KEY",
+    help="They may no longer; a key that is gone by its Name.",
+)
+@click.option(
+    "--pcr",
+    "pcrs",
+    multiple=True,
+    metavar="BANK:N,…",
+    help="Every use of every key demands these PCRs as they are now.",
+)
+@click.option("--no-pcr", is_flag=True, help="No use demands PCRs any longer.")
+@click.option(
+    "--uses",
+    default="",
+    metavar="USE,…",
+    help="What officers may be asked for: sign, budget, decrypt.",
+)
 @click.option("--reason", default="", help="Shown to the custodians as the host's claim.")
 @wait_option
 @pass_app
-def change(app: App, name: str, officers: tuple[str, ...], reason: str, wait: bool) -> None:
-    """Change the officers and their numbers; waits for M of the custodians.
+def change(
+    app: App,
+    name: str,
+    officers: tuple[str, ...],
+    opened: tuple[str, ...],
+    closed: tuple[str, ...],
+    pcrs: tuple[str, ...],
+    no_pcr: bool,
+    uses: str,
+    reason: str,
+    wait: bool,
+) -> None:
+    """Change the roster: officers and their numbers, and what they may be asked for.
 
-    The rule given is the whole new one. Approvals under the old one become void when the new one is
-    in force; requests that wait are asked anew then. The keys stay.
+    What is not named stays. Waits for M of the custodians. Approvals under the old roster become
+    void when the new one is in force; requests that wait are asked anew then. The keys stay.
 
     \b
     Example:
       tpmhsm group change officers --officers 3:alice,bob,dave,erin
-      tpmhsm group change officers --officers 2:alice,bob,carol+1:dave,erin
+      tpmhsm group change officers --open issuing --pcr sha256:0,2,7
     """
+    from tpmhsm.requests.drafts import Edits
+
+    edits = Edits(JOINED(officers), opened, closed, () if no_pcr else pcrs or None, uses)
+    if edits == Edits() or (no_pcr and pcrs):
+        raise click.UsageError(
+            "--pcr and --no-pcr together" if no_pcr else "nothing to change: --officers, --open, …"
+        )
 
     def propose() -> dict[str, Any]:
-        raise _said(app, app.desk.propose_roster(name, JOINED(officers), reason))
+        raise _said(app, app.desk.propose_roster(name, edits, reason))
 
     _show(app, settled(app, wait, propose, lambda _: app.groups.describe(name)))
 
@@ -109,6 +155,9 @@ def _show(app: App, found: dict[str, Any]) -> None:
                 ("Id", found["id"]),
                 ("Officers", found["officers"]["text"]),
                 ("Custodians", found["custodians"]["text"]),
+                ("Asked for", ", ".join(found["uses"])),
+                ("May open", ", ".join(found["windows"])),
+                ("Demands", found["pcrs"]),
                 ("Epoch", found["epoch"]),
                 ("Counter", found["counter_index"]),
                 ("Roster", found["roster_index"]),

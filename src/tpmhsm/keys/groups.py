@@ -24,9 +24,10 @@ from tpmhsm.policy.group import (
     parse_group,
     parse_roster,
 )
-from tpmhsm.policy.model import Policy, groups_of
+from tpmhsm.policy.model import Pcr, Policy, groups_of
 from tpmhsm.policy.people import Thresholds, describe_rule, members_of, needed
 from tpmhsm.policy.plan import Approvals
+from tpmhsm.policy.rosters import explain_roster, short_name, state_in_words
 from tpmhsm.policy.words import explain_policy
 
 if TYPE_CHECKING:
@@ -52,6 +53,20 @@ class Certified:
 
     counter: tuple[bytes, bytes]
     roster: tuple[bytes, bytes]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a new roster is to say; None leaves it as it is. `opened` and `closed`: Names of keys.
+
+    `pcrs`: the PCRs whose values now every use is to demand; () for none.
+    """
+
+    officers: Thresholds | None = None
+    opened: tuple[bytes, ...] = ()
+    closed: tuple[bytes, ...] = ()
+    pcrs: tuple[Pcr, ...] | None = None
+    uses: tuple[str, ...] | None = None
 
 
 class Groups:
@@ -106,6 +121,9 @@ class Groups:
             "state": found.row.state,
             "epoch": found.roster.epoch,
             "officers": _rule(officers),
+            "uses": list(found.roster.uses),
+            "windows": [self.key_label(key) for key in found.roster.windows],
+            "pcrs": state_in_words(found.roster.measured),
             "custodians": _rule(custodians),
             "counter_index": f"0x{found.row.counter_index:08x}",
             "roster_index": f"0x{found.row.roster_index:08x}",
@@ -115,7 +133,16 @@ class Groups:
     def explain(self, name: str, without: str | None) -> str:
         """In words: who can sign, who can replace whom."""
         found = self.state(name)
-        return "\n".join(explain_group(found.group, found.roster, without or ""))
+        lines = explain_group(found.group, found.roster, without or "")
+        if not without:
+            lines += explain_roster(found.roster, self.key_label)
+        return "\n".join(lines)
+
+    def key_label(self, key_name: bytes) -> str:
+        """What the key of this Name is called here, or the beginning of the Name."""
+        with self._store.reading() as tx:
+            row = tx.keys.find_by_name(key_name.hex())
+        return row.label if row else short_name(key_name)
 
     def explain_policy(self, policy: Policy) -> str:
         """In words: what a policy demands, and what it does not protect."""
@@ -179,16 +206,27 @@ class Groups:
 
     # ── change ───────────────────────────────────────────────────────────────
 
-    def plan_roster(self, name: str, officers: Thresholds) -> tuple[GroupState, RosterDocument]:
-        """The roster that puts these officers in the place of those in force, of the epoch after
-        the chip's. The same officers again only move the epoch. Raises UsageError.
+    def plan_roster(self, name: str, wanted: Wanted) -> tuple[GroupState, RosterDocument]:
+        """The roster that takes the place of the one in force, of the epoch after the chip's. With
+        nothing wanted it only moves the epoch. Raises UsageError.
         """
         from tpmhsm.tpm import nv
+        from tpmhsm.tpm.pcrs import measure_at_birth
 
         state = self.active(name)
+        old = state.roster
         with self._device.transaction() as chip:
             epoch = nv.read_counter(chip, state.group.counter_index) + 1
-        roster = RosterDocument(state.group.id, epoch, officers)
+            measured = measure_at_birth(chip, wanted.pcrs) if wanted.pcrs else {}
+        windows = {*old.windows, *wanted.opened} - {*wanted.closed}
+        roster = RosterDocument(
+            state.group.id,
+            epoch,
+            old.officers if wanted.officers is None else wanted.officers,
+            old.uses if wanted.uses is None else wanted.uses,
+            tuple(sorted(windows)),
+            old.measured if wanted.pcrs is None else measured,
+        )
         check_pair(state.group, roster)
         return state, roster
 

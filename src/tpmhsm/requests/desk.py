@@ -12,8 +12,9 @@ from tpmhsm.approval.votes import Approval, Denial, is_approval, parse_approval,
 from tpmhsm.errors import ExistsError, RefusedError, TpmHsmError, WaitingError
 from tpmhsm.policy.changes import Change
 from tpmhsm.policy.group import parse_group, parse_roster
+from tpmhsm.policy.rosters import roster_differences
 from tpmhsm.requests.decryption import Decryptions
-from tpmhsm.requests.drafts import register
+from tpmhsm.requests.drafts import Edits, register
 from tpmhsm.requests.execution import Execution, votes_by_act
 from tpmhsm.requests.grants import Grants
 from tpmhsm.requests.ledger import Ledger, Overtaken, end, reason_of, title_of
@@ -97,17 +98,22 @@ class Desk(Ledger):
             else f"tpmhsm group show {name}; tpmhsm group change {name} changes its officers",
         )
 
-    def propose_roster(self, name: str, officers: str, reason: str = "") -> WaitingError:
-        """Ask the custodians to change the officers; again, while it waits, is the same request.
+    def propose_roster(self, name: str, edits: Edits | str, reason: str = "") -> WaitingError:
+        """Ask the custodians to change the roster; again, while it waits, is the same request.
+        Text for `edits` is the officers' rule.
 
         If the chip's owner meddled with the group's indices, they are put back first.
         """
         self._recovery.restore(name)
-        draft = self.drafts.of_roster(name, officers, Claims(reason=reason))
+        wanted = Edits(edits) if isinstance(edits, str) else edits
+        draft = self.drafts.of_roster(name, wanted, Claims(reason=reason))
         waiting = self.waiting(self._register_roster(draft))
         assert draft.roster is not None  # noqa: S101 - a change has a roster in force
         change = Change(draft.roster.officers, draft.asked_roster.officers)
-        waiting.details |= {"change": change.words(), "same": change.same}
+        others = roster_differences(draft.roster, draft.asked_roster, self._groups.key_label)
+        people = [] if change.same and others else [change.words()]
+        same = change.same and not others
+        waiting.details |= {"change": "; ".join([*people, *others]), "same": same}
         return waiting
 
     def _register_roster(self, draft: Request) -> int:

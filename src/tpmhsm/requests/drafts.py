@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,10 @@ from tpmhsm.approval.cards import Card, DeviceCard, create_device_card, parse_ca
 from tpmhsm.approval.evidence import BudgetState, ChipState
 from tpmhsm.approval.request import Claims, KeyPart, Request
 from tpmhsm.errors import RefusedError, UsageError
+from tpmhsm.keys.groups import Wanted
 from tpmhsm.policy.budgets import parse_grant
+from tpmhsm.policy.group import USES
+from tpmhsm.policy.model import Pcr
 from tpmhsm.policy.people import (
     Threshold,
     Thresholds,
@@ -21,6 +25,7 @@ from tpmhsm.policy.people import (
     needed,
     read_rule,
 )
+from tpmhsm.policy.text import parse_policy
 
 if TYPE_CHECKING:
     from tpmhsm.keys.groups import Groups, GroupState
@@ -64,6 +69,33 @@ def rule(cards: dict[str, Card], text: str, *, contribution: bool) -> Thresholds
         for m, names in ladders
     )
     check_rule(found)
+    return found
+
+
+@dataclass(frozen=True)
+class Edits:
+    """What a change of a roster is to change, as it is typed. `officers` and `uses`: empty leaves
+    them. `pcrs`: None leaves them, () wants none.
+    """
+
+    officers: str = ""
+    opened: tuple[str, ...] = ()
+    closed: tuple[str, ...] = ()
+    pcrs: tuple[str, ...] | None = None
+    uses: str = ""
+
+
+def read_uses(text: str) -> tuple[str, ...]:
+    """Read `sign,budget`, in any order. What is no use, the roster refuses."""
+    named = [word.strip() for word in text.split(",")]
+    return (*(use for use in USES if use in named), *sorted(set(named) - set(USES)))
+
+
+def _pcrs(text: str) -> Pcr:
+    """Read `sha256:0,2,7`. Raises ParseError."""
+    found = parse_policy(f"pcr({text})")
+    if not isinstance(found, Pcr):
+        raise UsageError(f"{text!r} names no PCRs", hint="BANK:N,… as in sha256:0,2,7")
     return found
 
 
@@ -113,11 +145,51 @@ class Drafts:
         )
         return request, words
 
-    def of_roster(self, name: str, officers: str, claims: Claims) -> Request:
-        """A change of the officers."""
-        cards = self.cards()
-        state, roster = self._groups.plan_roster(name, rule(cards, officers, contribution=False))
+    def of_roster(self, name: str, edits: Edits, claims: Claims) -> Request:
+        """A change of the roster. Raises UsageError."""
+        officers = (
+            rule(self.cards(), edits.officers, contribution=False) if edits.officers else None
+        )
+        windows = self._groups.active(name).roster.windows
+        wanted = Wanted(
+            officers,
+            tuple(self._opened(name, label) for label in edits.opened),
+            tuple(self._closed(label, windows) for label in edits.closed),
+            None if edits.pcrs is None else tuple(map(_pcrs, edits.pcrs)),
+            read_uses(edits.uses) if edits.uses else None,
+        )
+        state, roster = self._groups.plan_roster(name, wanted)
+        texts = self._keys_of({*state.roster.windows, *roster.windows})
+        claims = replace(claims, texts={**claims.texts, **texts})
         return self._request("roster", state, roster.encoded, claims)
+
+    def _opened(self, group: str, label: str) -> bytes:
+        row = self._keyring.signing(label)
+        if group not in self._keyring.policy(row).groups:
+            raise UsageError(
+                f"key {label!r} is not under the roster of group {group!r}",
+                code="not-of-this-group",
+                hint=f"tpmhsm key show {label}",
+            )
+        return bytes.fromhex(row.name)
+
+    def _closed(self, label: str, windows: tuple[bytes, ...]) -> bytes:
+        """A key that may be opened now, by its label or, when it is gone, its Name in hex."""
+        found = [name for name in windows if label in (self._groups.key_label(name), name.hex())]
+        if not found:
+            raise UsageError(
+                f"key {label!r} may not be opened anyway",
+                code="window-not-allowed",
+                hint="tpmhsm group show NAME says which keys may",
+            )
+        return found[0]
+
+    def _keys_of(self, names: Iterable[bytes]) -> dict[str, str]:
+        """What this host calls these keys, and their public areas, by Name."""
+        with self._store.reading() as tx:
+            rows = {bytes.fromhex(row.name): row for row in tx.keys.all()}
+        known = [(name, rows[name]) for name in names if name in rows]
+        return {f"key {name.hex()}": f"{row.public.hex()} {row.label}" for name, row in known}
 
     def of_signature(self, row: KeyRow, kind: str, content: bytes, claims: Claims) -> Request:
         """A signature by a key with a quorum over these very bytes."""
