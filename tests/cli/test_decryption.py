@@ -172,7 +172,8 @@ def test_a_message_for_several(boxes: Shell) -> None:
     certify(boxes, "third")
     (boxes.path / "memo.txt").write_bytes(MEMO)
     openssl(boxes, "cms", "-encrypt", "-binary", "-aes256", "-in", "memo.txt", "-out", "m",
-            "-recip", "box.crt", *OAEP, "-recip", "ring.crt", "-recip", "third.crt", *OAEP)  # fmt: skip
+            "-recip", "box.crt", *OAEP, "-recip", "ring.crt",
+            "-recip", "third.crt", *OAEP)  # fmt: skip
     boxes("key", "decrypt", "ring", "m", "--out", "opened")  # the only one on a curve
     found = boxes.json("key", "decrypt", "box", "m", code=2)["error"]
     assert found["code"] == "no-recipient"

@@ -253,6 +253,22 @@ def _ensure_key(app: App, label: str, alg: str) -> bool:
     return False
 
 
+def _is_imported(app: App, label: str) -> bool:
+    """Whether an authority's key was not made in the chip."""
+    from tpmhsm.keys.births import was_imported
+
+    with app.store.reading() as tx:
+        row = tx.keys.find(label)
+    return row is not None and was_imported(row)
+
+
+def key_words(found: dict[str, Any]) -> str:
+    """The key's label, and that it was imported."""
+    from tpmhsm.cli.key import IMPORTED
+
+    return f"{found['key']} ({IMPORTED})" if found["key_imported"] else str(found["key"])
+
+
 def ca_json(app: App, row: AuthorityRow) -> dict[str, Any]:
     """One authority's facts."""
     settings = row.settings or {}
@@ -260,6 +276,7 @@ def ca_json(app: App, row: AuthorityRow) -> dict[str, Any]:
         "name": row.name,
         "state": row.state,
         "key": row.key_label,
+        "key_imported": _is_imported(app, row.key_label),
         "profile": row.profile,
         "subject": row.subject,
         "issuer": row.issuer,
@@ -319,7 +336,7 @@ def show(app: App, name: str) -> None:
     app.emit(
         found,
         lambda: facts(
-            [("CA", f"{name} ({state_of(found)})"), ("Key", found["key"]),
+            [("CA", f"{name} ({state_of(found)})"), ("Key", key_words(found)),
              ("Issuer CA", found["issuer"]), *lines, *revocation_lines(found["revocation"])]
         ),
     )  # fmt: skip

@@ -44,7 +44,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "approver": ("approver", "approver", "People who approve: create, add, list, show"),
     "group": ("group", "group", "Groups of people: create, change, show, explain"),
     "trust": ("trust", "trust", "On an approver's machine: cards from outside the host"),
-    "key": ("key", "key", "Keys in the chip: create, list, sign, export, delete"),
+    "key": ("key", "key", "Keys in the chip: create, import, list, sign, decrypt, delete"),
     "policy": ("policy", "policy", "What a key demands: check, explain, digest"),
     "csr": ("csr", "csr", "PKCS#10 requests: create, show, verify"),
     "cert": ("cert", "cert", "Certificates: import, list, show, chain, trust, verify, export"),

@@ -14,6 +14,7 @@ from tpmhsm.keys.choice import Chooser, Pins, bind, policy_of_row
 from tpmhsm.keys.decryption import Decryption
 from tpmhsm.keys.groups import Groups
 from tpmhsm.keys.host import load_host
+from tpmhsm.keys.importing import Importing
 from tpmhsm.policy.compile import KeyPolicy
 from tpmhsm.policy.documents import check_label
 from tpmhsm.policy.model import Quorum
@@ -42,6 +43,7 @@ class Keyring:
         self._chooser = Chooser(self._groups, device, pins)
         self.budgets = Budgets(store, device, self._groups)
         self.decryption = Decryption(store, device, self._groups, self._chooser)
+        self.importing = Importing(store, device, self)
 
     # ── life ─────────────────────────────────────────────────────────────────
 
