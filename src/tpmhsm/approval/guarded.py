@@ -11,6 +11,7 @@ from tpmhsm.approval.evidence import MADE_HERE, QUORUM_KEY_ATTRIBUTES, ChipKey
 from tpmhsm.errors import UsageError, VerificationError
 from tpmhsm.policy.bound import command_of
 from tpmhsm.policy.compile import KeyPolicy
+from tpmhsm.policy.explain import STATIC
 from tpmhsm.policy.group import GroupDocument
 from tpmhsm.policy.plan import quorum_policy
 from tpmhsm.policy.published import read_policy
@@ -81,6 +82,8 @@ def policy_flags(policy: KeyPolicy, group: GroupDocument, *, granting: bool = Fa
     flags = []
     if besides:
         flags.append(Flag("ALSO", f"the chip wants, besides your approvals: {besides}"))
+    if group.static:
+        flags.append(Flag("STATIC", STATIC[0]))
     for one in policy.alternatives:
         if one not in own:
             verb = "signs" if policy.command == CC.Sign else "decrypts"

@@ -38,21 +38,35 @@ def officers_option(help: str, *, required: bool = True) -> Callable[[F], F]:
     metavar=RULE,
     help="Who governs, for ever; the officers by default.",
 )
+@click.option(
+    "--static",
+    is_flag=True,
+    help="People who can never be changed: for chips without TPM2_PolicyAuthorizeNV.",
+)
 @wait_option
 @pass_app
 def create(
-    app: App, name: str, officers: tuple[str, ...], custodians: tuple[str, ...], wait: bool
+    app: App,
+    name: str,
+    officers: tuple[str, ...],
+    custodians: tuple[str, ...],
+    static: bool,
+    wait: bool,
 ) -> None:
     """Found a group; waits for M of its custodians.
 
     A rule joins ladders with a plus, or with the option again: 2 of these and 1 of those. Nobody
-    stands on two of them.
+    stands on two of them. A static group needs nobody's approval: its people see its eight words
+    when one of its keys is first used.
 
     \b
     Example:
       tpmhsm group create officers --officers 2:alice,bob,carol
       tpmhsm group create board --officers 2:alice,bob,carol+1:dave,erin
     """
+    if static:
+        _found_static(app, name, officers, custodians)
+        return
     if not custodians:
         app.note(
             "warning: the officers are the custodians too, and custodians are permanent: "
@@ -65,6 +79,21 @@ def create(
         raise waiting
 
     _show(app, settled(app, wait, propose, lambda _: app.groups.describe(name)))
+
+
+def _found_static(
+    app: App, name: str, officers: tuple[str, ...], custodians: tuple[str, ...]
+) -> None:
+    from tpmhsm.policy.explain import STATIC
+    from tpmhsm.requests.statics import propose_static
+
+    if custodians:
+        raise click.UsageError("--static: nobody governs a static group, so no --custodians")
+    with app.progress("writing the group down"):
+        propose_static(app.store, app.device, app.desk.drafts, name, JOINED(officers))
+    for line in STATIC:
+        app.note(f"warning: {line}")
+    _show(app, app.groups.describe(name))
 
 
 @group.command()
@@ -154,7 +183,10 @@ def _show(app: App, found: dict[str, Any]) -> None:
                 ("Group", f"{found['name']} ({found['state']})"),
                 ("Id", found["id"]),
                 ("Officers", found["officers"]["text"]),
-                ("Custodians", found["custodians"]["text"]),
+                (
+                    "Custodians",
+                    "nobody: static" if found["static"] else found["custodians"]["text"],
+                ),
                 ("Asked for", ", ".join(found["uses"])),
                 ("May open", ", ".join(found["windows"])),
                 ("Demands", found["pcrs"]),
@@ -178,7 +210,7 @@ def list_(app: App) -> None:
             ("GROUP", "STATE", "EPOCH", "OFFICERS", "CUSTODIANS"),
             [
                 (g["name"], g["state"], str(g["epoch"]), g["officers"]["text"],
-                 g["custodians"]["text"])
+                 "static" if g["static"] else g["custodians"]["text"])
                 for g in found
             ],
             empty="no groups; tpmhsm group create NAME --officers 2:alice,bob,carol",

@@ -15,7 +15,7 @@ from tpmhsm.keys.choice import policy_of_row
 from tpmhsm.keys.host import load_host, must_be
 from tpmhsm.policy.budgets import Counted, Grant, budget_auth
 from tpmhsm.policy.published import read_policy
-from tpmhsm.policy.tree import BUDGET, check_branch
+from tpmhsm.policy.tree import BUDGET, check_branch, must_change
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,13 +87,18 @@ class Budgets:
                 hint="without [budget] it is for any key",
             )
         for label in policy.granting:
-            check_branch(self._groups.active(label).roster, BUDGET)
+            self._must_grant(label)
         with self._store.reading() as tx:
             last = max(_taken(tx), default=nv.FIRST_INDEX - 1)
         found: dict[str, int] = {}
         for label in policy.granting:
             found[label] = last = nv.free_index(chip, last)
         return replace(policy, budgets=found)
+
+    def _must_grant(self, label: str) -> None:
+        state = self._groups.active(label)
+        must_change(state.group)
+        check_branch(state.roster, BUDGET)
 
     def of(self, rows: Iterable[KeyRow]) -> list[Budget]:
         """The budgets of these keys, as the chip counts them now. Asks it once for all."""
@@ -122,7 +127,7 @@ class Budgets:
                 code="no-budget",
                 hint="tpmhsm key create LABEL --policy 'budget(GROUP)' makes a key that has one",
             )
-        check_branch(self._groups.active(label).roster, BUDGET)
+        self._must_grant(label)
         index = policy.budgets[label]
         with self._device.transaction() as chip:
             must_be(chip, load_host(self._store))

@@ -14,7 +14,7 @@ from tpmhsm.policy.bound import command_of
 from tpmhsm.policy.compile import KeyPolicy
 from tpmhsm.policy.normal import Alternative
 from tpmhsm.policy.published import read_policy
-from tpmhsm.policy.tree import roster_name
+from tpmhsm.policy.tree import anchor
 from tpmhsm.wire.constants import CC
 
 if TYPE_CHECKING:
@@ -79,8 +79,9 @@ def policy_of_row(row: KeyRow, groups: Groups) -> KeyPolicy:
     if row.policy_document:
         return read_policy(row.policy_document)
     policy = read_policy(row.policy)
-    indices = {label: roster_name(groups.state(label).group) for label in policy.groups}
-    return KeyPolicy(policy.alternatives, indices, command=command_of(row.public))
+    command = command_of(row.public)
+    indices = {label: anchor(groups.state(label).group, command) for label in policy.groups}
+    return KeyPolicy(policy.alternatives, indices, command=command)
 
 
 def bind(policy: KeyPolicy, groups: Groups, device: Device, command: CC = CC.Sign) -> KeyPolicy:
@@ -100,7 +101,7 @@ def bind(policy: KeyPolicy, groups: Groups, device: Device, command: CC = CC.Sig
         )
     policy = policy.for_command(command)
 
-    indices = {label: roster_name(groups.active(label).group) for label in policy.rosters}
+    indices = {label: anchor(groups.active(label).group, command) for label in policy.rosters}
     measured: Measured = {}
     if policy.has_pcrs:
         with device.transaction() as chip:

@@ -31,9 +31,14 @@ class Place:
 
 
 def find_place(chip: Chip, *, after: int, pending: int) -> Place:
-    """Free indices above `after`, and the next epoch when `pending` other groups come first."""
+    """Free indices above `after`, and the next epoch when `pending` other groups come first.
+
+    RefusedError for a chip that can have static groups alone.
+    """
+    from tpmhsm.keys.statics import must_authorize_nv
     from tpmhsm.tpm.nv import FIRST_INDEX, free_index, next_counter_value
 
+    must_authorize_nv(chip)
     counter = free_index(chip, max(after, FIRST_INDEX - 1))
     return Place(counter, free_index(chip, counter), next_counter_value(chip) + pending)
 

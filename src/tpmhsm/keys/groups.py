@@ -125,8 +125,9 @@ class Groups:
             "windows": [self.key_label(key) for key in found.roster.windows],
             "pcrs": state_in_words(found.roster.measured),
             "custodians": _rule(custodians),
-            "counter_index": f"0x{found.row.counter_index:08x}",
-            "roster_index": f"0x{found.row.roster_index:08x}",
+            "static": found.group.static,
+            "counter_index": _index(found.row.counter_index),
+            "roster_index": _index(found.row.roster_index),
             "fingerprint": found.row.fingerprint,
         }
 
@@ -276,6 +277,10 @@ class Groups:
         """Whether the chip's roster index holds exactly this roster at this epoch."""
         with self._device.transaction() as chip:
             return founding.holds(chip, group, roster)
+
+
+def _index(index: int) -> str | None:
+    return f"0x{index:08x}" if index else None
 
 
 def _rule(rule: Thresholds) -> dict[str, Any]:

@@ -23,6 +23,15 @@ Left = tuple[int, tuple[str, ...]]
 """One ladder: how many it takes, and who is left."""
 
 
+STATIC = (
+    "its people can never be changed: one who leaves or is dismissed, or whose key is stolen, "
+    "counts as long as its keys live",
+    "a lost quorum ends its keys for good; nobody governs it, and it grants no budgets and opens "
+    "no keys",
+)
+"""What is lost with a static group."""
+
+
 @dataclass(frozen=True)
 class Standing:
     """How one rule stands when somebody is lost: who is left on each ladder, and how many more
@@ -54,13 +63,39 @@ def explain_group(group: GroupDocument, roster: RosterDocument, without: str = "
 
     NotFoundError when nobody of that name is in the group.
     """
+    if not without and group.static:
+        return _static(group, roster)
     if not without:
         return [*_who(group, roster), *_loss(group, roster), *_warnings(group, roster)]
     officer = find_member(roster.officers, without)
+    if group.static and officer:
+        return _static_without(group, roster, without)
     custodian = find_member(group.custodians, without)
     if not officer and not custodian:
         raise NotFoundError(f'nobody called {without!r} is in the group "{group.name}"')
     return _without(group, roster, without, bool(officer), bool(custodian))
+
+
+def _static(group: GroupDocument, roster: RosterDocument) -> list[str]:
+    spare = standing(roster.officers).spare
+    return [
+        f'Group "{group.name}" is static: it stands in the policy of each of its keys.',
+        f"Who can sign: officers, {describe_rule(roster.officers)}.",
+        "Who can replace officers: nobody. New people mean a new group and new keys.",
+        f"May be lost: {_number(spare, 'officer')} before the keys can never sign again.",
+        *(f"! {line[0].upper()}{line[1:]}." for line in STATIC),
+    ]
+
+
+def _static_without(group: GroupDocument, roster: RosterDocument, name: str) -> list[str]:
+    left = standing(roster.officers, name)
+    return [
+        f'Without {name} (officer of "{group.name}", which is static):',
+        f"Signing: {_left(left, 'officer')}."
+        + ("" if left.reachable else " The keys can never sign again."),
+        f"{name} cannot be replaced, and a stolen key of {name}'s counts on: plan a new group and "
+        "new keys.",
+    ]
 
 
 def _who(group: GroupDocument, roster: RosterDocument) -> list[str]:

@@ -20,7 +20,7 @@ from tpmhsm.policy.bound import (
 )
 from tpmhsm.policy.budgets import Grant, write_steps
 from tpmhsm.policy.compile import KeyPolicy
-from tpmhsm.policy.group import GroupDocument, RosterDocument
+from tpmhsm.policy.group import GroupDocument, RosterDocument, check_pair
 from tpmhsm.policy.ladder import Ladder
 from tpmhsm.policy.normal import Alternative
 from tpmhsm.policy.people import Member, Thresholds, members_of
@@ -40,14 +40,17 @@ from tpmhsm.policy.tree import (
     RSA_DECRYPT,
     SIGN,
     Branch,
+    anchor,
     branch_prefix,
     check_branch,
     counter_nv,
     epoch_ladders,
     index_policy,
+    must_change,
     roster_ladders,
     roster_name,
     roster_tree,
+    static_ladders,
     window,
 )
 from tpmhsm.wire.codec import decode
@@ -61,6 +64,22 @@ _BY_COMMAND = {branch.code: branch for branch in (SIGN, RSA_DECRYPT, ECDH_ZGEN)}
 
 Approvals = Mapping[int, bytes]
 """TPMT_SIGNATUREs by the approver's index in the rule (from 0, along all its thresholds)."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """One approval as the chip takes it: whose, and the TPMT_SIGNATURE over the aHash."""
+
+    member: Member
+    signature: bytes
+
+    @cached_property
+    def parsed(self) -> Signature:
+        """The TPMT_SIGNATURE; ParseError when it is none."""
+        try:
+            return decode(Signature, self.signature)
+        except ParseError as e:
+            raise ParseError(f"{self.member.name}'s approval is no TPMT_SIGNATURE: {e}") from e
 
 
 @dataclass(frozen=True)
@@ -80,22 +99,6 @@ class Held:
             return decode(Ticket, self.ticket)
         except ParseError as e:
             raise ParseError(f"{self.member.name}'s ticket is no TPMT_TK_AUTH: {e}") from e
-
-
-@dataclass(frozen=True)
-class Given:
-    """One approval as the chip takes it: whose, and the TPMT_SIGNATURE over the aHash."""
-
-    member: Member
-    signature: bytes
-
-    @cached_property
-    def parsed(self) -> Signature:
-        """The TPMT_SIGNATURE; ParseError when it is none."""
-        try:
-            return decode(Signature, self.signature)
-        except ParseError as e:
-            raise ParseError(f"{self.member.name}'s approval is no TPMT_SIGNATURE: {e}") from e
 
 
 @dataclass(frozen=True)
@@ -225,7 +228,8 @@ def plan_sign(
 
 def quorum_policy(group: GroupDocument, command: CC = CC.Sign) -> KeyPolicy:
     """The policy `quorum(GROUP)` of this very group, for keys of one command."""
-    return KeyPolicy((Alternative(group.name),), {group.name: roster_name(group)}, command=command)
+    indices = {group.name: anchor(group, command)}
+    return KeyPolicy((Alternative(group.name),), indices, command=command)
 
 
 def plan_use(  # noqa: PLR0917 (a key, how it is used, for what, by whom)
@@ -270,8 +274,9 @@ def plan_officers(  # noqa: PLR0917 (what, who, by which branch, and then what)
     policy: bytes,
 ) -> Plan:
     """Plan one command that officers approved: through a branch of the roster, and then `way`,
-    which begins with AuthorizeNV and leads to `policy`. UsageError for fewer approvals than the
-    roster wants, and for a branch that it has not.
+    which begins with AuthorizeNV and leads to `policy`. A static group's ladders stand in the
+    place of both. UsageError for fewer approvals than the roster wants, and for a branch that it
+    has not.
     """
     group, roster = officers.group, officers.roster
     given: Mapping[bytes, Given | Held]
@@ -279,6 +284,8 @@ def plan_officers(  # noqa: PLR0917 (what, who, by which branch, and then what)
         given = {held.member.chip_name: held for held in officers.approvals.values()}
     else:
         given = _given(roster.officers, officers.approvals)
+    if group.static:
+        return Plan(act, climb_static(officers, branch) + way[1:], bound, policy, given)
     counter = name_of_nv(counter_nv(group, written=True))
     indices = {counter: group.counter_index, roster_name(group): group.roster_index}
     return Plan(act, climb_branch(officers, branch) + way, bound, policy, given, indices)
@@ -290,6 +297,16 @@ def plan_grant(officers: Officers, grant: Grant) -> Plan:
     way, bound = write_steps(roster), grant.bound(roster)
     plan = plan_officers("grant a budget", officers, BUDGET, way, bound, digest_of(way))
     return replace(plan, nonce=grant.nonce)
+
+
+def climb_static(officers: Officers | Opened, branch: Branch) -> tuple[Step, ...]:
+    """Return the steps of a static group's ladders. UsageError for what it cannot be asked for."""
+    group, roster = officers.group, officers.roster
+    check_pair(group, roster)
+    if branch not in _BY_COMMAND.values():
+        must_change(group)
+    rule = static_ladders(group, branch.code)
+    return climb(rule, roster.officers, officers.approvals)
 
 
 def climb_branch(officers: Officers | Opened, branch: Branch) -> tuple[Step, ...]:

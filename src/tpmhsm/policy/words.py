@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tpmhsm.errors import UsageError
-from tpmhsm.policy.explain import Groups
+from tpmhsm.policy.explain import STATIC, Groups
 from tpmhsm.policy.model import All, Any, Budget, Open, Pcr, Policy, Quorum, Window
 from tpmhsm.policy.normal import Alternative, normal_form
 from tpmhsm.policy.people import describe_rule
@@ -83,12 +83,15 @@ def _people(alternatives: tuple[Alternative, ...], known: Groups) -> list[str]:
             lines.append(f'The group "{label}" is not known here, so who they are cannot be said.')
             continue
         group, roster = known[label]
+        if group.static:
+            lines += [f'The group "{label}" is static: {line}.' for line in STATIC]
+            continue
         lines.append(
             f'The officers of "{label}" (epoch {roster.epoch}) are replaced by its custodians: '
             f"{describe_rule(group.custodians)}. So the custodians, together, decide who signs, "
             "and whether this key may ever be opened for a time without approvals."
         )
-    if labels:
+    if any(label not in known or not known[label][0].static for label in labels):
         lines.append("Custodians are fixed for the life of the group.")
     return lines
 

@@ -236,6 +236,8 @@ class Drafts:
             cards=self._members(state.group, state.roster.officers),
             claims=claims,
         )
+        if state.group.static:
+            return draft
         held = self._groups.certify(state.group, draft.digest)
         draft = replace(draft, state=ChipState(*held.counter, *held.roster))
         return self._with_budget(draft) if kind == "budget" else draft

@@ -9,7 +9,8 @@ as it lives, so that there is one in a directory. Twice a second it looks whethe
 * swtpm died: it ends too, and the next command starts both anew (within a tick: SIGCHLD);
 * the directory vanished: it stops swtpm and ends;
 * a client died in a transaction (the lock is free and says 1): it flushes what that one left;
-* nothing has been asked for ten minutes: it shuts the TPM down in good order and ends.
+* nothing has been asked for ten minutes, and no wrong PIN is counted, which would come back only
+  while the TPM runs: it shuts the TPM down in good order and ends.
 
 SIGTERM shuts down in good order; SIGUSR1 does so for a sender who holds the transaction lock.
 
@@ -154,6 +155,18 @@ class _Keeper:
             self._last_use = (changed, time.monotonic())
         return time.monotonic() - self._last_use[1] > IDLE_LIMIT
 
+    def _is_needed(self) -> bool:
+        """Whether wrong PINs are counted; then nobody asks again for another ten minutes."""
+        with suppress(DeviceError):
+            door = SocketDoor(SOCKET, timeout=5)
+            try:
+                if housekeeping.failed_tries(door):
+                    self._last_use = (self._last_use[0], time.monotonic())
+                    return True
+            finally:
+                door.close()
+        return False
+
     def _clean_up_after_the_dead(self) -> None:
         with suppress(DeviceError), self._lock.held(timeout=0) as hold:
             if hold.dirty:
@@ -171,7 +184,7 @@ class _Keeper:
             return True
         try:
             with self._lock.held(patience):
-                if only_if_idle and not self._is_idle():
+                if only_if_idle and (not self._is_idle() or self._is_needed()):
                     return False
                 self._shut_down()
                 self._end()  # before the lock is let go: the next holder must find no socket

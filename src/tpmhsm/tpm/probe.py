@@ -155,7 +155,7 @@ def _limits(chip: Chip, found: dict[int, int]) -> Limits:
 def _missing(keys: tuple[str, ...], *, authorize_nv: bool, pin_pass: bool) -> list[str]:
     lost = [f"{name} keys" for name in ALGORITHMS if name not in keys]
     if not authorize_nv:
-        lost.append("PolicyAuthorizeNV: a group's people cannot change without new keys")
+        lost.append("PolicyAuthorizeNV: static groups alone, whose people never change")
     if not pin_pass:
         lost.append("PIN_PASS indices: no budgets of signatures")
     return lost
