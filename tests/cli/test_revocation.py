@@ -258,6 +258,20 @@ def test_the_file_stands_where_certificates_say(plain: Shell) -> None:
     assert issuer.exists()
 
 
+def test_a_hold_is_for_others_than_tls_servers(plain: Shell) -> None:
+    """Baseline Requirements 4.9.13: what serves the public web is revoked or good."""
+    plain("ca", "sign", "open-ca", "web.csr", "--profile", "tls-client", "--out", "client.pem")
+    serial = leaf(plain)
+    assert "BR 4.9.13" in plain("ca", "hold", "open-ca", serial).err
+    plain("ca", "release", "open-ca", serial)
+    assert "4.9.13" not in plain("ca", "hold", "open-ca", "client.pem").err
+    plain("ca", "release", "open-ca", "client.pem")
+    (plain.home / "tpmhsm.toml").write_text('[ca.open-ca]\nlint = "tls-br"\n')
+    error = plain.json("ca", "hold", "open-ca", serial, code=1)["error"]
+    assert error["code"] == "no-holds" and "ca revoke" in error["hint"]
+    plain("ca", "hold", "open-ca", "client.pem")
+
+
 def test_rules_of_the_baseline_requirements(plain: Shell) -> None:
     (plain.home / "tpmhsm.toml").write_text(
         '[ca.open-ca]\nlint = "tls-br"\nbase_url = "http://pki.example.com/x"\n'

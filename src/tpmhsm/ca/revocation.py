@@ -45,10 +45,13 @@ class Which:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a certificate's state is now, JSON-ready; `changed` is False when it was so before."""
+    """What a certificate's state is now, JSON-ready; `changed` is False when it was so before.
+    `note` is something to be said of it.
+    """
 
     facts: dict[str, Any]
     changed: bool
+    note: str = ""
 
 
 class Revocations:
@@ -100,17 +103,18 @@ class Revocations:
 
     def hold(self, name: str, which: Which) -> Outcome:
         """Suspend a certificate until it is released or revoked. Raises as `revoke`."""
-        check_hold(self._settings.of(name).lint)
+        lint = self._settings.of(name).lint
         own = self._own(name)
         with self._store.transaction() as tx:
             target = self._target(tx, name, own, which)
+            note = check_hold(lint, web=target.web)
             known = tx.revocations.find(name, target.serial)
             if known is not None and known.state == "held":
                 return Outcome(facts_of(known, target), changed=False)
             if known is not None and known.state == "revoked":
                 raise _for_good(known)
             entry = Entry(int(target.serial, 16), _now(), HOLD)
-            return _put(tx, name, target, entry)
+            return replace(_put(tx, name, target, entry), note=note)
 
     def release(self, name: str, which: Which) -> Outcome:
         """End a hold: the certificate is off the next CRL. Raises as `revoke`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tpmhsm.store import Transaction
     from tpmhsm.store.certificates import CertificateRow
 
+_SERVER = frozenset(("serverAuth", "anyExtendedKeyUsage"))
 _HEX = re.compile("[0-9a-fA-F]{1,40}")
 
 
@@ -31,7 +32,7 @@ _HEX = re.compile("[0-9a-fA-F]{1,40}")
 class Target:
     """One certificate of an authority: `serial` hexadecimal, times RFC 3339, `sha256` empty when
     the certificate itself is not here (its signature was never stored); `spki_sha256` its
-    key's, `usual_sha256` as `usual_digest`.
+    key's, `usual_sha256` as `usual_digest`. `web`: it may serve a TLS server, or is a CA's.
     """
 
     serial: str
@@ -42,6 +43,7 @@ class Target:
     sha256: str = ""
     spki_sha256: str = ""
     usual_sha256: str = ""
+    web: bool = True
 
 
 def readings(text: str) -> tuple[int, ...]:
@@ -115,6 +117,7 @@ def _known(tx: Transaction, authority: str, own: bytes, serial: str) -> Target |
         facts["subject"],
         spki_sha256=facts["key"]["sha256"],
         usual_sha256=usual_digest(read_tbs_certificate(record.tbs).spki),
+        web=_is_web(facts),
     )
 
 
@@ -150,7 +153,14 @@ def _of_row(tx: Transaction, authority: str, row: CertificateRow) -> Target:
         row.sha256,
         row.spki_sha256,
         usual_digest(fields_of(row.der).spki),
+        _is_web(describe_certificate(row.der)),
     )
+
+
+def _is_web(facts: dict[str, Any]) -> bool:
+    """RFC 5280, 4.2.1.12: without the extension any use is meant."""
+    uses = facts["extended_key_usage"]
+    return facts["ca"] or not uses or not _SERVER.isdisjoint(uses)
 
 
 def _is_issued_by(raw: bytes, own: bytes) -> bool:

@@ -94,6 +94,8 @@ def _tell(app: App, name: str, outcome: Outcome) -> None:
     states = {"revoked": "revoked", "held": "on hold", "released": "released, good again"}
     if outcome.changed:
         app.note(f"verifiers learn of it from the next CRL: tpmhsm ca crl {name}")
+    if outcome.note:
+        app.note(f"note: {outcome.note}")
     app.done(
         {**found, "changed": outcome.changed},
         lambda: facts(

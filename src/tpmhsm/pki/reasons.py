@@ -69,14 +69,20 @@ def check_reason(reason: str, *, ca: bool, lint: str = "pkix") -> None:
         )
 
 
-def check_hold(lint: str) -> None:
-    """RefusedError where the TLS Baseline Requirements (4.9.13) forbid holds."""
+def check_hold(lint: str, *, web: bool) -> str:
+    """What is to be said of a hold; empty for nothing. `web`: of a TLS server's certificate.
+
+    RefusedError where the TLS Baseline Requirements (4.9.13) forbid holds.
+    """
+    if not web:
+        return ""
     if lint == "tls-br":
         raise RefusedError(
-            'certificates under lint = "tls-br" cannot be put on hold (4.9.13)',
-            hint="tpmhsm ca revoke NAME SERIAL --reason R",
+            'TLS server certificates under lint = "tls-br" cannot be put on hold (4.9.13)',
+            hint="tpmhsm ca revoke NAME SERIAL --reason R; others, for TLS clients, can be held",
             code="no-holds",
         )
+    return "a TLS server's certificate on hold: the public web forbids that (BR 4.9.13)"
 
 
 def may_replace(old: str, new: str) -> bool:
