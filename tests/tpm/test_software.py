@@ -16,10 +16,15 @@ from pathlib import Path
 
 import pytest
 
-from tpmhsm.errors import DeviceError
-from tpmhsm.tpm import keeper, software
+from tpmhsm.errors import ChipRefusedError, DeviceError
+from tpmhsm.tpm import keeper, nv, software
+from tpmhsm.tpm.device import open_device
 from tpmhsm.tpm.door import Door
 from tpmhsm.tpm.lock import is_dirty
+from tpmhsm.tpm.sessions import Password
+from tpmhsm.wire.commands import DictionaryAttackLockReset, NV_DefineSpace, NV_Read
+from tpmhsm.wire.constants import ALG, RH, NvAttributes
+from tpmhsm.wire.structures import NvPublic
 
 from .conftest import end, left_behind
 
@@ -292,6 +297,32 @@ def test_idle_keeper_ends(directory, monkeypatch):
     finally:
         os.close(one._claim)
         os.close(one._log)
+
+
+def test_a_keeper_stays_while_wrong_pins_are_counted(software_home, directory, monkeypatch):
+    """They come back while the chip runs, and only then."""
+    one = keeper._Keeper.__new__(keeper._Keeper)
+    one._last_use = (0, 0.0)
+    device = open_device("software", software_home)
+    public = NvPublic(
+        nv.FIRST_INDEX, ALG.SHA256, NvAttributes.AUTHREAD | NvAttributes.AUTHWRITE, b"", 8
+    )
+    with device.transaction() as chip:
+        chip.send(NV_DefineSpace(RH.OWNER, b"right", public))
+    monkeypatch.chdir(directory)
+    with software.lock_of(directory).held(10):
+        assert not one._is_needed()
+        assert one._last_use == (0, 0.0)
+    with device.transaction() as chip, pytest.raises(ChipRefusedError, match=r"98e"):
+        chip.send(NV_Read(public.nv_index, public.nv_index, 8, 0), Password(b"wrong"))
+    with software.lock_of(directory).held(10):
+        assert one._is_needed()
+        assert one._last_use[1] > 0
+    with device.transaction() as chip:
+        chip.send(DictionaryAttackLockReset(RH.LOCKOUT))
+        nv.undefine(chip, public.nv_index)
+    with software.lock_of(directory).held(10):
+        assert not one._is_needed()
 
 
 def test_swtpm_s_log_does_not_grow_for_ever(directory):
