@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -256,6 +257,20 @@ def test_the_file_stands_where_certificates_say(plain: Shell) -> None:
     assert missing["next"] == "tpmhsm ca crl open-ca --existing"
     plain("ca", "crl", "open-ca", "--existing")
     assert issuer.exists()
+
+
+def test_a_clock_that_was_set_back_makes_no_older_crl(plain: Shell) -> None:
+    """The last CRL here was made in a future from which the clock came back."""
+    plain("ca", "crl", "open-ca")
+    later = (datetime.now(UTC) + timedelta(hours=3)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    with Store.open(plain.home) as store, store.transaction() as tx:
+        last = tx.crls.latest("open-ca")
+        tx.crls._save(replace(last, this_update=later), "")
+    error = plain.json("ca", "crl", "open-ca", code=2)["error"]
+    assert error["code"] == "clock-back" and later in error["message"]
+    assert "--older" in error["hint"]
+    assert plain.json("ca", "crl", "open-ca", "--older")["number"] == last.number + 1
+    plain("ca", "crl", "open-ca")
 
 
 def test_a_hold_is_for_others_than_tls_servers(plain: Shell) -> None:

@@ -71,12 +71,19 @@ class Crls:
     # ── making ───────────────────────────────────────────────────────────────
 
     def make(
-        self, name: str, *, days: int | None = None, reason: str = "", published: bytes = b""
+        self,
+        name: str,
+        *,
+        days: int | None = None,
+        reason: str = "",
+        published: bytes = b"",
+        older: bool = False,
     ) -> Made:
         """The next full CRL. Raises WaitingError when people must approve it first.
 
         `published` is the CRL that stands where this one will be found: the database may be a
-        restored one, older than it. Raises UsageError for `days` that the rules forbid.
+        restored one, older than it. Raises UsageError for `days` that the rules forbid, and unless
+        `older`, when this CRL would bear an earlier time than the one before.
         """
         certificate = self._authorities.certificate(name)
         key = self._authorities.get(name).key_label
@@ -87,7 +94,7 @@ class Crls:
         if people:
             self._refuse_second(name)
         for _ in range(_TRIES):
-            self._await_a_later_second(name)
+            self._await_a_later_second(name, older=older)
             draft = self._draw_up(name, key, certificate, days, floor)
             try:
                 return (
@@ -97,16 +104,26 @@ class Crls:
                 continue
         raise UsageError(f"others are making CRLs of {name!r}: try again", code="busy")
 
-    def _await_a_later_second(self, name: str) -> None:
-        """NSS keeps the CRL that it has unless the thisUpdate of the next one is later."""
+    def _await_a_later_second(self, name: str, *, older: bool) -> None:
+        """NSS keeps the CRL that it has unless the thisUpdate of the next one is later, and so may
+        others: what this one revokes would go unnoticed.
+        """
         with self._store.reading() as tx:
             last = tx.crls.latest(name)
         if last is None:
             return
         later = datetime.fromisoformat(last.this_update) + timedelta(seconds=1)
-        wait = (later - datetime.now(UTC)).total_seconds()
-        if 0 < wait <= 1:  # more: the clock was set back, and waiting is no remedy
+        now = datetime.now(UTC)
+        wait = (later - now).total_seconds()
+        if 0 < wait <= 1:
             time.sleep(wait)
+        elif wait > 0 and not older:
+            raise UsageError(
+                f"the clock of this machine was set back: it says {rfc3339(now)}, and the last CRL"
+                f" of {name!r} is of {last.this_update}; verifiers may keep that one",
+                hint="set the clock right; if it is right now: --older, and tell those who verify",
+                code="clock-back",
+            )
 
     def _draw_up(
         self, name: str, key: str, certificate: x509.Certificate, days: int, floor: int

@@ -117,13 +117,25 @@ def _tell(app: App, name: str, outcome: Outcome) -> None:
 @click.option("--days", type=click.IntRange(1), help="How long it is good; crl_days of "
               "tpmhsm.toml, or 7 (180 for CAs that certify CAs alone).")  # fmt: skip
 @click.option("--reason", default="", help="Shown to approvers as the host's claim.")
+@click.option(
+    "--older",
+    is_flag=True,
+    help="Though the last CRL bears a later time: this clock is right, it was not then.",
+)
 @click.option("--existing", is_flag=True, help="Write the last CRL again; nothing is signed.")
 @use_options
 @wait_option
 @out_options("beside HOME/public/crl/NAME.crl.", der=True)
 @pass_app
 def crl(
-    app: App, name: str, days: int | None, reason: str, existing: bool, wait: bool, out: Out
+    app: App,
+    name: str,
+    days: int | None,
+    reason: str,
+    older: bool,
+    existing: bool,
+    wait: bool,
+    out: Out,
 ) -> None:
     """Make the next full CRL, and write it where `base_url` says that it will be found.
 
@@ -141,7 +153,7 @@ def crl(
             raise UsageError("--days is for a new CRL, --existing for the last one")
         made = app.crls.latest_made(name)
     else:
-        made = _make(app, name, days, reason, wait, out)
+        made = _make(app, name, days, reason, older, wait, out)
     file = publish(app, name, made)
     if out.out and not (app.as_json and out.out == STDIO):
         out.write(made.der if out.der else _pem(made.der))
@@ -154,11 +166,13 @@ def crl(
     app.done(data, lambda: crl_words(data), made="" if out.out else str(file))
 
 
-def _make(app: App, name: str, days: int | None, reason: str, wait: bool, out: Out) -> Made:
+def _make(
+    app: App, name: str, days: int | None, reason: str, older: bool, wait: bool, out: Out
+) -> Made:
     published = published_crl(app, name)
 
     def act() -> Made:
-        return app.crls.make(name, days=days, reason=reason, published=published)
+        return app.crls.make(name, days=days, reason=reason, published=published, older=older)
 
     def after(_row: RequestRow) -> Made:
         return app.crls.latest_made(name)
