@@ -82,6 +82,23 @@ class GrantedRow:
     at: str = ""
 
 
+@dataclass(frozen=True)
+class ChallengeRow:
+    """A nonce that was handed out and not answered yet, hexadecimal."""
+
+    nonce: str
+    made: str = ""
+
+
+@dataclass(frozen=True)
+class LiveRow:
+    """The counter of a group when its chip first answered a nonce of this home."""
+
+    group_id: str
+    epoch: int
+    seen: str = ""
+
+
 pinned_groups = Table(
     "pinned_groups",
     metadata,
@@ -138,6 +155,21 @@ granted_totals = Table(
 )
 
 
+challenges = Table(
+    "challenges",
+    metadata,
+    Column("nonce", Text, primary_key=True),
+    Column("made", Text, nullable=False),
+)
+live_states = Table(
+    "live_states",
+    metadata,
+    Column("group_id", Text, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("seen", Text, nullable=False),
+)
+
+
 class _Groups(Repository[PinnedGroupRow]):
     table = pinned_groups
     row = PinnedGroupRow
@@ -174,6 +206,18 @@ class _Granted(Repository[GrantedRow]):
     stamp = "at"
 
 
+class _Challenges(Repository[ChallengeRow]):
+    table = challenges
+    row = ChallengeRow
+    stamp = "made"
+
+
+class _Live(Repository[LiveRow]):
+    table = live_states
+    row = LiveRow
+    stamp = "seen"
+
+
 class ApproverMemory:
     """Pinned groups and keys, epochs, certified keys, CRLs, budgets, over one transaction."""
 
@@ -185,6 +229,8 @@ class ApproverMemory:
         self._certified = _Certified(connection)
         self._crls = _ApprovedCrls(connection)
         self._granted = _Granted(connection)
+        self._challenges = _Challenges(connection)
+        self._live = _Live(connection)
 
     def pinned_group(self, group_id: str) -> PinnedGroupRow | None:
         """The pin of a group, or None before the first approval."""
@@ -297,3 +343,25 @@ class ApproverMemory:
             self._granted._insert(GrantedRow(index_name, nonce, total))
         elif total > known.total:
             self._granted._change(*same, total=total, at=now())
+
+    def challenges(self) -> list[ChallengeRow]:
+        """The nonces that were not answered yet, oldest first."""
+        return self._challenges._select(order=challenges.c.made)
+
+    def add_challenge(self, nonce: str) -> None:
+        """Note a nonce that was handed out."""
+        self._challenges._insert(ChallengeRow(nonce))
+
+    def drop_challenge(self, nonce: str) -> None:
+        """Forget a nonce: it was answered, or is too old."""
+        self._connection.execute(delete(challenges).where(challenges.c.nonce == nonce))
+
+    def live_since(self, group_id: str) -> int | None:
+        """The counter when the group's chip first answered a nonce, or None."""
+        row = self._live._first(live_states.c.group_id == group_id)
+        return row.epoch if row else None
+
+    def remember_live(self, group_id: str, epoch: int) -> None:
+        """Remember an answer, unless an earlier one is remembered."""
+        if self.live_since(group_id) is None:
+            self._live._insert(LiveRow(group_id, epoch))
