@@ -10,6 +10,7 @@ from tpmhsm.cli.app import App, facts, pass_app, table
 from tpmhsm.cli.decrypting import decrypt, derive
 from tpmhsm.cli.files import STDIO
 from tpmhsm.cli.granting import budget_json, budgets_of, grant
+from tpmhsm.cli.key_import import import_
 from tpmhsm.cli.options import Out, out_options, wait_option
 from tpmhsm.cli.pins import pin_options, use_options
 from tpmhsm.cli.waiting import settled
@@ -25,7 +26,7 @@ ALGORITHMS = ("p256", "p384", "rsa2048", "rsa3072", "rsa4096")
 
 @click.group(epilog="Example: tpmhsm key create root --policy 'quorum(officers)'")
 def key() -> None:
-    """Keys that live in the chip and never leave it."""
+    """Keys that live in the chip and never leave it: to sign, or to decrypt."""
 
 
 def key_json(row: KeyRow) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def create(app: App, label: str, alg: str, hash_name: str, use: Use, policy: str
     )
 
 
-IMPORTED = "not made in the chip: copies of it may exist outside, and obey no policy"
+IMPORTED = "imported, not made in the chip: copies may exist outside, and obey no policy"
 
 
 def _use(row: KeyRow) -> str:
@@ -94,9 +95,13 @@ def _use(row: KeyRow) -> str:
 
 def _notes(app: App, policy: KeyPolicy) -> list[str]:
     """What whoever makes such a key must know."""
+    from tpmhsm.policy.explain import STATIC
     from tpmhsm.policy.words import SOFTWARE_PCRS
 
     found = []
+    for label in policy.groups:
+        if app.groups.state(label).group.static:
+            found += [f"group {label!r} is static: {line}" for line in STATIC]
     if policy.has_pin:
         from tpmhsm.tpm.pins import duration
         from tpmhsm.tpm.probe import lockout
@@ -107,6 +112,10 @@ def _notes(app: App, policy: KeyPolicy) -> list[str]:
             f"after {state.max_tries} wrong PINs the chip locks PINs out; one try comes back every "
             f"{duration(state.recovery)}, and an unclean stop costs one. A lost PIN cannot be reset"
         )
+    if policy.granting:
+        found.append(
+            f"nothing is granted yet: tpmhsm key grant LABEL N asks {' or '.join(policy.granting)}"
+        )
     if policy.has_pcrs:
         found.append("an update of what is measured ends what the PCRs guard, for good")
         if app.device.kind == "software TPM":
@@ -114,7 +123,7 @@ def _notes(app: App, policy: KeyPolicy) -> list[str]:
     return found
 
 
-for verb in (grant, decrypt, derive):
+for verb in (grant, decrypt, derive, import_):
     key.add_command(verb)
 
 
@@ -125,8 +134,10 @@ def list_(app: App) -> None:
     rows = app.keyring.all()
     budgets = budgets_of(app, rows)
 
-    def left(row: KeyRow) -> str:
-        return ", ".join(f"{one.left:,}" for one in budgets.get(row.label, []))
+    head = ["LEFT"] if budgets else []
+
+    def left(row: KeyRow) -> list[str]:
+        return [", ".join(f"{one.left:,}" for one in budgets.get(row.label, [])) for _ in head]
 
     def shown(row: KeyRow) -> dict[str, Any]:
         return {**key_json(row), "budgets": [budget_json(b) for b in budgets.get(row.label, [])]}
@@ -134,9 +145,9 @@ def list_(app: App) -> None:
     app.emit(
         {"items": [shown(row) for row in rows]},
         lambda: table(
-            ("LABEL", "ALG", "HASH", "USE", "POLICY", "LEFT", "CREATED", "SPKI SHA-256"),
+            ("LABEL", "ALG", "HASH", "USE", "POLICY", *head, "CREATED", "SPKI SHA-256"),
             [
-                (r.label, r.alg, r.hash, _use(r), r.policy, left(r), r.created, r.spki_sha256[:16])
+                (r.label, r.alg, r.hash, _use(r), r.policy, *left(r), r.created, r.spki_sha256[:16])
                 for r in rows
             ],
             empty="no keys; tpmhsm key create LABEL",
@@ -166,7 +177,7 @@ def show(app: App, label: str) -> None:
                 ("Key", row.label),
                 ("Algorithm", f"{row.alg}, {row.hash}"),
                 ("Use", _use(row)),
-                ("Imported", IMPORTED if found["imported"] else ""),
+                ("Origin", IMPORTED if found["imported"] else ""),
                 ("Policy", row.policy),
                 ("Demands", found["policy_document"].rstrip() if row.policy_document else ""),
                 ("Budget", "\n".join(one.words for one in budgets)),
