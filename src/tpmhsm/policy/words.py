@@ -147,8 +147,8 @@ def _about_pin(alternatives: tuple[Alternative, ...]) -> list[str]:
         "stop. 'tpmhsm device show' says how many, and for how long.",
         "Not protected: root on this machine reads the PIN when it is typed here"
         + (", and then signs what it likes." if alone else then),
-        "Root can lock the PIN out by wrong ones, and reset the count while the chip's lockout "
-        "hierarchy has no password: then it may go on guessing, so choose a long PIN.",
+        "Root can lock the PIN out by wrong ones, and reset the count unless the chip is "
+        "sealed (tpmhsm device seal): then it may go on guessing, so choose a long PIN.",
         "Nobody can change the PIN: not root, and not you.",
     ]
 
