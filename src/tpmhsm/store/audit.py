@@ -77,9 +77,15 @@ def entry_hash(entry: Mapping[str, Any]) -> str:
 
     `facts` are canonical JSON already: they stand between `at` and what comes after them.
     """
-    first = canonical({name: entry[name] for name in ("act", "actor", "at")})
-    last = canonical({name: entry[name] for name in ("prev", "seq")})
-    return sha256(f'{first[:-1]},"facts":{entry["facts"]},{last[1:]}'.encode()).hexdigest()
+    first = _beginning(entry["act"], entry["actor"], entry["at"])
+    prev, seq = canonical(entry["prev"]), canonical(entry["seq"])
+    text = f'{first},"facts":{entry["facts"]},"prev":{prev},"seq":{seq}}}'
+    return sha256(text.encode()).hexdigest()
+
+
+@lru_cache(8)
+def _beginning(act: str, actor: str, at: str) -> str:
+    return canonical({"act": act, "actor": actor, "at": at})[:-1]
 
 
 def os_user() -> str:
@@ -125,8 +131,8 @@ class Audit:
 
     def head(self) -> AuditHead:
         """The end of the chain as written, unverified."""
-        last = _LAST.run(self._connection, {}).one_or_none()
-        return AuditHead(0, GENESIS) if last is None else AuditHead(last.seq, last.hash)
+        last = _LAST.run(self._connection, {}).fetchone()
+        return AuditHead(0, GENESIS) if last is None else AuditHead(*last)
 
     def all(self, *, after: int = 0, limit: int | None = None) -> list[AuditRow]:
         """Entries after a number, oldest first."""

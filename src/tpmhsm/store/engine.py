@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from sqlalchemy.pool import QueuePool
 
 from tpmhsm.errors import StoreError, UsageError
 from tpmhsm.store.failures import store_error, translate
+from tpmhsm.store.schema import run_plainly
 from tpmhsm.store.turns import turnstile
 
 FILE_NAME = "tpmhsm.db"
@@ -82,20 +84,28 @@ def begin_writing(connection: Connection, place: Place, timeout: float) -> None:
     """Take the one writer's turn for this transaction. StoreError `busy` when it never comes."""
     if place.file is not None:
         with turnstile(place.file.parent, timeout) as left:
-            connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(left * 1000)}")
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            _wait_at_most(connection, left)
+            run_plainly(connection, "BEGIN IMMEDIATE")
         return
-    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {max(1, int(timeout * 1000))}")
-    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
+    run_plainly(connection, f"SET LOCAL lock_timeout = {max(1, int(timeout * 1000))}")
+    run_plainly(connection, f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
 
 
 def begin_reading(connection: Connection, place: Place, timeout: float) -> None:
     """One consistent view for this transaction, and no writing on PostgreSQL."""
     if place.file is not None:
-        connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(timeout * 1000)}")
-        connection.exec_driver_sql("BEGIN")
+        _wait_at_most(connection, timeout)
+        run_plainly(connection, "BEGIN")
         return
-    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    run_plainly(connection, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+
+def _wait_at_most(connection: Connection, seconds: float) -> None:
+    """How long SQLite waits for a lock; said to each connection when it changes."""
+    wanted = math.ceil(seconds * 10) * 100
+    if connection.info.get("busy_timeout") != wanted:
+        run_plainly(connection, f"PRAGMA busy_timeout = {wanted}")
+        connection.info["busy_timeout"] = wanted
 
 
 def _sqlite(file: Path, timeout: float) -> Engine:
@@ -111,6 +121,8 @@ def _sqlite(file: Path, timeout: float) -> Engine:
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA foreign_keys=ON")
             connection.execute("PRAGMA trusted_schema=OFF")
+            # pages (16 MB): in a smaller log the same pages of indices are copied over and over
+            connection.execute("PRAGMA wal_autocheckpoint=4000")
             # what is overwritten (the private part of a deleted key) is zeroed in the file
             connection.execute("PRAGMA secure_delete=ON")
         except sqlite3.Error:
@@ -119,7 +131,13 @@ def _sqlite(file: Path, timeout: float) -> Engine:
         return connection
 
     return create_engine(
-        "sqlite://", creator=connect, poolclass=QueuePool, pool_size=4, max_overflow=-1
+        "sqlite://",
+        creator=connect,
+        poolclass=QueuePool,
+        pool_size=4,
+        max_overflow=-1,
+        pool_use_lifo=True,  # the last connection has the pages in its cache
+        execution_options={"place": str(file)},
     )
 
 
@@ -130,6 +148,7 @@ def _postgresql(place: Place, timeout: float) -> Engine:
             place.url,
             pool_pre_ping=True,
             max_overflow=-1,
+            execution_options={"place": place.words},
             connect_args={"connect_timeout": max(2, int(timeout))},
         )
     except (ImportError, NoSuchModuleError) as error:

@@ -31,9 +31,10 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.engine import Connection, CursorResult, Dialect
+from sqlalchemy.engine import Connection, Dialect
 
 from tpmhsm.errors import NotFoundError
+from tpmhsm.store.failures import translate
 
 metadata = MetaData(
     naming_convention={
@@ -91,8 +92,8 @@ def _plain(value: Any) -> Any:
 
 
 class Compiled:
-    """A statement whose SQL is worked out once for each kind of database: to do that anew takes
-    SQLAlchemy longer than it takes the database to run it. Its values are the driver's own.
+    """A statement whose SQL is worked out once for each kind of database and given to its driver:
+    what SQLAlchemy does for each execution takes longer than the database does.
 
     `names` are the columns that an insertion fills.
     """
@@ -104,8 +105,11 @@ class Compiled:
 
     def run(
         self, connection: Connection, values: Mapping[str, Any] | Sequence[Mapping[str, Any]]
-    ) -> CursorResult[Any]:
-        """Run it with these values, or once with each of several."""
+    ) -> Any:
+        """Run it with these values, the driver's own, or once with each of several.
+
+        Returns the driver's cursor (PEP 249). Raises as every statement does.
+        """
         made = self._made.get(connection.dialect.name)
         if made is None:
             compiled: Any = self._statement.compile(
@@ -114,10 +118,28 @@ class Compiled:
             made = str(compiled), tuple(compiled.positiontup or ())
             self._made[connection.dialect.name] = made
         text, places = made
-        if not places:
-            return connection.exec_driver_sql(text, values)
-        rows = [values] if isinstance(values, Mapping) else values
-        return connection.exec_driver_sql(text, [tuple([v[p] for p in places]) for v in rows])
+        if isinstance(values, Mapping):
+            return run_plainly(connection, text, [values[p] for p in places] if places else values)
+        rows = [[v[p] for p in places] for v in values] if places else values
+        return run_plainly(connection, text, rows, many=True)
+
+
+def run_plainly(connection: Connection, text: str, values: Any = (), *, many: bool = False) -> Any:
+    """Give the driver a statement in its own SQL; the driver's cursor (PEP 249).
+
+    Errors are those of `tpmhsm.store.failures`.
+    """
+    cursor = connection.connection.cursor()
+    try:
+        if many:
+            cursor.executemany(text, values)
+        else:
+            cursor.execute(text, values)
+    except Exception as error:
+        if said := translate(error, connection.get_execution_options()["place"]):
+            raise said from error
+        raise
+    return cursor
 
 
 R = TypeVar("R")
