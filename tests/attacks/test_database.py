@@ -28,6 +28,10 @@ def prepared(governed_template: Shell) -> Iterator[Shell]:
         machine("ca", "sign", "open-ca", "web.csr")
     machine.settle(machine.ask("ca", "sign", "root-ca", "web.csr"))
     machine.ask("ca", "sign", "root-ca", "web.csr")
+    for act in ("revoke", "hold"):
+        machine("ca", "sign", "open-ca", "web.csr", "--out", f"{act}.pem")
+        machine("ca", act, "open-ca", f"{act}.pem")
+        machine("ca", "crl", "open-ca")
     yield machine
     machine.close()
     shutil.rmtree(path)
@@ -192,6 +196,58 @@ EDITS = {
         "schema",
         "trigger trap is not of this program",
     ),
+    "a revocation is gone": (
+        "DELETE FROM revocations WHERE state = 'revoked'",
+        "revocations",
+        "was revoked, and has no record",
+    ),
+    "a hold that is said to have ended": (
+        "UPDATE revocations SET state = 'released' WHERE state = 'held'",
+        "revocations",
+        "the log says it was held last",
+    ),
+    "a revocation that is off the next CRL": (
+        "UPDATE revocations SET state = 'released' WHERE state = 'revoked'",
+        "CRLs",
+        "is released, and listed",
+    ),
+    "another reason": (
+        "UPDATE revocations SET reason = 'superseded' WHERE state = 'revoked'",
+        "revocations",
+        "says otherwise of reason",
+    ),
+    "another certificate's entry": (
+        "UPDATE revocations SET entry = (SELECT entry FROM revocations WHERE state = 'held')",
+        "revocations",
+        "says otherwise of serial",
+    ),
+    "a revocation nobody made": (
+        "INSERT INTO revocations (authority, serial, state, reason, revoked_at, invalidity,"
+        " not_after, sha256, entry, changed) SELECT authority, '0' || serial, state, reason,"
+        " revoked_at, invalidity, not_after, sha256, entry, changed FROM revocations",
+        "revocations",
+        "the log does not know that it was",
+    ),
+    "an older CRL's bytes": (
+        "UPDATE crls SET der = (SELECT der FROM crls ORDER BY id LIMIT 1)",
+        "CRLs",
+        "its bytes say otherwise of number",
+    ),
+    "a CRL's number": (
+        "UPDATE crls SET number = 0 WHERE id = (SELECT max(id) FROM crls)",
+        "CRLs",
+        "its number does not follow 1",
+    ),
+    "a CRL that nobody signed": (
+        "UPDATE crls SET der = CAST(substr(der, 1, length(der) - 2) || x'0000' AS BLOB)",
+        "CRLs",
+        "not signed by 'open-ca'",
+    ),
+    "a CRL is gone": (
+        "DELETE FROM crls WHERE id = (SELECT max(id) FROM crls)",
+        "CRLs",
+        "CRL 2 of 'open-ca' was made, and has no record",
+    ),
     "a row that refers to nothing": (
         "UPDATE authorities SET certificate = 'x' WHERE name = 'open-ca'",
         "file",
@@ -245,7 +301,7 @@ def test_what_root_changes_in_the_chip(own: Shell) -> None:
     stranger = 0x01800123
     with device.transaction() as chip:
         nv.define_ordinary(chip, stranger, 8, bytes(32))
-    assert "0x01800123 that no group" in machine("doctor", "store", code=1).out
+    assert "0x01800123 that this home does not know" in machine("doctor", "store", code=1).out
     index = int(machine.json("group", "show", "officers")["roster_index"], 16)
     with device.transaction() as chip:
         nv.undefine(chip, stranger)

@@ -21,6 +21,7 @@ from tpmhsm.keys.proof import check_chip, check_groups, check_keys
 from tpmhsm.pki.signatures import is_signed_by, split_signed
 from tpmhsm.policy.people import still_needed
 from tpmhsm.requests.execution import votes_by_act
+from tpmhsm.requests.revocation_proof import check_crls, check_revocations
 from tpmhsm.store.proof import Check, check_file, check_log, check_schema
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def prove(
         "certificates": lambda: reading(lambda tx: _certificates(tx, tell)),
         "serials": lambda: reading(_serials),
         "authorities": lambda: reading(_authorities),
+        "revocations": lambda: reading(lambda tx: check_revocations(tx, tell)),
+        "CRLs": lambda: reading(lambda tx: check_crls(tx, tell)),
         "requests": lambda: reading(_requests),
         "chip": lambda: check_chip(store, device),
         "keys": lambda: check_keys(store, device, groups, tell),

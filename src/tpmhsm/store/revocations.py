@@ -107,6 +107,10 @@ class Revocations(Repository[RevocationRow]):
                 found |= {(authority, row.serial): row for row in rows}
         return found
 
+    def each(self, authority: str = "") -> Iterator[RevocationRow]:
+        """Every row, or every one of an authority, by id; few of them in memory at a time."""
+        return self._each(*((_R.authority == authority,) if authority else ()))
+
     def count(self, authority: str) -> dict[str, int]:
         """How many certificates of an authority are `revoked` and `held`."""
         query = select(_R.state, func.count()).where(_R.authority == authority).group_by(_R.state)
