@@ -259,7 +259,7 @@ class Authorities:
         """Certify a public key under names that the host vouches for."""
         return self._certify(name, applicant, profile, options, reason, csr=csr)
 
-    def issuer(self, workers: int = 1) -> Issuer:
+    def issuer(self, workers: int | None = None) -> Issuer:
         """Begin to certify many at a time; close it when done. See `tpmhsm.ca.pipeline`."""
         from tpmhsm.ca.pipeline import Issuer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
@@ -19,6 +20,11 @@ FRESH = 1.0
 """Seconds that what was read of authorities, keys and requests is used without reading again."""
 
 
+def usual_workers() -> int:
+    """One process on two cores: the software TPM and the chip's thread take the rest."""
+    return max(1, min(4, len(os.sched_getaffinity(0)) - 2))
+
+
 class _Turns(Protocol):
     @property
     def commands(self) -> int: ...
@@ -32,12 +38,14 @@ T = TypeVar("T", bound=_Turns)
 class Line(Generic[T]):
     """Threads may share it; close it (or use `with`) when done.
 
-    `workers` is how many processes do what needs neither chip nor database; 0: whoever asks does.
+    `workers` is how many processes do what needs neither chip nor database, None as many as the
+    machine's cores are good for; 0: whoever asks does.
     """
 
-    def __init__(self, store: Store, turns: T, workers: int) -> None:
+    def __init__(self, store: Store, turns: T, workers: int | None) -> None:
         self._room = threading.BoundedSemaphore(IN_FLIGHT)
-        kinds: list[Callable[[], Worker]] = [Process] * workers or [Inline]
+        many = usual_workers() if workers is None else workers
+        kinds: list[Callable[[], Worker]] = [Process] * many or [Inline]
         self._workers = [kind() for kind in kinds]
         self._commits = Commits(store)
         self._turns = turns

@@ -1,6 +1,6 @@
 """Many certificates at a time: preparation, chip and storage at work side by side.
 
-    with authorities.issuer(workers=1) as issuer:
+    with authorities.issuer() as issuer:
         futures = [issuer.sign("issuing", csr, profile="tls-server") for csr in csrs]
         certificates = [future.result().der for future in futures]
 
@@ -120,7 +120,7 @@ def forget(serial: str) -> None:
 class Issuer(Line[SigningTurns]):
     """Issues with keys that need nobody. Threads may share it; close it (or use `with`) when done.
 
-    `workers` is how many processes prepare; 0: whoever asks prepares himself.
+    `workers` is how many processes prepare (`Line`); 0: whoever asks prepares himself.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Issuer(Line[SigningTurns]):
         store: Store,
         signer: Signer,
         standing: Callable[[str, str, IssueOptions | None], Standing],
-        workers: int = 1,
+        workers: int | None = None,
     ) -> None:
         super().__init__(store, signer.turns(), workers)
         self._look = standing

@@ -103,7 +103,7 @@ def _futures(
     with (
         _stop_asked() as stop_asked,
         app.progress("preparing") as tell,
-        app.authorities.issuer(workers=int(len(files) >= MANY)) as issuer,
+        app.authorities.issuer(workers=None if len(files) >= MANY else 0) as issuer,
     ):
         for number, (file, csr) in enumerate(zip(files, data, strict=True)):
             if stop_asked():

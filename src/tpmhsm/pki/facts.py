@@ -159,23 +159,21 @@ def _undecodable(item: RawExtension, error: Exception) -> str:
 @recalled
 def _decode(_: bytes, item: RawExtension) -> x509.Extension[x509.ExtensionType]:
     """By way of a certificate around it: `cryptography` decodes extensions nowhere else."""
-    if (value := _hosts(item)) is not None:
-        return x509.Extension(_SAN, item.critical, value)
+    reader = _QUICK.get(item.oid)
+    if reader and (value := reader(item.value)) is not None:
+        return x509.Extension(value.oid, item.critical, value)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of values that are wrong but readable
         return next(iter(x509.load_der_x509_certificate(_carrier(item)).extensions))
 
 
-_SAN = x509.ObjectIdentifier("2.5.29.17")
 _DNS = 0x82
 
 
-def _hosts(item: RawExtension) -> x509.SubjectAlternativeName | None:
+def _hosts(value: bytes) -> x509.SubjectAlternativeName | None:
     """Alternative names that are host names, as nearly all are; None for everything else."""
-    if item.oid != _SAN.dotted_string:
-        return None
     try:
-        whole = der.read_whole(item.value)
+        whole = der.read_whole(value)
         names = der.children(whole.content)
     except ParseError:
         return None
@@ -184,6 +182,20 @@ def _hosts(item: RawExtension) -> x509.SubjectAlternativeName | None:
     if not all(name.tag == _DNS and name.content.isascii() for name in names):
         return None
     return x509.SubjectAlternativeName([x509.DNSName(name.content.decode()) for name in names])
+
+
+def _key_digest(value: bytes) -> x509.SubjectKeyIdentifier | None:
+    """A key identifier of SHA-1; None for everything else."""
+    if len(value) != 22 or value[:2] != b"\x04\x14":
+        return None
+    return x509.SubjectKeyIdentifier(value[2:])
+
+
+_QUICK: dict[str, Callable[[bytes], x509.ExtensionType | None]] = {
+    "2.5.29.14": _key_digest,
+    "2.5.29.17": _hosts,
+}
+"""What differs from certificate to certificate is read without a certificate around it."""
 
 
 def _carrier(item: RawExtension) -> bytes:

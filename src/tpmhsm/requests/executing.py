@@ -1,6 +1,6 @@
 """Many approved requests at a time: certificates whose approvals are all there.
 
-    with desk.executing(workers=1) as executing:
+    with desk.executing() as executing:
         rows = [future.result() for future in [executing.execute(number) for number in numbers]]
 
 Each goes the way of `tpmhsm.requests.execution`, and what overlaps is different requests: approvals
@@ -99,11 +99,16 @@ def certify(
 class Executing(Line[Turns]):
     """Executes approved requests. Threads may share it; close it (or use `with`) when done.
 
-    `workers` is how many processes verify and plan; 0: whoever asks does so himself.
+    `workers` is how many processes verify and plan (`Line`); 0: whoever asks does so himself.
     """
 
     def __init__(
-        self, store: Store, keyring: Keyring, ledger: Ledger, execution: Execution, workers: int = 1
+        self,
+        store: Store,
+        keyring: Keyring,
+        ledger: Ledger,
+        execution: Execution,
+        workers: int | None = None,
     ) -> None:
         super().__init__(store, keyring.turns(), workers)
         self.ledger = ledger
