@@ -125,7 +125,11 @@ class Chip:
     def state(
         self, group: GroupDocument, roster: RosterDocument, content: bytes, counter: int
     ) -> ChipState:
-        about = sha256(content).digest()
+        return self.certified(group, roster, sha256(content).digest(), counter)
+
+    def certified(
+        self, group: GroupDocument, roster: RosterDocument, about: bytes, counter: int
+    ) -> ChipState:
         count = NvCertifyInfo(
             name_of_nv(counter_nv(group, written=True)), 0, counter.to_bytes(8, "big")
         )

@@ -7,7 +7,7 @@ home's database implements the same protocol.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -94,6 +94,15 @@ class Granted:
 
 
 @dataclass(frozen=True)
+class Live:
+    """The epoch counter of a group, certified by its chip over a nonce that this home made."""
+
+    group_id: bytes
+    counter: int
+    nonce: bytes
+
+
+@dataclass(frozen=True)
 class Entries:
     """New memories, to be kept after an approval was made. All are safe to keep twice."""
 
@@ -103,6 +112,7 @@ class Entries:
     certified: tuple[Certified, ...] = ()
     crl: ApprovedCrl | None = None
     granted: GrantedTotal | None = None
+    live: Live | None = None
 
 
 class Memory(Protocol):
@@ -148,6 +158,14 @@ class Memory(Protocol):
         """What was approved for the budget index with this written Name, or None."""
         ...
 
+    def challenges(self) -> Collection[bytes]:
+        """The nonces that this home made and that were not answered yet."""
+        ...
+
+    def live_since(self, group_id: bytes) -> int | None:
+        """The counter of a group when its chip first answered a nonce of this home, or None."""
+        ...
+
 
 @dataclass
 class InMemory:
@@ -162,6 +180,8 @@ class InMemory:
     known: list[Certified] = field(default_factory=list)
     crls: dict[bytes, ApprovedCrl] = field(default_factory=dict)
     totals: list[GrantedTotal] = field(default_factory=list)
+    nonces: set[bytes] = field(default_factory=set)
+    lives: dict[bytes, int] = field(default_factory=dict)
 
     def trusted_cards(self) -> Sequence[Card]:
         """Cards from outside, and own ones."""
@@ -203,6 +223,14 @@ class InMemory:
         """Totals of a budget."""
         return Granted.of([one for one in self.totals if one.index_name == index_name])
 
+    def challenges(self) -> Collection[bytes]:
+        """Nonces without an answer."""
+        return self.nonces
+
+    def live_since(self, group_id: bytes) -> int | None:
+        """The first live counter."""
+        return self.lives.get(group_id)
+
     def keep(self, entries: Entries) -> None:
         """Remember; nothing that is already known is changed."""
         if entries.group is not None:
@@ -214,6 +242,9 @@ class InMemory:
         self.known += [one for one in entries.certified if one not in self.known]
         if entries.granted is not None and entries.granted not in self.totals:
             self.totals.append(entries.granted)
+        if entries.live is not None:
+            self.lives.setdefault(entries.live.group_id, entries.live.counter)
+            self.nonces.discard(entries.live.nonce)
         if (crl := entries.crl) is not None:
             known = self.crls.get(crl.key_name)
             if known is None or crl.number >= known.number:

@@ -20,7 +20,7 @@ from tpmhsm.approval.request import SIGN_KINDS, Request
 from tpmhsm.errors import ApprovalRefusedError, VerificationError
 from tpmhsm.policy.approver import key_identity
 from tpmhsm.policy.fingerprint import fingerprint
-from tpmhsm.policy.group import RosterDocument, check_pair
+from tpmhsm.policy.group import GroupDocument, RosterDocument, check_pair
 from tpmhsm.policy.people import Member, describe_rule, members_of
 from tpmhsm.policy.published import format_document
 
@@ -228,7 +228,12 @@ def check_epochs(request: Request, memory: Memory) -> tuple[tuple[Epoch, ...], l
 
 def known_epochs(request: Request, memory: Memory) -> dict[int, bytes]:
     """Return the roster digests that this home knows, by epoch."""
-    return {e: d for e, d in memory.epochs(request.group.id).items() if e != FOUNDING}
+    return known_rosters(memory, request.group.id)
+
+
+def known_rosters(memory: Memory, group_id: bytes) -> dict[int, bytes]:
+    """The same of any group."""
+    return {e: d for e, d in memory.epochs(group_id).items() if e != FOUNDING}
 
 
 def check_known(roster: RosterDocument, known: dict[int, bytes]) -> None:
@@ -249,7 +254,7 @@ def _founding_epochs(
     if known and asked.epoch not in known:
         raise refuse("this group was founded before, with another epoch", "two-rosters")
     flags = []
-    if not _is_dated(request, memory):
+    if not _is_dated(group, memory):
         flags.append(
             Flag("MEMORY", "your card was not made in this home: have you approved elsewhere?")
         )
@@ -259,12 +264,26 @@ def _founding_epochs(
     ), flags
 
 
-def _is_dated(request: Request, memory: Memory) -> bool:
+def _is_dated(group: GroupDocument, memory: Memory) -> bool:
     """Whether this home's memory reaches back to before the group: it saw the founding, or made a
     card whose contribution is in the group's id.
     """
     own = {card.contribution for card in memory.own_cards()}
-    return FOUNDING in memory.epochs(request.group.id) or bool(own & set(request.group.founders))
+    return FOUNDING in memory.epochs(group.id) or bool(own & set(group.founders))
+
+
+def first_epoch(group: GroupDocument, memory: Memory, answered: int | None = None) -> int | None:
+    """Return the first epoch for which this home can approve a change; None while it cannot know.
+
+    A memory that reaches back to the founding knows all it approved. Any other one knows it from
+    the first counter that the chip certified over its own nonce (`answered`, if it keeps none yet):
+    what it has forgotten was for one epoch more at most, for which it abstains.
+    """
+    if _is_dated(group, memory):
+        return 1
+    since = memory.live_since(group.id)
+    since = answered if since is None else since
+    return None if since is None else since + 2
 
 
 def _change_epochs(
@@ -290,14 +309,7 @@ def _change_epochs(
     check_known(asked, known)
     if known and asked.epoch < max(known):
         raise _lower(asked.epoch, known)
-    if not _is_dated(request, memory):
-        # No certification helps: without a nonce of this tool's own, root may have kept it.
-        raise refuse(
-            "this home's memory does not reach back to the founding: it cannot know which roster"
-            f" you approved for epoch {asked.epoch} before",
-            "memory-lost",
-            hint="use the home that approved before; if it is lost, the others can replace you",
-        )
+    _check_memory(request, asked, memory)
     flags = []
     if not memory.epochs(request.group.id):
         flags.append(
@@ -313,6 +325,28 @@ def _change_epochs(
         Epoch(request.group.id, current.epoch, current.hash),
         Epoch(request.group.id, asked.epoch, asked.hash),
     ), flags
+
+
+def _check_memory(request: Request, asked: RosterDocument, memory: Memory) -> None:
+    """Refuse what this home may have approved otherwise and forgotten. What the request certifies
+    does not help: without a nonce of this tool's own, root may have kept it.
+    """
+    first = first_epoch(request.group, memory)
+    if first is None:
+        raise refuse(
+            "this home's memory does not reach back to the founding: it cannot know which roster"
+            f" you approved for epoch {asked.epoch} before",
+            "memory-lost",
+            hint="use the home that approved before; if it is lost, tpmhsm trust challenge begins"
+            " anew, and you abstain for one epoch",
+        )
+    if asked.epoch < first:
+        raise refuse(
+            f"this home's memory begins with epoch {first - 2}: it may have approved another roster"
+            f" for epoch {asked.epoch} before, and abstains",
+            "memory-abstains",
+            hint=f"the other custodians pass that epoch; you approve from epoch {first} on",
+        )
 
 
 def _lower(epoch: int, known: dict[int, bytes]) -> ApprovalRefusedError:

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import click
 
 from tpmhsm.cli.app import App, facts, pass_app, table
-from tpmhsm.cli.options import wait_option
+from tpmhsm.cli.files import STDIO
+from tpmhsm.cli.options import Out, out_options, wait_option
 from tpmhsm.cli.waiting import settled
 from tpmhsm.errors import WaitingError
 
@@ -243,3 +244,20 @@ def fingerprint(app: App, name: str) -> None:
     """The eight words that people compare aloud."""
     words = app.groups.describe(name)["fingerprint"]
     app.emit({"group": name, "fingerprint": words}, words)
+
+
+@group.command(epilog="Example: tpmhsm group certify officers --nonce 5f… --out officers.certified")
+@click.argument("name")
+@click.option("--nonce", required=True, metavar="HEX", help="Of `trust challenge`, 64 digits.")
+@out_options("NAME.certified by default.")
+@pass_app
+def certify(app: App, name: str, nonce: str, out: Out) -> None:
+    """Have the chip certify which roster is in force, over a custodian's nonce."""
+    from tpmhsm.requests.certifying import certify_group
+
+    data = certify_group(app.store, app.groups, name, nonce)
+    target = out.claim(f"{name}.certified")
+    out.write(data, target)
+    if target != STDIO:
+        said = f"{target}: whoever made the nonce runs tpmhsm trust check {target}"
+        app.emit({"group": name, "nonce": nonce, "file": target}, said)

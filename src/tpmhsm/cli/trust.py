@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from tpmhsm.cli.app import App, pass_app, table
+from tpmhsm.cli.app import App, facts, pass_app, table
+from tpmhsm.cli.files import naming
 from tpmhsm.errors import StoreError
 
 
@@ -62,3 +63,58 @@ def remove(app: App, reference: str) -> None:
         {"items": [{"kind": c.kind, "name": c.name, "digest": c.digest} for c in gone]},
         "\n".join(f"no longer trusted: {c.kind} {c.name}" for c in gone),
     )
+
+
+@trust.command(epilog="Example: tpmhsm trust challenge")
+@pass_app
+def challenge(app: App) -> None:
+    """Make a nonce, over which a CA host's chip says which roster is in force now.
+
+    A custodian asks so whether a change is in force; and a home that lost its memory begins anew:
+    it abstains for one epoch then.
+    """
+    from tpmhsm.requests.memory import StoredMemory
+
+    with app.own_store().transaction() as tx:
+        nonce = StoredMemory(tx).challenge().hex()
+    app.note(f"on the CA host: tpmhsm group certify GROUP --nonce {nonce}; then here: trust check")
+    app.emit({"nonce": nonce}, nonce)
+
+
+@trust.command(epilog="Example: tpmhsm trust check officers.certified")
+@click.argument("file", metavar="FILE")
+@pass_app
+def check(app: App, file: str) -> None:
+    """Check a host's answer to `trust challenge`, and remember what the chip certified."""
+    from tpmhsm.approval.live import check_answer, parse_answer
+    from tpmhsm.policy.people import describe_rule
+    from tpmhsm.requests.memory import StoredMemory
+
+    data = app.read(file)
+    with naming(file, data, "an answer of group certify"):
+        answer = parse_answer(data)
+    with app.own_store().transaction() as tx:
+        memory = StoredMemory(tx)
+        found = check_answer(answer, memory)
+        memory.keep(found.entries)
+        pinned = memory.pinned_group(answer.group.id)
+    officers = describe_rule(answer.roster.officers)
+    state = "in force" if found.in_force else f"not in force: the counter is at {found.counter}"
+    item = {
+        "group": answer.group.name,
+        "id": answer.group.id.hex(),
+        "known": pinned is not None,
+        "counter": found.counter,
+        "epoch": answer.roster.epoch,
+        "in_force": found.in_force,
+        "officers": officers,
+        "approves_from": found.approves_from,
+    }
+    rows = [
+        ("Group", f"{answer.group.name}  id {answer.group.id.hex()[:16]}…"),
+        ("Epoch", f"{answer.roster.epoch}, {state}; certified over your nonce"),
+        ("Officers", officers),
+        ("You approve", f"changes for epoch {found.approves_from} and later"),
+        ("", "" if pinned else "first use of this group: compare its words when you approve"),
+    ]
+    app.emit(item, lambda: facts(rows))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -96,6 +96,24 @@ class StoredMemory:
             [GrantedTotal(index_name, row.total, bytes.fromhex(row.nonce)) for row in rows]
         )
 
+    def challenges(self) -> Collection[bytes]:
+        """Nonces without an answer."""
+        return [bytes.fromhex(row.nonce) for row in self._tx.memory.challenges()]
+
+    def challenge(self) -> bytes:
+        """Make a nonce and keep it; of too many without an answer the oldest is forgotten."""
+        from tpmhsm.approval.live import MAX_CHALLENGES, new_nonce
+
+        for row in self._tx.memory.challenges()[: 1 - MAX_CHALLENGES]:
+            self._tx.memory.drop_challenge(row.nonce)
+        nonce = new_nonce()
+        self._tx.memory.add_challenge(nonce.hex())
+        return nonce
+
+    def live_since(self, group_id: bytes) -> int | None:
+        """The first live counter of a group."""
+        return self._tx.memory.live_since(group_id.hex())
+
     def keep(self, entries: Entries) -> None:
         """Remember, after an approval was made."""
         memory = self._tx.memory
@@ -111,6 +129,9 @@ class StoredMemory:
             memory.remember_certified(one.spki_sha256.hex(), one.subject, one.ca)
         if (granted := entries.granted) is not None:
             memory.remember_granted(granted.index_name.hex(), granted.nonce.hex(), granted.total)
+        if entries.live is not None:
+            memory.remember_live(entries.live.group_id.hex(), entries.live.counter)
+            memory.drop_challenge(entries.live.nonce.hex())
         if entries.crl is not None:
             self._keep_crl(entries.crl)
 
