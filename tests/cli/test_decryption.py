@@ -4,51 +4,21 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_public_key
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from tests.support.messages import OAEP, certificate_for, openssl
 from tests.support.shell import Shell
 
 MEMO = b"Sell at noon.\r\nBuy at dawn.\r\n"
-OAEP = ("-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_oaep_md:sha256")
-
-
-def openssl(machine: Shell, *arguments: str) -> bytes:
-    result = subprocess.run(
-        ["openssl", *arguments], cwd=machine.path, capture_output=True, check=False
-    )
-    assert result.returncode == 0, result.stderr.decode()
-    return result.stdout
 
 
 def certify(machine: Shell, label: str) -> Path:
     """A certificate for a key that cannot ask for one: another CA's, by its public key alone."""
-    import datetime
-
-    machine("key", "export", label, "--out", f"{label}.pub", "--force")
-    public = load_pem_public_key((machine.path / f"{label}.pub").read_bytes())
-    ca = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{label} user")])
-    start = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Elsewhere CA")]))
-        .public_key(public)  # type: ignore[arg-type]
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(start)
-        .not_valid_after(start + datetime.timedelta(days=3650))
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)  # type: ignore[arg-type]
-        .sign(ca, hashes.SHA256())
-    )
+    public = load_pem_public_key(machine.json("key", "export", label)["public_pem"].encode())
     path = machine.path / f"{label}.crt"
-    path.write_bytes(certificate.public_bytes(Encoding.PEM))
+    path.write_bytes(certificate_for(public, f"{label} user"))
     return path
 
 
@@ -57,7 +27,7 @@ def encrypt(machine: Shell, label: str, *options: str, to: str = "memo.p7m") -> 
     (machine.path / "memo.txt").write_bytes(MEMO)
     if not (machine.path / f"{label}.crt").exists():
         certify(machine, label)
-    openssl(machine, "cms", "-encrypt", "-binary", "-in", "memo.txt", "-out", to,
+    openssl(machine.path, "cms", "-encrypt", "-binary", "-in", "memo.txt", "-out", to,
             "-recip", f"{label}.crt", *options)  # fmt: skip
     return to
 
@@ -77,7 +47,7 @@ def test_a_ciphertext_by_openssl(boxes: Shell) -> None:
     boxes("key", "export", "box", "--out", "box.pub")
     (boxes.path / "plain").write_bytes(b"a key of 32 bytes, say, or less")
     oaep = ("-pkeyopt", "rsa_padding_mode:oaep", "-pkeyopt", "rsa_oaep_md:sha256")
-    openssl(boxes, "pkeyutl", "-encrypt", "-pubin", "-inkey", "box.pub", "-in", "plain",
+    openssl(boxes.path, "pkeyutl", "-encrypt", "-pubin", "-inkey", "box.pub", "-in", "plain",
             "-out", "closed", *oaep)  # fmt: skip
     boxes("key", "decrypt", "box", "closed", "--out", "opened")
     assert (boxes.path / "opened").read_bytes() == (boxes.path / "plain").read_bytes()
@@ -87,13 +57,13 @@ def test_a_ciphertext_by_openssl(boxes: Shell) -> None:
     assert found["plaintext_base64"] == "YSBrZXkgb2YgMzIgYnl0ZXMsIHNheSwgb3IgbGVzcw=="
     assert "exists and is kept" in boxes("key", "decrypt", "box", "closed", "--out", "opened",
                                          code=2).err  # fmt: skip
-    openssl(boxes, "pkeyutl", "-encrypt", "-pubin", "-inkey", "box.pub", "-in", "plain",
+    openssl(boxes.path, "pkeyutl", "-encrypt", "-pubin", "-inkey", "box.pub", "-in", "plain",
             "-out", "sha1", "-pkeyopt", "rsa_padding_mode:oaep")  # fmt: skip
     said = boxes("key", "decrypt", "box", "sha1", code=1).err
     assert "not encrypted for this key by OAEP with the key's hash" in said
     boxes("key", "create", "old", "--use", "decrypt", "--alg", "rsa2048", "--hash", "sha1")
     boxes("key", "export", "old", "--out", "old.pub")
-    openssl(boxes, "pkeyutl", "-encrypt", "-pubin", "-inkey", "old.pub", "-in", "plain",
+    openssl(boxes.path, "pkeyutl", "-encrypt", "-pubin", "-inkey", "old.pub", "-in", "plain",
             "-out", "sha1", "-pkeyopt", "rsa_padding_mode:oaep")  # fmt: skip
     assert boxes("key", "decrypt", "old", "sha1").out == "a key of 32 bytes, say, or less"
 
@@ -103,21 +73,25 @@ def test_a_secret_as_openssl_derives_it(plain: Shell, alg: str, curve: str) -> N
     plain("key", "create", "ring", "--use", "decrypt", "--alg", alg)
     plain("key", "export", "ring", "--out", "ring.pub")
     for _ in range(3):
-        openssl(plain, "genpkey", "-algorithm", "EC", "-pkeyopt", f"ec_paramgen_curve:{curve}",
+        openssl(plain.path, "genpkey", "-algorithm", "EC", "-pkeyopt", f"ec_paramgen_curve:{curve}",
                 "-out", "peer.key")  # fmt: skip
-        openssl(plain, "pkey", "-in", "peer.key", "-pubout", "-out", "peer.pub")
-        wanted = openssl(plain, "pkeyutl", "-derive", "-inkey", "peer.key", "-peerkey", "ring.pub")
+        openssl(plain.path, "pkey", "-in", "peer.key", "-pubout", "-out", "peer.pub")
+        wanted = openssl(
+            plain.path, "pkeyutl", "-derive", "-inkey", "peer.key", "-peerkey", "ring.pub"
+        )
         plain("key", "derive", "ring", "peer.pub", "--out", "shared", "--force")
         assert (plain.path / "shared").read_bytes() == wanted
-        openssl(plain, "pkey", "-pubin", "-in", "peer.pub", "-outform", "DER", "-out", "peer.der")
+        openssl(
+            plain.path, "pkey", "-pubin", "-in", "peer.pub", "-outform", "DER", "-out", "peer.der"
+        )
         plain("key", "derive", "ring", "peer.der", "--out", "shared", "--force")
         assert (plain.path / "shared").read_bytes() == wanted
 
 
 def test_peers_that_are_none(boxes: Shell) -> None:
-    openssl(boxes, "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384",
+    openssl(boxes.path, "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384",
             "-out", "other.key")  # fmt: skip
-    openssl(boxes, "pkey", "-in", "other.key", "-pubout", "-out", "other.pub")
+    openssl(boxes.path, "pkey", "-in", "other.key", "-pubout", "-out", "other.pub")
     boxes("key", "export", "box", "--out", "box.pub")
     boxes("key", "export", "ring", "--der", "--out", "ring.der")
     off = bytearray((boxes.path / "ring.der").read_bytes())
@@ -157,7 +131,7 @@ def test_messages_with_key_agreement(plain: Shell, alg: str, options: tuple[str,
     if before:
         certify(plain, "ring")
         (plain.path / "memo.txt").write_bytes(MEMO)
-        openssl(plain, "cms", "-encrypt", "-binary", "-in", "memo.txt", "-out", "memo.p7m",
+        openssl(plain.path, "cms", "-encrypt", "-binary", "-in", "memo.txt", "-out", "memo.p7m",
                 *options, "-recip", "ring.crt")  # fmt: skip
     else:
         encrypt(plain, "ring", *options)
@@ -171,7 +145,7 @@ def test_a_message_for_several(boxes: Shell) -> None:
     boxes("key", "create", "third", "--use", "decrypt", "--alg", "rsa2048")
     certify(boxes, "third")
     (boxes.path / "memo.txt").write_bytes(MEMO)
-    openssl(boxes, "cms", "-encrypt", "-binary", "-aes256", "-in", "memo.txt", "-out", "m",
+    openssl(boxes.path, "cms", "-encrypt", "-binary", "-aes256", "-in", "memo.txt", "-out", "m",
             "-recip", "box.crt", *OAEP, "-recip", "ring.crt",
             "-recip", "third.crt", *OAEP)  # fmt: skip
     boxes("key", "decrypt", "ring", "m", "--out", "opened")  # the only one on a curve
@@ -231,3 +205,114 @@ def test_lists_say_the_use(boxes: Shell) -> None:
     assert "sha1" in boxes("key", "create", "no", "--hash", "sha1", code=2).err
     said = boxes("key", "create", "no", "--use", "decrypt", "--policy", "window(x)", code=2).err
     assert "window" in said
+
+
+# ── with people ──────────────────────────────────────────────────────────────────────────────
+
+
+def approve(machine: Shell, number: int, *people: str) -> None:
+    digest = machine.json("request", "show", str(number))["digest"]
+    for name in people:
+        machine.approve(str(number), name, digest)
+
+
+@pytest.fixture
+def vault(governed: Shell) -> Shell:
+    """A machine with decryption keys of the officers: `box` (RSA), `ring` (P-256)."""
+    quorum = ("--policy", "quorum(officers)")
+    governed("key", "create", "box", "--use", "decrypt", "--alg", "rsa2048", *quorum)
+    governed("key", "create", "ring", "--use", "decrypt", *quorum)
+    return governed
+
+
+@pytest.mark.parametrize("label", ["box", "ring"])
+def test_a_message_that_officers_open(vault: Shell, label: str) -> None:
+    file = encrypt(vault, label, "-aes256", *(OAEP if label == "box" else ()))
+    number = vault.ask("key", "decrypt", label, file, "--reason", "the auditors ask")
+    assert vault.ask("key", "decrypt", label, file) == number  # the same again is the same request
+    approve(vault, number, "alice")
+    assert vault.ask("key", "decrypt", label, file) == number
+    approve(vault, number, "bob")
+    found = vault.json("request", "show", str(number))
+    assert (found["state"], found["kind"], found["result"]) == ("waiting", "decrypt", None)
+    said = vault.json("request", "execute", str(number), code=2)["error"]
+    assert (said["code"], said["hint"].startswith("tpmhsm key decrypt")) == (
+        "decryption-request",
+        True,
+    )
+    vault("key", "decrypt", label, file, "--out", "opened")
+    assert (vault.path / "opened").read_bytes() == MEMO
+    found = vault.json("request", "show", str(number))
+    assert (found["state"], found["result"]) == ("executed", {"given": True})
+    vault("key", "decrypt", label, file, "--out", "opened", "--force")  # again, by the same
+    vault("doctor", "store")
+    vault.settle(vault.ask("group", "change", "officers", "--officers", "2:alice,bob,carol"))
+    assert vault.ask("key", "decrypt", label, file) != number  # nobody of the new epoch agreed
+
+
+def test_what_officers_see_of_a_message(vault: Shell) -> None:
+    file = encrypt(vault, "box", "-aes256", *OAEP)
+    number = vault.ask("key", "decrypt", "box", file, "--reason", "the auditors ask")
+    vault("request", "export", str(number), "--out", "1.req")
+    screen = vault("approve", "1.req", "--as", "alice", "-i", "alice.key", "--passphrase-file",
+                   "passphrase", code=2).err  # fmt: skip
+    for words in (
+        "decryption",
+        "Decrypt   an RSA ciphertext of 256 bytes (OAEP, sha256)",
+        'key "box": NEW, evidence verified',
+        "Message   CMS, AES-256-CBC, 1 recipient",
+        "CN=Elsewhere CA",
+        "! HOST READS   whoever has the CA host reads the plaintext",
+        "! NOT SHOWN",
+        "the auditors ask",
+        "memo.p7m",
+        'that "box" decrypts these 256 bytes, nothing else, epoch',
+    ):
+        assert words in screen, screen
+    assert "decrypt 256 bytes memo.p7m" in vault("request", "list").out
+
+
+def test_a_secret_that_officers_agree_on(vault: Shell) -> None:
+    openssl(vault.path, "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256",
+            "-out", "peer.key")  # fmt: skip
+    openssl(vault.path, "pkey", "-in", "peer.key", "-pubout", "-out", "peer.pub")
+    vault("key", "export", "ring", "--out", "ring.pub")
+    number = vault.ask("key", "derive", "ring", "peer.pub")
+    approve(vault, number, "bob", "carol")
+    vault("key", "derive", "ring", "peer.pub", "--out", "shared")
+    wanted = openssl(vault.path, "pkeyutl", "-derive", "-inkey", "peer.key",
+                     "-peerkey", "ring.pub")  # fmt: skip
+    assert (vault.path / "shared").read_bytes() == wanted
+
+
+def test_a_decryption_that_officers_deny(vault: Shell) -> None:
+    file = encrypt(vault, "ring", "-aes256")
+    number = vault.ask("key", "decrypt", "ring", file)
+    vault("deny", str(number), "--as", "bob", "-i", "bob.key", "--reason", "no",
+          "--passphrase-file", "passphrase")  # fmt: skip
+    assert vault.ask("key", "decrypt", "ring", file) != number
+
+
+def test_an_imported_key_of_officers(vault: Shell) -> None:
+    """No tool approves for it by chance; who does so knowingly is told every time."""
+    openssl(vault.path, "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256",
+            "-out", "old.pem")  # fmt: skip
+    (vault.path / "note").write_text("a note\n")
+    vault("key", "import", "old", "old.pem", "--policy", "quorum(officers)")
+    number = vault.ask("key", "sign", "old", "note")
+    digest = vault.json("request", "show", str(number))["digest"]
+    own = ("--passphrase-file", "passphrase", "--expect", digest)
+    said = vault.json("approve", str(number), "--as", "alice", "-i", "alice.key", *own,
+                      code=1)["error"]  # fmt: skip
+    assert (said["code"], "--imported" in said["hint"]) == ("imported-key", True)
+    for name in ("alice", "bob"):
+        screen = vault("approve", str(number), "--as", name, "-i", f"{name}.key", "--imported",
+                       *own).err  # fmt: skip
+        assert "! IMPORTED" in screen
+    vault("key", "sign", "old", "note", "--out", "sig")
+    openssl(vault.path, "pkey", "-in", "old.pem", "-pubout", "-out", "old.pub")
+    openssl(vault.path, "dgst", "-sha256", "-verify", "old.pub", "-signature", "sig", "note")
+    (vault.path / "note").write_text("another note\n")
+    again = vault.ask("key", "sign", "old", "note")
+    approve(vault, again, "alice", "bob")  # pinned now; the flag stays
+    vault("doctor", "store")

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from tests.pki.weak_keys import prime_from
+from tests.support.messages import openssl
 from tests.support.shell import Shell
-
-
-def openssl(machine: Shell, *arguments: str) -> bytes:
-    result = subprocess.run(
-        ["openssl", *arguments], cwd=machine.path, capture_output=True, check=False
-    )
-    assert result.returncode == 0, result.stderr.decode()
-    return result.stdout
 
 
 @pytest.fixture
@@ -26,18 +18,18 @@ def desk(plain: Shell) -> Shell:
     (plain.path / "note").write_text("a note\n")
     (plain.path / "pass").write_text("correct horse\n")
     (plain.path / "wrong").write_text("incorrect horse\n")
-    openssl(plain, "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256",
+    openssl(plain.path, "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256",
             "-out", "ec.pem")  # fmt: skip
-    openssl(plain, "req", "-x509", "-key", "ec.pem", "-subj", "/CN=Old user", "-days", "30",
+    openssl(plain.path, "req", "-x509", "-key", "ec.pem", "-subj", "/CN=Old user", "-days", "30",
             "-out", "ec.crt")  # fmt: skip
     return plain
 
 
 def used(machine: Shell, label: str, key: str) -> None:
     """The chip signs as the file would have: OpenSSL verifies by the file's public half."""
-    openssl(machine, "pkey", "-in", key, "-pubout", "-out", "public", "-passin", "file:pass")
+    openssl(machine.path, "pkey", "-in", key, "-pubout", "-out", "public", "-passin", "file:pass")
     machine("key", "sign", label, "note", "--out", "sig", "--force")
-    openssl(machine, "dgst", "-sha256", "-verify", "public", "-signature", "sig", "note")
+    openssl(machine.path, "dgst", "-sha256", "-verify", "public", "-signature", "sig", "note")
 
 
 FORMS = {
@@ -55,7 +47,7 @@ FORMS = {
 
 @pytest.mark.parametrize("file", FORMS)
 def test_forms_of_a_file(desk: Shell, file: str) -> None:
-    openssl(desk, *FORMS[file], "-out", file)
+    openssl(desk.path, *FORMS[file], "-out", file)
     found = desk.json("key", "import", "old", file, "--passphrase-file", "pass")
     assert (found["label"], found["alg"], found["imported"]) == ("old", "p256", True)
     used(desk, "old", "ec.pem")
@@ -73,19 +65,19 @@ def test_forms_of_a_file(desk: Shell, file: str) -> None:
     ],
 )
 def test_other_keys(desk: Shell, alg: str, options: tuple[str, ...]) -> None:
-    (desk.path / "k.pem").write_bytes(openssl(desk, *options))
+    (desk.path / "k.pem").write_bytes(openssl(desk.path, *options))
     assert desk.json("key", "import", "k.pem")["alg"] == alg  # the label is the file's name
     used(desk, "k", "k.pem")
 
 
 def test_a_decryption_key(desk: Shell) -> None:
     """A mailbox's old key goes on reading what was written to it."""
-    openssl(desk, "req", "-x509", "-newkey", "rsa:2048", "-noenc", "-keyout", "box.pem",
+    openssl(desk.path, "req", "-x509", "-newkey", "rsa:2048", "-noenc", "-keyout", "box.pem",
             "-subj", "/CN=Box", "-days", "30", "-out", "box.crt")  # fmt: skip
     (desk.path / "all.pem").write_bytes(
         (desk.path / "box.pem").read_bytes() + (desk.path / "box.crt").read_bytes()
     )
-    openssl(desk, "cms", "-encrypt", "-binary", "-in", "note", "-out", "m", "-aes256",
+    openssl(desk.path, "cms", "-encrypt", "-binary", "-in", "note", "-out", "m", "-aes256",
             "-recip", "box.crt", "-keyopt", "rsa_padding_mode:oaep",
             "-keyopt", "rsa_oaep_md:sha256")  # fmt: skip
     made = desk("key", "import", "box", "all.pem", "--use", "decrypt")
@@ -114,7 +106,7 @@ def test_an_authority_with_an_imported_key(desk: Shell) -> None:
     desk("key", "import", "old", "ec.pem")
     desk("ca", "create", "old-ca", "--key", "old", "--subject", "CN=Old CA", "--out", "ca.pem")
     desk("ca", "sign", "old-ca", "web.csr", "--out", "web.pem", "--force")
-    openssl(desk, "verify", "-CAfile", "ca.pem", "web.pem")
+    openssl(desk.path, "verify", "-CAfile", "ca.pem", "web.pem")
     assert desk.json("ca", "show", "old-ca")["key_imported"] is True
     assert "imported" in desk("ca", "show", "old-ca").out
 
@@ -126,10 +118,10 @@ def test_what_is_refused(desk: Shell) -> None:
         ("ed.pem", ("genpkey", "-algorithm", "ed25519")),
         ("koblitz.pem", ("ecparam", "-name", "secp256k1", "-genkey", "-noout")),
     ):
-        (desk.path / name).write_bytes(openssl(desk, *command))
+        (desk.path / name).write_bytes(openssl(desk.path, *command))
     two = (desk.path / "ec.pem").read_bytes() + (desk.path / "three.pem").read_bytes()
     (desk.path / "two.pem").write_bytes(two)
-    openssl(desk, "pkcs12", "-export", "-nokeys", "-in", "ec.crt", "-passout", "pass:",
+    openssl(desk.path, "pkcs12", "-export", "-nokeys", "-in", "ec.crt", "-passout", "pass:",
             "-out", "none.p12")  # fmt: skip
     for file, words in {
         "small.pem": "RSA-1024 keys are not imported",
@@ -143,7 +135,9 @@ def test_what_is_refused(desk: Shell) -> None:
     }.items():
         said = desk("key", "import", "x", file, code=2)
         assert words in said.err, said.err
-    openssl(desk, "pkey", "-in", "ec.pem", "-aes256", "-passout", "file:pass", "-out", "enc.pem")
+    openssl(
+        desk.path, "pkey", "-in", "ec.pem", "-aes256", "-passout", "file:pass", "-out", "enc.pem"
+    )
     found = desk.json("key", "import", "x", "enc.pem", "--passphrase-file", "wrong", code=1)
     assert found["error"]["code"] == "wrong-passphrase"
     assert "a passphrase is needed" in desk("key", "import", "x", "enc.pem", code=2).err
@@ -164,7 +158,7 @@ def test_weak_and_compromised_keys(desk: Shell) -> None:
     (desk.path / "weak.pem").write_bytes(pem)
     found = desk.json("key", "import", "weak.pem", code=2)["error"]
     assert (found["code"], "Fermat" in found["message"]) == ("weak-key", True)
-    openssl(desk, "req", "-new", "-key", "ec.pem", "-subj", "/CN=www.example.com", "-addext",
+    openssl(desk.path, "req", "-new", "-key", "ec.pem", "-subj", "/CN=www.example.com", "-addext",
             "subjectAltName=DNS:www.example.com", "-out", "ec.csr")  # fmt: skip
     desk("ca", "sign", "open-ca", "ec.csr", "--out", "ec.new")
     desk("ca", "revoke", "open-ca", "ec.new", "--reason", "keyCompromise")
@@ -178,7 +172,9 @@ def test_the_secret_is_on_no_disk(desk: Shell) -> None:
 
     key = load_pem_private_key((desk.path / "ec.pem").read_bytes(), None)
     scalar = key.private_numbers().private_value  # type: ignore[union-attr]
-    openssl(desk, "pkey", "-in", "ec.pem", "-aes256", "-passout", "file:pass", "-out", "enc.pem")
+    openssl(
+        desk.path, "pkey", "-in", "ec.pem", "-aes256", "-passout", "file:pass", "-out", "enc.pem"
+    )
     desk("key", "import", "x", "enc.pem", "--passphrase-file", "pass")
     wanted = (scalar.to_bytes(32, "big"), b"correct horse")
     for path in Path(desk.home).rglob("*"):
