@@ -6,6 +6,8 @@ roster index of the group whose documents were checked, is the authPolicy in the
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tpmhsm.approval.content import Flag
 from tpmhsm.approval.evidence import MADE_HERE, QUORUM_KEY_ATTRIBUTES, ChipKey
 from tpmhsm.errors import UsageError, VerificationError
@@ -13,6 +15,7 @@ from tpmhsm.policy.bound import command_of
 from tpmhsm.policy.compile import KeyPolicy
 from tpmhsm.policy.explain import STATIC
 from tpmhsm.policy.group import GroupDocument
+from tpmhsm.policy.normal import Alternative
 from tpmhsm.policy.plan import quorum_policy
 from tpmhsm.policy.published import read_policy
 from tpmhsm.policy.tree import anchor
@@ -37,6 +40,8 @@ def check_guarded_key(key: ChipKey, group: GroupDocument, said: str) -> KeyPolic
         raise VerificationError(e.message) from None
     if area.auth_policy != policy.digest:
         policy = _said(said, policy, group)
+    elif said == (window := replace(policy, alternatives=(_window(group),))).text:
+        policy = window  # the same to the chip: the roster says whether it may be opened
     if area.auth_policy != policy.digest:
         raise VerificationError(f"the key's policy is not {policy.text}")
     wanted = QUORUM_KEY_ATTRIBUTES
@@ -52,6 +57,10 @@ def check_guarded_key(key: ChipKey, group: GroupDocument, said: str) -> KeyPolic
             f"the key's attributes are not those of a guarded key (they differ in {odd!s})"
         )
     return policy
+
+
+def _window(group: GroupDocument) -> Alternative:
+    return Alternative(group.name, window=True)
 
 
 def _said(said: str, plain: KeyPolicy, group: GroupDocument) -> KeyPolicy:

@@ -11,6 +11,7 @@ from tpmhsm.cli.decrypting import decrypt, derive
 from tpmhsm.cli.files import STDIO
 from tpmhsm.cli.granting import budget_json, budgets_of, grant
 from tpmhsm.cli.key_import import import_
+from tpmhsm.cli.opening import close, open_, window_json, window_words
 from tpmhsm.cli.options import Out, out_options, wait_option
 from tpmhsm.cli.pins import pin_options, use_options
 from tpmhsm.cli.waiting import settled
@@ -116,6 +117,11 @@ def _notes(app: App, policy: KeyPolicy) -> list[str]:
         found.append(
             f"nothing is granted yet: tpmhsm key grant LABEL N asks {' or '.join(policy.granting)}"
         )
+    if policy.has_windows:
+        found.append(
+            "it is closed, and may not be opened yet: tpmhsm group change GROUP --open LABEL asks "
+            "the custodians, then tpmhsm key open LABEL --for 15m the officers"
+        )
     if policy.has_pcrs:
         found.append("an update of what is measured ends what the PCRs guard, for good")
         if app.device.kind == "software TPM":
@@ -123,7 +129,7 @@ def _notes(app: App, policy: KeyPolicy) -> list[str]:
     return found
 
 
-for verb in (grant, decrypt, derive, import_):
+for verb in (grant, open_, close, decrypt, derive, import_):
     key.add_command(verb)
 
 
@@ -163,9 +169,11 @@ def show(app: App, label: str) -> None:
     row = app.keyring.get(label)
     certificates = app.keyring.certificates(row)
     budgets = budgets_of(app, [row]).get(label, [])
+    window = app.keyring.windows.of(row)
     found = {
         **key_json(row),
         "budgets": [budget_json(one) for one in budgets],
+        "window": window_json(window) if window else None,
         "public_pem": app.keyring.public_pem(row),
         "policy_document": app.keyring.published(row),
         "certificates": [{"sha256": c.sha256, "subject": c.subject} for c in certificates],
@@ -181,6 +189,7 @@ def show(app: App, label: str) -> None:
                 ("Policy", row.policy),
                 ("Demands", found["policy_document"].rstrip() if row.policy_document else ""),
                 ("Budget", "\n".join(one.words for one in budgets)),
+                ("Window", window_words(window) if window else ""),
                 ("Name", row.name),
                 ("SPKI SHA-256", row.spki_sha256),
                 ("Created", row.created),

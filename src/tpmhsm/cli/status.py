@@ -89,7 +89,23 @@ def _requests(app: App, todo: Todo) -> list[int]:
 def _keys(app: App, todo: Todo) -> dict[str, Any]:
     rows = app.keyring.all()
     found = {"count": len(rows), "policies": dict(Counter(row.policy for row in rows))}
-    return {**found, "budgets": _budgets(app, rows, todo)}
+    return {**found, "budgets": _budgets(app, rows, todo), "windows": _windows(app, todo)}
+
+
+def _windows(app: App, todo: Todo) -> list[dict[str, Any]]:
+    """The keys that are open now."""
+    from tpmhsm.cli.opening import window_json, window_words
+
+    windows = app.keyring.windows.all()
+    for window in windows:
+        if window.ends_soon:
+            todo.append(
+                {
+                    "what": f"key {window.label}: {window_words(window)}",
+                    "next": f"tpmhsm key open {window.label} --for 15m asks for another window",
+                }
+            )
+    return [{"key": window.label, **window_json(window)} for window in windows]
 
 
 def _budgets(app: App, rows: list[KeyRow], todo: Todo) -> list[dict[str, Any]]:
@@ -242,10 +258,12 @@ def _below(found: dict[str, Any]) -> list[str]:
     database = found["database"]
     log = f", log of {database['log_entries']} entries holds" if database["ok"] else ""
     left = [f"{b['key']}: {b['left']:,} of {b['granted']:,} left" for b in keys["budgets"]]
+    opened = [f"{w['key']} until {w['ends']}, by {w['group']}" for w in keys["windows"]]
     return [
         *_block("Device", [found["device"]["where"]]),
         *_block("Keys", [f"{keys['count']}" + (f": {policies}" if policies else "")]),
         *(_block("Budgets", left) if left else []),
+        *(_block("Open", opened) if opened else []),
         *_block("People", groups),
         *_block("CAs", authorities),
         *_block("Issued", [f"{ends['valid']} valid" + (

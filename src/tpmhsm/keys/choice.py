@@ -19,9 +19,10 @@ from tpmhsm.wire.constants import CC
 
 if TYPE_CHECKING:
     from tpmhsm.keys.groups import Groups
+    from tpmhsm.keys.windows import Windows
     from tpmhsm.policy.model import Pcr
     from tpmhsm.policy.pcrs import Measured
-    from tpmhsm.policy.plan import Officers, Plan, Spend
+    from tpmhsm.policy.plan import Officers, Opened, Plan, Spend
     from tpmhsm.store.keys import KeyRow
     from tpmhsm.tpm.device import Device
 
@@ -48,11 +49,14 @@ class Pins(Protocol):
 
 @dataclass(frozen=True)
 class Choice:
-    """One alternative of a key's policy, and the PIN if it wants one."""
+    """One alternative of a key's policy, the PIN if it wants one, and the window that is open, if
+    that stands for approvals.
+    """
 
     policy: KeyPolicy
     alternative: Alternative
     pin: bytes = field(default=b"", repr=False)
+    opened: Opened | None = None
 
     def plan(self, row: KeyRow, content: bytes, officers: Officers | None = None) -> Plan | None:
         """The steps of one signature or decryption; None for an open key."""
@@ -62,7 +66,8 @@ class Choice:
             return None
         one = self.alternative
         spend = _spend(row, one.budget) if one.budget else None
-        return plan_use(self.policy, one, row.public, content, officers, spend)
+        people = officers or self.opened
+        return plan_use(self.policy, one, row.public, content, people, spend)
 
 
 def _spend(row: KeyRow, group: str) -> Spend:
@@ -126,25 +131,31 @@ def _pcrs(alternatives: Sequence[Alternative]) -> list[Pcr]:
 class Chooser:
     """Chooses alternatives for one home's keys."""
 
-    def __init__(self, groups: Groups, device: Device, pins: Pins | None) -> None:
+    def __init__(self, groups: Groups, device: Device, pins: Pins | None, windows: Windows) -> None:
         self._groups = groups
         self._device = device
         self._pins = pins
+        self._windows = windows
 
     def people(self, row: KeyRow) -> str | None:
         """The group that must approve now; None when the key signs without people.
 
         Of several groups the one that is wanted is asked, or else the first. Where a PIN or the
         machine's state would do as well, nobody is asked if the PIN was named beforehand, or the
-        PCRs are as they were.
+        PCRs are as they were; nor while a window is open. A key whose officers only open it asks
+        nobody: it is refused while it is closed.
         """
         policy = read_policy(row.policy)
         if self._pins is not None and self._pins.group:
             return _one_of(row, policy, self._pins.group)
-        alone = [one for one in policy.alternatives if not one.group]
+        alone = [one for one in policy.alternatives if not one.group or self._opened(row, one)]
         if not policy.groups or self._possible(row, alone):
             return None
-        return policy.groups[0]
+        return next((one.group for one in policy.alternatives if _asks(one)), None)
+
+    def _opened(self, row: KeyRow, one: Alternative) -> Opened | None:
+        """The window by which a key is open for this alternative."""
+        return self._windows.current(row, one.group) if one.group else None
 
     def _possible(self, row: KeyRow, alone: Sequence[Alternative]) -> bool:
         pin = self._pins is not None and self._pins.given
@@ -161,7 +172,8 @@ class Chooser:
         refuses. Raises RefusedError when people are needed or no alternative can be met.
         """
         policy = policy_of_row(row, self._groups)
-        able = [one for one in policy.alternatives if one.group == group]
+        opened = {one: None if group else self._opened(row, one) for one in policy.alternatives}
+        able = [one for one in policy.alternatives if one.group == group or opened[one]]
         if not able:
             _no_way(row, policy, group)
         if len(able) > 1 and any(one.pcrs or one.budget for one in able):
@@ -169,7 +181,8 @@ class Chooser:
             if not able:
                 raise _none_met(row, policy)
         chosen = min(able, key=lambda one: (one.pin, bool(one.budget)))
-        return Choice(policy, chosen, self._pin(row) if chosen.pin else b"")
+        pin = self._pin(row) if chosen.pin else b""
+        return Choice(policy, chosen, pin, opened[chosen])
 
     def _met(self, policy: KeyPolicy, able: Sequence[Alternative]) -> list[Alternative]:
         """Those whose PCRs are as they were, and whose budgets have units left."""
@@ -188,6 +201,11 @@ class Chooser:
                 f"key {row.label!r} wants its PIN", code="pin-needed", hint="--pin-file F"
             )
         return self._pins.pin_of(row.label)
+
+
+def _asks(one: Alternative) -> bool:
+    """Whether people are asked for each signature."""
+    return bool(one.group) and not one.window
 
 
 def _none_met(row: KeyRow, policy: KeyPolicy) -> RefusedError:
@@ -221,6 +239,14 @@ def _no_way(row: KeyRow, policy: KeyPolicy, group: str) -> NoReturn:
         raise RefusedError(
             f"the officers of {group!r} have no part in key {row.label!r}: {row.policy}",
             code="other-group",
+        )
+    closed = next((one.group for one in policy.alternatives if one.window), "")
+    if closed and not any(map(_asks, policy.alternatives)):
+        raise RefusedError(
+            f"key {row.label!r} is closed: its window has ended, or the chip was started anew, or "
+            f"the officers of {closed!r} have not opened it",
+            code="window-closed",
+            hint=f"tpmhsm key open {row.label} --for 15m asks them",
         )
     raise RefusedError(
         f"key {row.label!r} signs only with approvals of {' or '.join(map(repr, policy.groups))}",

@@ -6,7 +6,13 @@ import secrets
 from base64 import b64encode
 from typing import TYPE_CHECKING
 
-from tpmhsm.errors import ExistsError, RefusedError, UsageError, VerificationError
+from tpmhsm.errors import (
+    ChipRefusedError,
+    ExistsError,
+    RefusedError,
+    UsageError,
+    VerificationError,
+)
 from tpmhsm.keys import budgets
 from tpmhsm.keys.births import Use, Wanted, key_row, must_sign
 from tpmhsm.keys.budgets import Budgets
@@ -15,6 +21,7 @@ from tpmhsm.keys.decryption import Decryption
 from tpmhsm.keys.groups import Groups
 from tpmhsm.keys.host import load_host
 from tpmhsm.keys.importing import Importing
+from tpmhsm.keys.windows import Windows
 from tpmhsm.policy.compile import KeyPolicy
 from tpmhsm.policy.documents import check_label
 from tpmhsm.policy.model import Quorum
@@ -40,7 +47,8 @@ class Keyring:
         self._store = store
         self._device = device
         self._groups = Groups(store, device)
-        self._chooser = Chooser(self._groups, device, pins)
+        self.windows = Windows(store, device, self._groups)
+        self._chooser = Chooser(self._groups, device, pins, self.windows)
         self.budgets = Budgets(store, device, self._groups)
         self.decryption = Decryption(store, device, self._groups, self._chooser)
         self.importing = Importing(store, device, self)
@@ -184,17 +192,21 @@ class Keyring:
         choice = self._chooser.choose(row, group if officers else "")
         plan = choice.plan(row, digest, officers)
         host = load_host(self._store)
-        with self._device.transaction() as chip:
-            parent = objects.storage_parent(chip, host.parent_name)
-            pin = Pin.to(parent, choice.pin) if choice.pin else None
-            key = objects.load_key(chip, parent, row.public, row.private)
-            if plan is None:
-                signature = objects.sign_digest(chip, key, digest)
-            else:
-                command = objects.sign_command(key, digest)
-                signature = objects.plain_signature(
-                    policies.execute(chip, plan, command, pin).signature
-                )
+        try:
+            with self._device.transaction() as chip:
+                parent = objects.storage_parent(chip, host.parent_name)
+                pin = Pin.to(parent, choice.pin) if choice.pin else None
+                key = objects.load_key(chip, parent, row.public, row.private)
+                if plan is None:
+                    signature = objects.sign_digest(chip, key, digest)
+                else:
+                    command = objects.sign_command(key, digest)
+                    signature = objects.plain_signature(
+                        policies.execute(chip, plan, command, pin).signature
+                    )
+        except ChipRefusedError as error:
+            self.windows.note_end(row, plan, error)
+            raise
         _check(row, digest, signature)
         return signature
 
@@ -202,7 +214,7 @@ class Keyring:
         """Begin to sign many, by a thread of its own. Close it when done."""
         from tpmhsm.keys.turns import Turns
 
-        return Turns(self._store, self._device, self._chooser.choose)
+        return Turns(self._store, self._device, self._chooser.choose, self.windows.note_end)
 
     def private_key(self, label: str) -> ChipEllipticCurveKey | ChipRsaKey:
         """The key as `cryptography` knows private keys. Raises RefusedError if it needs people."""

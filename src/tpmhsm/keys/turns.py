@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from tpmhsm.errors import DeviceError
+from tpmhsm.errors import ChipRefusedError, DeviceError
 from tpmhsm.keys.host import load_host
 
 if TYPE_CHECKING:
@@ -57,9 +57,16 @@ class Turns:
     `commands` counts what was sent to the chip.
     """
 
-    def __init__(self, store: Store, device: Device, choose: Callable[[KeyRow], Choice]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        device: Device,
+        choose: Callable[[KeyRow], Choice],
+        refused: Callable[[KeyRow, Plan | None, Exception], None] = lambda *_: None,
+    ) -> None:
         self.commands = 0
         self._choose = choose
+        self._refused = refused
         self._chosen: dict[str, Choice] = {}
         self._device = device
         self._parent = load_host(store).parent_name
@@ -85,7 +92,21 @@ class Turns:
         choice = self._chosen.get(row.name)
         if choice is None:
             choice = self._chosen[row.name] = self._choose(row)
-        self._queue.put(Job(row, digest, then, choice.plan(row, digest), choice.pin))
+        planned = choice.plan(row, digest)
+        if planned is not None and planned.in_window:
+            then = self._watched(row, planned, then)
+        self._queue.put(Job(row, digest, then, planned, choice.pin))
+
+    def _watched(self, row: KeyRow, plan: Plan, then: Then) -> Then:
+        """When a window ends, the next signature looks for another way."""
+
+        def told(signature: bytes | None, error: BaseException | None) -> None:
+            if isinstance(error, ChipRefusedError):
+                self._chosen.pop(row.name, None)
+                self._refused(row, plan, error)
+            then(signature, error)
+
+        return told
 
     def close(self) -> None:
         """Sign what still waits, then end. May be called twice."""

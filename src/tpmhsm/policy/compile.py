@@ -103,6 +103,11 @@ class KeyPolicy:
         return any(alternative.pin for alternative in self.alternatives)
 
     @property
+    def has_windows(self) -> bool:
+        """Whether an alternative wants that officers opened the key."""
+        return any(alternative.window for alternative in self.alternatives)
+
+    @property
     def has_pcrs(self) -> bool:
         """Whether an alternative wants the machine's state."""
         return any(alternative.pcrs for alternative in self.alternatives)

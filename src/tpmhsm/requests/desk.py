@@ -18,6 +18,7 @@ from tpmhsm.requests.drafts import Edits, register
 from tpmhsm.requests.execution import Execution, votes_by_act
 from tpmhsm.requests.grants import Grants
 from tpmhsm.requests.ledger import Ledger, Overtaken, end, reason_of, title_of
+from tpmhsm.requests.openings import Openings
 from tpmhsm.requests.recovery import Recovery
 from tpmhsm.store.groups import GroupRow, RosterRow
 from tpmhsm.store.requests import ApprovalRow, DenialRow
@@ -49,6 +50,7 @@ class Desk(Ledger):
         self._recovery = Recovery(store, groups, self)
         self.decryptions = Decryptions(store, keyring, groups, self)
         self.grants = Grants(store, keyring, groups, self)
+        self.openings = Openings(store, keyring, groups, self)
 
     # ── proposing ────────────────────────────────────────────────────────────
 
@@ -225,6 +227,7 @@ class Desk(Ledger):
         verify_denial(parse_request(row.document), denial)
         self._execution.withdraw(row)
         self.grants.withdraw(row)
+        self.openings.withdraw(row)
         with self._store.transaction() as tx:
             tx.requests.deny(DenialRow(row.id, denial.approver, denial.reason, denial.data))
             end(tx, row, "denied", "denied")
@@ -235,6 +238,7 @@ class Desk(Ledger):
         row = self.must_wait(number)
         self._execution.withdraw(row)
         self.grants.withdraw(row)
+        self.openings.withdraw(row)
         with self._store.transaction() as tx:
             end(tx, row, "cancelled", "cancelled")
         return self.get(number)

@@ -200,11 +200,13 @@ class Drafts:
         part = KeyPart(row.label, row.public, policy, row.creation_attest, row.creation_signature)
         return self._request(kind, self._groups.active(quorum.group), content, claims, part)
 
-    def of_grant(self, row: KeyRow, group: str, content: bytes, claims: Claims) -> Request:
-        """A budget that a group is to grant a key."""
+    def of_grant(
+        self, kind: str, row: KeyRow, group: str, content: bytes, claims: Claims
+    ) -> Request:
+        """A budget or a window that a group is to grant a key."""
         policy = row.policy_document or row.policy
         part = KeyPart(row.label, row.public, policy, row.creation_attest, row.creation_signature)
-        return self._request("budget", self._groups.active(group), content, claims, part)
+        return self._request(kind, self._groups.active(group), content, claims, part)
 
     def again(self, old: Request) -> Request:
         """The same bytes for the roster that is in force now; nobody has approved it yet."""

@@ -52,6 +52,10 @@ class Execution:
             self._found(row, request)
         elif request.kind == "roster":
             self._change(row, request)
+        elif request.kind == "window":
+            from tpmhsm.requests.openings import Openings
+
+            Openings(self._store, self._keyring, self._groups, self._ledger).execute(row, request)
         elif request.kind == "budget":
             from tpmhsm.requests.grants import Grants
 

@@ -87,7 +87,7 @@ class Grants:
         name, until = bytes.fromhex(row.name), moments.now() + LIVE
         nonce = self._keyring.budgets.wait(row, group, until)
         grant = Grant(self._groups.active(group).group.id, name, index, total, nonce)
-        draft = self._ledger.drafts.of_grant(row, group, grant.encoded, claims)
+        draft = self._ledger.drafts.of_grant(KIND, row, group, grant.encoded, claims)
         return replace(draft, expires=until) if grant.first else draft
 
     # ── the chip ─────────────────────────────────────────────────────────────

@@ -18,6 +18,7 @@ from tpmhsm.approval.screen import escape
 from tpmhsm.approval.votes import parse_approval, parse_denial
 from tpmhsm.errors import DeviceError
 from tpmhsm.policy.people import needed, still_needed
+from tpmhsm.policy.windows import describe_seconds, parse_window
 from tpmhsm.requests.signer import DeskSigner
 
 if TYPE_CHECKING:
@@ -160,8 +161,10 @@ class Ledger:
 
         A waiting change of the officers was drawn up for an epoch that is gone, and is cancelled.
         """
-        if row.kind not in SIGN_KINDS:
+        if row.kind not in SIGN_KINDS or row.kind == "window":
             self._cancel(row)
+            if row.kind == "window":
+                self._keyring.windows.drop(parse_window(parse_request(row.document).content).nonce)
         else:
             self._ask_anew(row, self.drafts.again(parse_request(row.document)))
         with self._store.reading() as tx:
@@ -268,6 +271,8 @@ def _title_of(row: RequestRow) -> str:
         from tpmhsm.policy.budgets import parse_grant
 
         return f"grant {row.key} {parse_grant(content).total:,} signatures in all"
+    if row.kind == "window":
+        return f"open key {row.key} for {describe_seconds(parse_window(content).seconds)}"
     if row.kind == "crl":
         from tpmhsm.pki.crl import read_tbs_crl
         from tpmhsm.pki.names import format_dn_der

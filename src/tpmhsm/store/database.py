@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tpmhsm.store.revocations import Crls, Revocations
     from tpmhsm.store.settings import Settings
     from tpmhsm.store.trusted_roots import TrustedRoots
+    from tpmhsm.store.windows import Windows
 
 TIMEOUT = 10.0
 """Seconds a transaction waits for its turn."""
@@ -155,6 +156,13 @@ class Transaction:
         from tpmhsm.store.revocations import Crls
 
         return Crls(self._connection)
+
+    @cached_property
+    def windows(self) -> Windows:
+        """Keys that are open for a time."""
+        from tpmhsm.store.windows import Windows
+
+        return Windows(self._connection)
 
     @cached_property
     def audit(self) -> Audit:

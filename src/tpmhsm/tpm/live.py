@@ -46,9 +46,8 @@ def begin(chip: Chip, until: float) -> bytes:
     """Start a policy session that waits; returns its nonceTPM. `until`: of no use after this moment
     (seconds since 1970).
 
-    Three commands and those of `sweep`. DeviceError when there is nowhere to keep it.
+    Two commands. DeviceError when there is nowhere to keep it.
     """
-    sweep(chip)
     session = start_policy(chip)
     _save(chip, session.handle, session.nonce_tpm, until)
     return session.nonce_tpm
@@ -82,22 +81,17 @@ def drop(chip: Chip, nonce: bytes) -> None:
         chip.flush(resume(chip, nonce).handle)
 
 
-def sweep(chip: Chip) -> None:
-    """Drop what is of no use any more. No command when nothing is."""
-    for path in _waiting(chip):
-        with suppress(OSError):
-            if path.stat().st_mtime < time.time():
-                drop(chip, bytes.fromhex(path.stem))
-
-
 def keep_up(chip: Chip) -> None:
-    """Load and save every session that waits and was not saved for a minute, so that the chip's
-    context counter goes on: two commands each, none when nothing waits.
+    """Drop what is of no use any more, and load and save every session that waits and was not saved
+    for a minute, so that the chip's context counter goes on: two commands each, none when nothing
+    waits.
     """
     for path in _waiting(chip):
         with suppress(OSError, RefusedError):
-            found, nonce = path.stat(), bytes.fromhex(path.stem)
-            if found.st_ctime + RENEW_AFTER < time.time():
+            found, nonce, now = path.stat(), bytes.fromhex(path.stem), time.time()
+            if found.st_mtime < now:
+                drop(chip, nonce)
+            elif found.st_ctime + RENEW_AFTER < now:
                 _save(chip, resume(chip, nonce).handle, nonce, found.st_mtime)
 
 
@@ -108,10 +102,14 @@ def keep_awake(chip: Chip, name: str, until: float) -> None:
     _write(_shelf(chip) / name, b"", until)
 
 
-def let_sleep(chip: Chip, name: str) -> None:
+def is_awake(shelf: Path | None, name: str) -> bool:
+    """Whether the note is there: a software TPM that was started since has none."""
+    return shelf is not None and (shelf / name).exists()
+
+
+def let_sleep(shelf: Path, name: str) -> None:
     """Take the note back."""
-    if chip.shelf is not None:
-        (chip.shelf / name).unlink(missing_ok=True)
+    (shelf / name).unlink(missing_ok=True)
 
 
 def _save(chip: Chip, handle: int, nonce: bytes, until: float) -> None:
