@@ -84,7 +84,7 @@ def import_key(
     """
     sensitive = encode(Sensitive(public.type, auth, b"", secret))
     name = name_of_public(public)
-    duplicate, seed = _outer_wrapped(parent.public, TPM2B.pack(sensitive), name)
+    duplicate, seed = outer_wrapped(parent.public, TPM2B.pack(sensitive), name)
     try:
         made = chip.send(Import(parent.handle, b"", public, duplicate, seed, NULL_SYM))
     except ChipRefusedError as error:
@@ -92,7 +92,7 @@ def import_key(
     return CreatedKey(encode(public), made.out_private, name, b"", b"", b"")
 
 
-def _outer_wrapped(parent: Public, sensitive: bytes, name: bytes) -> tuple[bytes, bytes]:
+def outer_wrapped(parent: Public, sensitive: bytes, name: bytes) -> tuple[bytes, bytes]:
     """TPM2B_PRIVATE and TPM2B_ENCRYPTED_SECRET, contents (Part 1 §23.3.2.3)."""
     secret, seed = secret_for(parent, b"DUPLICATE")
     symmetric = parent.parameters.symmetric  # type: ignore[union-attr]
