@@ -258,3 +258,14 @@ def test_explaining_what_a_loss_means(governed: Shell, name: str) -> None:
     words = governed("group", "explain", "officers", "--without", name).out
     assert words != governed("group", "explain", "officers").out
     assert "bob" in words
+
+
+def test_every_extension_is_shown(plain: Shell) -> None:
+    plain("ca", "sign", "open-ca", "web.csr", "--out", "web.pem")
+    for what in ("web.pem", "www.example.com"):
+        said = plain("cert", "show", what, "--extensions").out
+        assert "basicConstraints (2.5.29.19), critical" in said and "SEQUENCE" in said
+        assert "hex" not in plain.json("cert", "show", what)["extensions"][0]
+    found = plain.json("cert", "show", "web.pem", "--all")["extensions"]
+    made = x509.load_pem_x509_certificate((plain.path / "web.pem").read_bytes())
+    assert [one["oid"] for one in found] == [one.oid.dotted_string for one in made.extensions]

@@ -375,6 +375,23 @@ def test_what_is_revoked_here_is_not_called_valid(plain: Shell) -> None:
     error = plain.json(*verify, code=1)["error"]
     assert (error["code"], error["reason"]) == ("verification-failed", "revoked")
     plain(*verify, "--trust", "root.pem")  # as others see it, who know no CRL
+    plain("ca", "crl", "open-ca", "--out", "open.crl")
+    error = plain.json(*verify, "--trust", "root.pem", code=1)["error"]  # now they do
+    assert error["reason"] == "revoked" and "CRL 1 of 'open-ca'" in error["message"]
+    plain(*verify, "--trust", "root.pem", "--at", leaf_begins(plain))
+    leaf(plain, host="good.example.com")
+    good = plain.json("cert", "verify", "good.example.com.pem", "--trust", "root.pem")
+    assert good["crl_checked"] == [good["chain"][0]["sha256"]]
+    assert ["is not on CRL 1 of 'open-ca'" in note for note in good["notes"]] == [True]
+    with Store.open(plain.home) as store, store.transaction() as tx:  # long ago
+        last = tx.crls.latest("open-ca")
+        times = {"this_update": "2020-01-01T00:00:00Z", "next_update": "2020-01-08T00:00:00Z"}
+        tx.crls._save(replace(last, **times), "")
+    assert "not checked" in plain(*verify, "--trust", "root.pem").out
+
+
+def leaf_begins(machine: Shell) -> str:
+    return str(machine.json("cert", "show", "www.example.com.pem")["not_before"])
 
 
 def test_an_answer_names_the_crl_that_is_missing(plain: Shell) -> None:

@@ -101,6 +101,7 @@ def test_a_stored_certificate_for_a_cas_next_key_is_no_root(verify, tmp_path, mo
     (tmp_path / "cas.pem").write_bytes(stored)
     assert run(["init"]) == 0
     assert run(["cert", "import", str(tmp_path / "cas.pem")]) == 0
+    assert run(["cert", "trust", "CN=Stored Root"]) == 0
     capsys.readouterr()
     code, said = verify({"leaf.pem": to_pem(end.raw)}, "leaf.pem", *AT)
     assert code == 1 and "name constraints above it" in said["error"]["message"], said

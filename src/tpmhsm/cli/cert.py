@@ -216,13 +216,16 @@ def _subject(item: dict[str, Any]) -> str:
 
 @cert.command(epilog="Example: tpmhsm cert show web.pem")
 @click.argument("what", metavar="NAME|FILE")
+@click.option("--extensions", "--all", "every", is_flag=True,
+              help="Every extension, known or not: OID, criticality, value.")  # fmt: skip
 @pass_app
-def show(app: App, what: str) -> None:
+def show(app: App, what: str, every: bool) -> None:
     """One certificate, stored or in a file (the first of a bundle, and how many there are)."""
     from tpmhsm.pki.describe import certificate_lines, describe_certificate
 
     if not names_file(what):
         row = find(app, what)
+        raw = row.der
         (found,) = rows_json(app, [row])
         more = [
             ("Revoked", _revoked(found)),
@@ -234,10 +237,17 @@ def show(app: App, what: str) -> None:
         from tpmhsm.pki.load import certificate_ders
 
         ders = certificate_ders(app.read(what), what)
-        found = describe_certificate(ders[0])
+        raw = ders[0]
+        found = describe_certificate(raw)
         found["certificates"] = len(ders)
         more = [("Also here", f"{len(ders) - 1} more certificates" if len(ders) > 1 else "")]
-    app.emit(found, lambda: facts([*certificate_lines(found), *more]))
+    words = facts([*certificate_lines(found), *more])
+    if every:
+        from tpmhsm.pki.extension_view import extension_lines, extensions_of
+
+        found["extensions"] = extensions_of(raw)
+        words += f"\n\n{extension_lines(found['extensions'])}"
+    app.emit(found, words)
 
 
 def _revoked(item: dict[str, Any]) -> str:
@@ -330,8 +340,8 @@ def verify(
     """Check a certificate's chain up to a trusted root, and say in words why it fails.
 
     Certificates after the first in F are taken as intermediates. The purposes server and email
-    also apply the Baseline Requirements; any is RFC 5280 alone. With neither --trust nor --crl,
-    what the authorities here have revoked is refused.
+    also apply the Baseline Requirements; any is RFC 5280 alone. Without --crl, what
+    the authorities here have revoked is refused; with --trust, what is on their CRLs.
 
     \b
     Example:
@@ -366,10 +376,13 @@ def verify(
         if not trust:
             explain_untrusted(app, error)
         raise
-    if not trust and not crls:
-        from tpmhsm.cli.revoked import refuse_revoked_here
+    if not crls:
+        from tpmhsm.cli.revoked import refuse_listed_here, refuse_revoked_here
 
-        refuse_revoked_here(app, found["chain"], found["at"])
+        if trust:
+            refuse_listed_here(app, found)
+        else:
+            refuse_revoked_here(app, found["chain"], found["at"])
     app.emit(found, lambda: _verified(found))
 
 

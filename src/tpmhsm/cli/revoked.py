@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from tpmhsm.cli.app import App
 from tpmhsm.cli.crl_files import is_certificate_published, is_published
-from tpmhsm.errors import VerificationError
+from tpmhsm.errors import StoreError, VerificationError
 
 if TYPE_CHECKING:
     from tpmhsm.store.authorities import AuthorityRow
@@ -55,12 +56,59 @@ def refuse_revoked_here(app: App, chain: Sequence[Mapping[str, Any]], at: str) -
 def _revoked_here(
     item: Mapping[str, Any], known: RevocationRow, chain: Sequence[Mapping[str, Any]]
 ) -> VerificationError:
-    who = item["subject"] or f"serial {item['serial']}"
+    who = _who(item)
     did = "is held" if known.state == "held" else "was revoked"
     why = "" if known.state == "held" else f" ({known.reason})"
     return VerificationError(
         f"{who} {did} by {known.authority!r} here, {known.revoked_at}{why}",
         hint="--crl judges by a CRL instead, as others do",
+        details={
+            "reason": "revoked",
+            "certificate": item["subject"],
+            "chain": [one["subject"] for one in chain],
+        },
+    )
+
+
+def refuse_listed_here(app: App, found: dict[str, Any]) -> None:
+    """Judge a path (facts of `verify_certificate`) by the CRLs that the authorities here made, as
+    far as they were in force then; what they settle is noted. VerificationError for what is listed.
+
+    A home without a database has none.
+    """
+    from tpmhsm.pki.crl_file import REASONS, read_path_crl
+
+    chain, at = found["chain"], found["at"]
+    try:
+        store = app.store
+    except StoreError:
+        return
+    with store.reading() as tx:
+        names = {a.certificate: a.name for a in tx.authorities.all() if a.certificate}
+        for item, issuer in reversed(list(pairwise(chain))):
+            name = names.get(issuer["sha256"])
+            row = tx.crls.latest(name) if name else None
+            if row is None or not row.this_update <= at <= row.next_update:
+                continue
+            crl = read_path_crl(tx.crls.der(row))
+            words = f"CRL {row.number} of {name!r}, which is kept here"
+            if entry := crl.find(int(item["serial"], 16), crl.issuer_key):
+                raise _listed_here(item, f"{REASONS[entry.reason]}; {words}", chain)
+            found["crl_checked"].append(item["sha256"])
+            found["notes"] = [n for n in found["notes"] if not n.startswith("revocation was not")]
+            found["notes"].append(f"{_who(item)} is not on {words}")
+
+
+def _who(item: Mapping[str, Any]) -> str:
+    return item["subject"] or ", ".join(item["sans"]) or f"serial {item['serial']}"
+
+
+def _listed_here(
+    item: Mapping[str, Any], why: str, chain: Sequence[Mapping[str, Any]]
+) -> VerificationError:
+    return VerificationError(
+        f"{_who(item)} was revoked: {why}",
+        hint="--crl judges by a CRL of yours instead",
         details={
             "reason": "revoked",
             "certificate": item["subject"],
