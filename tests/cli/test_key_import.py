@@ -111,6 +111,16 @@ def test_an_authority_with_an_imported_key(desk: Shell) -> None:
     assert "imported" in desk("ca", "show", "old-ca").out
 
 
+def test_the_policy_of_an_imported_key_explained(desk: Shell) -> None:
+    desk("key", "import", "old", "ec.pem", "--use", "decrypt")
+    said = desk("policy", "explain", "--key", "old").out
+    assert "imported, not made in the chip: copies of it may exist outside" in said
+    assert "decrypts and never signs" in said
+    assert "imported" not in desk("policy", "explain", "--key", "web").out
+    for wrong in ((), ("open", "--key", "web")):
+        assert "a policy, or --key LABEL" in desk("policy", "explain", *wrong, code=2).err
+
+
 def test_what_is_refused(desk: Shell) -> None:
     for name, command in (
         ("small.pem", ("genrsa", "1024")),

@@ -9,7 +9,7 @@ import click
 
 from tpmhsm.cli.app import App, facts, pass_app
 from tpmhsm.cli.files import STDIO
-from tpmhsm.errors import NotFoundError, ParseError, StoreError
+from tpmhsm.errors import NotFoundError, ParseError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from tpmhsm.policy.model import Policy
@@ -60,15 +60,34 @@ def check(app: App, given: str, toml: bool) -> None:
 
 
 @policy.command(epilog="Example: tpmhsm policy explain 'quorum(officers)'")
-@click.argument("given", metavar="TEXT|FILE")
+@click.argument("given", metavar="TEXT|FILE", required=False)
+@click.option("--key", "label", metavar="LABEL", help="Explain the policy of a key instead.")
 @pass_app
-def explain(app: App, given: str) -> None:
+def explain(app: App, given: str | None, label: str | None) -> None:
     """Who can do what, what is not protected, and what root could still do."""
-    parsed = _written(policy_text(app, given))
-    words = _explained(app, parsed)
     from tpmhsm.policy.text import format_policy
 
+    if (given is None) == (label is None):
+        raise UsageError(
+            "a policy, or --key LABEL", hint="tpmhsm policy explain 'quorum(officers)'"
+        )
+    about: list[str] = []
+    if label is None:
+        parsed = _written(policy_text(app, given or ""))
+    else:
+        parsed, about = _of_key(app, label)
+    words = "\n".join([*about, _explained(app, parsed)])
     app.emit({"policy": format_policy(parsed), "text": words}, words)
+
+
+def _of_key(app: App, label: str) -> tuple[Policy, list[str]]:
+    """A key's policy, and what must be known of the key before."""
+    from tpmhsm.keys.births import was_imported
+    from tpmhsm.policy.words import explain_use
+
+    row = app.keyring.get(label)
+    about = explain_use(decrypts=row.use == "decrypt", imported=was_imported(row))
+    return app.keyring.policy(row).policy, about
 
 
 def _written(text: str) -> Policy:

@@ -40,6 +40,25 @@ def explain_policy(policy: Policy, groups: Groups | None = None) -> list[str]:
     return [*lines, *_not_protected(alternatives)]
 
 
+def explain_use(*, decrypts: bool, imported: bool) -> list[str]:
+    """Return what must be known of a key before its policy: that it decrypts, that it was imported.
+    Nothing of a key that the chip made to sign.
+    """
+    lines = []
+    if imported:
+        lines.append(
+            "This key was imported, not made in the chip: copies of it may exist outside. Whoever "
+            "has one needs no policy, no PIN and no approval; the chip cannot know of it."
+        )
+    if decrypts:
+        lines += [
+            "This key decrypts and never signs: what is said of signatures holds for decryptions.",
+            "Whoever has this machine reads what is decrypted. What officers approved it can have "
+            "decrypted again, until the officers change. A decryption key has no windows.",
+        ]
+    return lines
+
+
 def demands_in_words(alternative: Alternative) -> str:
     """'the PIN, and PCRs 0, 7 (sha256) as they were at the key's birth': all but the group."""
     parts = [_pcrs(pcr) for pcr in alternative.pcrs]
