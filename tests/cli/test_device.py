@@ -15,7 +15,8 @@ from tests.support.swtpm import bare_swtpm
 
 from tpmhsm.tpm import software
 from tpmhsm.tpm.device import open_device
-from tpmhsm.wire.commands import ReadClock
+from tpmhsm.wire.commands import HierarchyChangeAuth, ReadClock
+from tpmhsm.wire.constants import RH
 
 pytestmark = pytest.mark.skipif(not shutil.which("swtpm"), reason="swtpm is not installed")
 
@@ -176,6 +177,53 @@ def test_a_stop_of_another_machines_chip(machine: Shell) -> None:
         assert "ready to lose its power" in machine("device", "stop", *tpm).out
         with open_device(f"swtpm:{socket}", Path(os.devnull)).transaction() as chip:
             assert chip.send(ReadClock()).current_time.clock_info.safe
+
+
+def test_hierarchies_with_passwords_of_others(machine: Shell) -> None:
+    """Somebody gave the owner and endorsement hierarchies passwords: said, and used from files."""
+    with bare_swtpm() as socket:
+        tpm = ("--tpm", f"swtpm:{socket}")
+        with open_device(f"swtpm:{socket}", Path(os.devnull)).transaction() as chip:
+            chip.send(HierarchyChangeAuth(RH.OWNER, b"owner's"))
+            chip.send(HierarchyChangeAuth(RH.ENDORSEMENT, b"endorser's"))
+        error = machine.json("init", *tpm, code=1)["error"]
+        assert error["rc"] == "0x9a2"
+        assert "owner_auth_file" in error["hint"]
+        for name in ("owner", "endorser"):
+            (machine.home / f"{name}.auth").write_text(f"{name}'s\n")
+        settings = machine.home / "tpmhsm.toml"
+        settings.write_text('[device]\nowner_auth_file = "owner.auth"\n')
+        assert "endorsement_auth_file" in machine("init", *tpm, code=1).err
+        settings.write_text(
+            '[device]\nowner_auth_file = "owner.auth"\nendorsement_auth_file = "endorser.auth"\n'
+        )
+        machine("init", *tpm)
+        machine("key", "create", "web", *tpm)
+        shown = machine.json("device", "show", *tpm)["hierarchies"]
+        assert (shown["owner_set"], shown["endorsement_set"]) == (True, True)
+        assert machine.json("device", "probe", *tpm)["pin_pass"]  # it makes and removes indices
+        (machine.home / "owner.auth").write_text("wrong\n")
+        assert machine.json("device", "probe", *tpm, code=1)["error"]["rc"] == "0x9a2"
+
+
+def test_power_fails_before_the_chip_is_sealed(
+    machine: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recovery file is there, and opens nothing; the same again with --force seals."""
+    machine("init", "--no-seal")
+    seal = ("device", "seal", "--recovery", "chip.recovery", *PASS)
+    with monkeypatch.context() as patched:
+
+        def fails(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        patched.setattr("tpmhsm.tpm.hierarchies.seal_lockout", fails)
+        machine(*seal, code=1)
+    assert (machine.path / "chip.recovery").exists()
+    assert not machine.json("device", "show")["hierarchies"]["lockout_set"]
+    assert machine.json(*seal, code=2)["error"]["code"] == "exists"
+    machine(*seal, "--force")
+    machine("device", "unlock", "--recovery", "chip.recovery", *PASS)
 
 
 def test_status_says_what_pins_are_worth(machine: Shell) -> None:

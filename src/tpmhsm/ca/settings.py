@@ -1,4 +1,5 @@
-"""`tpmhsm.toml` in the home: what an authority writes into certificates."""
+"""`tpmhsm.toml` in the home: what an authority writes into certificates, and where secrets of the
+chip's hierarchies are."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ FILE = "tpmhsm.toml"
 LINTS = ("tls-br", "pkix")
 _OF_AUTHORITY = ("base_url", "lint", "crl_days")
 _OF_KEYS = ("blocklists",)
+_OF_DEVICE = ("owner_auth_file", "endorsement_auth_file")
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,14 @@ class Settings:
     """The whole file, as far as authorities read it.
 
     `blocklists` are the files of `[keys]`: keys that nobody certifies (`tpmhsm.pki.weak_list`).
+    `owner_auth_file` and `endorsement_auth_file` of `[device]` have the passwords of the chip's
+    hierarchies, if somebody set any.
     """
 
     authorities: dict[str, AuthoritySettings] = field(default_factory=dict)
     blocklists: tuple[str, ...] = ()
+    owner_auth_file: str = ""
+    endorsement_auth_file: str = ""
 
     def of(self, name: str) -> AuthoritySettings:
         """The settings of one authority; the defaults when it has none."""
@@ -59,6 +65,7 @@ def read_settings(home: Path) -> Settings:
     return Settings(
         {name: _authority(path, name, table) for name, table in tables.items()},
         _blocklists(path, document.get("keys", {})),
+        **_device(path, document.get("device", {})),
     )
 
 
@@ -73,6 +80,17 @@ def _blocklists(path: Path, table: Any) -> tuple[str, ...]:
             hint='[keys] and below it blocklists = ["blocklist.dat"]',
         )
     return tuple(str(path.parent / file) for file in files)
+
+
+def _device(path: Path, table: Any) -> dict[str, str]:
+    """Paths, those that are not absolute below the home."""
+    where = f"{path}, [device]"
+    if not isinstance(table, dict):
+        raise UsageError(f"{where} is no table")
+    _refuse_unknown(where, table, _OF_DEVICE)
+    if not all(isinstance(file, str) and file for file in table.values()):
+        raise UsageError(f"{where}: the names of files", hint='owner_auth_file = "owner.auth"')
+    return {name: str(path.parent / file) for name, file in table.items()}
 
 
 def _authority(path: Path, name: str, table: Any) -> AuthoritySettings:

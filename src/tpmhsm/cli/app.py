@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,7 +92,19 @@ class App:
         """The chip of this home. Raises DeviceError when it is missing."""
         from tpmhsm.tpm.device import open_device
 
-        return open_device(self.tpm, self.home)
+        return replace(open_device(self.tpm, self.home), passwords=self._hierarchy_password)
+
+    def _hierarchy_password(self, hierarchy: int) -> bytes:
+        """That of the chip's owner or endorsement hierarchy; empty where `tpmhsm.toml` names no
+        file with it. Asked only if the chip does not take the empty one.
+        """
+        from tpmhsm.cli.sealing import AuthSecret
+        from tpmhsm.wire.constants import RH
+
+        settings = self.settings
+        owner = hierarchy == RH.OWNER
+        file = settings.owner_auth_file if owner else settings.endorsement_auth_file
+        return AuthSecret(file).source()("") if file else b""
 
     @cached_property
     def keyring(self) -> Keyring:

@@ -16,10 +16,17 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tpmhsm.errors import ChipRefusedError, DeviceError, ParseError, VerificationError
 from tpmhsm.tpm.exchange import Exchange
-from tpmhsm.tpm.sessions import EMPTY_ANSWER, EMPTY_AREA, EMPTY_PASSWORD, Auth, Session
+from tpmhsm.tpm.sessions import (
+    EMPTY_ANSWER,
+    EMPTY_AREA,
+    EMPTY_PASSWORD,
+    Auth,
+    Password,
+    Session,
+)
 from tpmhsm.wire.codec import Structure
 from tpmhsm.wire.commands import FlushContext, GetCapability, NV_ReadPublic, ReadPublic
-from tpmhsm.wire.constants import CAP, CC, HT, RC
+from tpmhsm.wire.constants import CAP, CC, HT, RC, RH
 from tpmhsm.wire.framing import (
     Command,
     Layout,
@@ -36,6 +43,7 @@ from tpmhsm.wire.names import handle_name, name_of_nv, name_of_public
 from tpmhsm.wire.rc import base_code, is_retry, rc_error
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tpmhsm.tpm.door import Door
@@ -57,6 +65,7 @@ _NV_CHANGES = frozenset(
 _GIVES_NAME = frozenset(
     {CC.Load, CC.LoadExternal, CC.CreatePrimary, CC.ReadPublic, CC.NV_ReadPublic}
 )
+_HIERARCHIES = {int(RH.OWNER): "owner", int(RH.ENDORSEMENT): "endorsement"}
 _NOTEWORTHY = _NV_CHANGES | _GIVES_NAME | {CC.FlushContext, CC.SequenceComplete, CC.Clear}
 
 
@@ -65,13 +74,20 @@ class Chip:
 
     `commands` counts what was sent. `created` are the transient objects and sessions that this
     conversation made and has not flushed. `shelf` is the directory where sessions wait that
-    outlive it (`tpmhsm.tpm.live`), if there is one.
+    outlive it (`tpmhsm.tpm.live`), if there is one. `passwords` gives that of the owner or the
+    endorsement hierarchy (RH), or nothing; it is asked when the chip does not take the empty one.
     """
 
     def __init__(
-        self, door: Door, *, patience: float = PATIENCE, shelf: Path | None = None
+        self,
+        door: Door,
+        *,
+        patience: float = PATIENCE,
+        shelf: Path | None = None,
+        passwords: Callable[[int], bytes] | None = None,
     ) -> None:
         self.commands = 0
+        self._passwords = passwords
         self.shelf = shelf
         self._door = door
         self._patience = patience
@@ -102,6 +118,8 @@ class Chip:
         try:
             reply = self._converse(data, layout, sessions=bool(area))
             if reply.rc:
+                if base_code(reply.rc) == RC.BAD_AUTH and not auths:
+                    return self._with_password(command, handles, layout.auths, reply.rc)
                 raise rc_error(reply.rc, kind.__name__)
             if reply.handle:
                 self._created[int.from_bytes(reply.handle, "big")] = None
@@ -114,6 +132,22 @@ class Chip:
         except ParseError as e:
             raise DeviceError(f"the chip's answer to {kind.__name__} makes no sense: {e}") from e
         return cast("R", response)
+
+    def _with_password(self, command: Command[R], handles: bytes, auths: int, rc: int) -> R:
+        """Once more, where a hierarchy has a password after all. Neither that of the owner nor that
+        of the endorsement hierarchy is under dictionary attack protection (Part 1 §19.8).
+        """
+        asked = [int.from_bytes(handles[4 * i : 4 * i + 4], "big") for i in range(auths)]
+        named = [_HIERARCHIES[handle] for handle in asked if handle in _HIERARCHIES]
+        ask = self._passwords or (lambda _: b"")
+        found = {handle: ask(handle) for handle in asked if handle in _HIERARCHIES}
+        if any(found.values()):
+            return self.send(command, *(Password(found.get(handle, b"")) for handle in asked))
+        error = rc_error(rc, type(command).__name__)
+        if named:
+            error.hint = f"the {named[0]} hierarchy has a password: a file with it is named in"
+            error.hint += f" tpmhsm.toml, [device] {named[0]}_auth_file"
+        raise error
 
     def _converse(self, data: bytes, layout: Layout, *, sessions: bool) -> Reply:
         pause, deadline = _FIRST_PAUSE, 0.0

@@ -40,7 +40,7 @@ class Device:
     ours, so that what a killed holder left may be flushed by the next one (a software TPM; on
     hardware the kernel's resource manager does that). `check` raises DeviceError when there is
     nothing to connect to, in better words than a missing file would. `shelf` is a directory for
-    what waits between transactions; it need not be there yet.
+    what waits between transactions; it need not be there yet. `passwords`: see `Chip`.
     """
 
     kind: Kind
@@ -50,10 +50,15 @@ class Device:
     exclusive: bool
     check: Callable[[], None] | None = None
     shelf: Path | None = None
+    passwords: Callable[[int], bytes] | None = None
 
     def describe(self) -> str:
         """Kind and place in a line: "software TPM in /home/x/.tpmhsm"."""
         return f"{self.kind} {'in' if self.check else 'at'} {self.where}"
+
+    def is_waited_for(self) -> bool:
+        """Whether others wait for the chip that is in somebody's hand; True if nobody knows."""
+        return self.lock is None or self.lock.is_waited_for()
 
     @contextmanager
     def transaction(self, timeout: float = DEFAULT_TIMEOUT) -> Iterator[Chip]:
@@ -78,7 +83,7 @@ class Device:
                 housekeeping.flush_everything(door)
             if hold:
                 hold.mark()
-            chip = Chip(door, shelf=self.shelf)
+            chip = Chip(door, shelf=self.shelf, passwords=self.passwords)
             try:
                 if self.shelf is not None and self.shelf.is_dir():
                     _keep_up(chip)

@@ -15,10 +15,11 @@ from tpmhsm.tpm.chip import Chip
 from tpmhsm.tpm.objects import ALGORITHMS, signing_template
 from tpmhsm.wire.codec import U16, Select
 from tpmhsm.wire.commands import NV_DefineSpace, NV_UndefineSpace
-from tpmhsm.wire.constants import ALG, CC, CURVE, HASH_NAMES, NT, PT, RH
+from tpmhsm.wire.constants import ALG, CC, CURVE, HASH_NAMES, NT, PT, RC, RH
 from tpmhsm.wire.constants import NvAttributes as Attribute
 from tpmhsm.wire.framing import Command, command
 from tpmhsm.wire.public import EccParms, Public, RsaParms
+from tpmhsm.wire.rc import base_code
 from tpmhsm.wire.structures import Empty, NvPublic
 
 _PIN_SIZE = 8  # bytes of TPMS_NV_PIN_COUNTER_PARAMETERS
@@ -94,7 +95,9 @@ class Probe:
 
 
 def probe(chip: Chip) -> Probe:
-    """Ask and try. Raises DeviceError when the chip fails."""
+    """Ask and try. Raises DeviceError when the chip fails, ChipRefusedError when the owner's
+    hierarchy has a password that is not known.
+    """
     properties = capabilities.properties(chip)
     codes = capabilities.command_codes(chip)
     permanent = properties.get(PT.PERMANENT, 0)
@@ -178,7 +181,9 @@ def _accepts_index(chip: Chip, kind: NT, size: int) -> bool:
     public = NvPublic(nv.free_index(chip), ALG.SHA256, attributes | Attribute.NO_DA, b"", size)
     try:
         chip.send(NV_DefineSpace(RH.OWNER, b"", public))
-    except (ChipRefusedError, DeviceError):  # TPM_RC_NV_SPACE counts as a failure of the chip
+    except (ChipRefusedError, DeviceError) as error:  # TPM_RC_NV_SPACE: a failure of the chip
+        if isinstance(error, ChipRefusedError) and base_code(error.rc) == RC.BAD_AUTH:
+            raise  # the owner's password: nothing can be tried
         return False
     chip.send(NV_UndefineSpace(RH.OWNER, public.nv_index))
     return True
