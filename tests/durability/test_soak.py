@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from hashlib import sha256
+from statistics import median
 
 import pytest
 from tests.support.shell import Shell
 
 from tpmhsm.cli.app import App
-from tpmhsm.keys.turns import Turns
+from tpmhsm.keys.turns import TURN, Turns
 
 SHORT, LONG = 700, 70_000
 IN_HAND = 100
@@ -98,6 +100,46 @@ def test_signatures_beside_another_process(plain: Shell) -> None:
 @pytest.mark.long
 def test_seventy_thousand_signatures_beside_another_process(plain: Shell) -> None:
     _soak(plain, LONG)
+
+
+def test_a_turn_goes_on_while_nobody_else_waits(plain: Shell) -> None:
+    app = App(home=plain.home)
+    row = app.keyring.get("web")
+    ready = threading.Semaphore(0)
+    with app.keyring.turns() as turns:
+        end = time.monotonic() + 5 * TURN
+        signed = 0
+        while time.monotonic() < end:
+            turns.put(row, bytes(32), lambda *_: ready.release())
+            assert ready.acquire(timeout=30)
+            signed += 1
+    app.close()
+    assert turns.commands <= signed + 8  # parent, key, key flushed, now and then once more
+
+
+def test_nobody_waits_long_beside_many_signatures(plain: Shell) -> None:
+    """The median, for machines sometimes stop for a second: TURN, and the other's own work."""
+    app, waits = App(home=plain.home), list[float]()
+    row = app.keyring.get("web")
+    beside = App(home=plain.home)  # a lock of its own, as another process has
+    going = True
+    with app.keyring.turns() as turns:
+
+        def again(*_: object) -> None:
+            if going:
+                turns.put(row, bytes(32), again)
+
+        for _ in range(IN_HAND):
+            again()
+        for _ in range(7):
+            began = time.monotonic()
+            with beside.device.transaction():
+                waits.append(time.monotonic() - began)
+            time.sleep(0.02)
+        going = False
+    app.close()
+    beside.close()
+    assert median(waits) < 4 * TURN
 
 
 def test_many_that_wait_keep_nobody_from_the_chip(plain: Shell) -> None:

@@ -101,6 +101,36 @@ def test_another_thread_waits_and_the_same_thread_is_refused(tmp_path):
     assert seen == ["other"]
 
 
+def test_who_waits_is_seen_by_the_holder_in_the_process_and_beside_it(tmp_path, holder):
+    lock, other = Lock(tmp_path / "lock"), Lock(tmp_path / "lock")
+    assert not lock.is_waited_for()
+    thread = threading.Thread(target=lambda: _enter(other, 5))
+    thread.start()  # `holder` has it
+    _until(lock.is_waited_for)
+    holder.kill()
+    thread.join(5)
+    assert not lock.is_waited_for()
+    with lock.held():
+        assert not lock.is_waited_for()
+        thread = threading.Thread(target=lambda: _enter(lock, 5))
+        thread.start()
+        _until(lock.is_waited_for)
+    thread.join(5)
+    assert not lock.is_waited_for()
+
+
+def _enter(lock, timeout):
+    with lock.held(timeout):
+        pass
+
+
+def _until(what):
+    end = time.monotonic() + 5
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
 def test_a_folder_that_is_missing_is_an_error_in_words(tmp_path):
     lock = Lock(tmp_path / "none" / "lock", "the software TPM")
     words = "cannot lock the software TPM: no such file"

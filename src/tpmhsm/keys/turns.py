@@ -1,8 +1,8 @@
 """Turns at the chip: many signatures in one transaction, and the chip given back in between.
 
 To begin a transaction costs about as much as a few signatures: the lock, the connection, the key
-to be loaded. So whoever has many to make keeps the chip while more of them wait, but never longer
-than a tenth of a second: other processes then have their turn.
+to be loaded. So whoever has many to make keeps the chip while more of them come; but when others
+wait for it, they have their turn after a tenth of a second at the latest.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from tpmhsm.tpm.objects import Loaded
 
 TURN = 0.1
-"""Seconds after which a turn ends though more signatures wait."""
+"""Seconds between two looks whether others wait; an idle turn ends after as many."""
 
 LINGER = 0.003
-"""Seconds that a turn waits for one more signature."""
+"""Seconds that others wait while no signature is to be made."""
 
 _SOME = 4
 """So many signatures are told at once while more are to be made: to wake who is told costs as much
@@ -132,15 +132,20 @@ class Turns:
         over = False
         try:
             with self._device.transaction() as chip:
-                hand, end = _Hand(chip, self._parent), time.monotonic() + TURN
+                hand, look = _Hand(chip, self._parent), time.monotonic() + TURN
                 try:
                     while waits is not None:
                         job, waits = waits, None  # from here on the hand tells what becomes of it
-                        if hand.sign(job) and time.monotonic() < end:
-                            if self._queue.empty():
-                                hand.tell()
-                            waits = self._queue.get(timeout=LINGER)
-                            over = waits is None
+                        if not hand.sign(job):
+                            break
+                        if time.monotonic() >= look:
+                            if self._device.is_waited_for():
+                                break
+                            look = time.monotonic() + TURN
+                        if self._queue.empty():
+                            hand.tell()
+                        waits = self._next()
+                        over = waits is None
                 except Empty:
                     pass
                 finally:
@@ -150,6 +155,16 @@ class Turns:
             if waits is not None:
                 waits.then(None, error)
         return None if over else self._queue.get()
+
+    def _next(self) -> Job | None:
+        """The next job, None at the end; Empty when none comes, or others want the chip."""
+        end = time.monotonic() + TURN
+        while True:
+            try:
+                return self._queue.get(timeout=LINGER)
+            except Empty:
+                if time.monotonic() >= end or self._device.is_waited_for():
+                    raise
 
 
 class _Hand:
@@ -163,7 +178,9 @@ class _Hand:
         self._done: list[tuple[Then, bytes | None, Exception | None]] = []
 
     def sign(self, job: Job) -> bool:
-        """Sign, and tell if it is time; returns whether the chip can be used on."""
+        """Sign, and tell if it is time; returns whether to go on with what is loaded: a chip that
+        was reset refuses each signature until the key is loaded anew.
+        """
         signature, failure = None, None
         try:
             signature = self._signature(job)
@@ -172,7 +189,7 @@ class _Hand:
         self._done.append((job.then, signature, failure))
         if len(self._done) >= _SOME:
             self.tell()
-        return not isinstance(failure, DeviceError)
+        return failure is None
 
     def tell(self) -> None:
         """Tell those whose signatures were tried since the last time."""

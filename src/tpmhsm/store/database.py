@@ -22,6 +22,7 @@ from tpmhsm.store.engine import (
     place_of,
 )
 from tpmhsm.store.failures import store_error
+from tpmhsm.store.schema import run_plainly
 from tpmhsm.store.version import HEAD, found_version, is_ours_or_empty
 
 if TYPE_CHECKING:
@@ -252,12 +253,12 @@ class Store:
         with self._connection() as connection:
             begin_reading(connection, self._place, self._timeout)
             if self.kind == "sqlite":
-                connection.exec_driver_sql("PRAGMA query_only=ON")
+                run_plainly(connection, "PRAGMA query_only=ON")
             try:
                 yield Transaction(connection)
             finally:
                 if self.kind == "sqlite":
-                    connection.exec_driver_sql("PRAGMA query_only=OFF")
+                    run_plainly(connection, "PRAGMA query_only=OFF")
 
     def check(self) -> None:
         """Look for damage: SQLite's own check and foreign keys, then the audit chain.

@@ -58,6 +58,15 @@ class Lock:
         self._what = what
         self._mutex = threading.Lock()
         self._owner: int | None = None
+        self._waiting: set[int] = set()
+
+    def is_waited_for(self) -> bool:
+        """Whether anybody waits for it, here or in another process. Asking hinders nobody."""
+        return bool(self._waiting) or is_locked(self._queue)
+
+    @property
+    def _queue(self) -> Path:
+        return self.path.with_name(self.path.name + ".queue")
 
     @contextmanager
     def held(self, timeout: float = DEFAULT_TIMEOUT) -> Iterator[Hold]:
@@ -65,8 +74,12 @@ class Lock:
         if self._owner == threading.get_ident():
             raise DeviceError(f"this thread is already in a transaction with {self._what}")
         deadline = time.monotonic() + timeout
-        if not self._mutex.acquire(timeout=max(timeout, 0)):
-            raise self._taken(timeout)
+        self._waiting.add(threading.get_ident())
+        try:
+            if not self._mutex.acquire(timeout=max(timeout, 0)):
+                raise self._taken(timeout)
+        finally:
+            self._waiting.discard(threading.get_ident())
         try:
             self._owner = threading.get_ident()
             with self._locked_file(deadline, timeout) as hold:
@@ -78,7 +91,7 @@ class Lock:
     @contextmanager
     def _locked_file(self, deadline: float, timeout: float) -> Iterator[Hold]:
         try:
-            queue = _open(self.path.with_name(self.path.name + ".queue"))
+            queue = _open(self._queue)
             try:
                 descriptor = _open(self.path)
             except BaseException:
