@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from tests.attacks.house import House
 
+from tpmhsm.policy.steps import NameHash, digest_of
+from tpmhsm.policy.tree import window
 from tpmhsm.tpm import software
 
 BRIDGE = """
@@ -131,6 +133,30 @@ def test_a_policy_with_tpm2_tools(still: House, tools: Tools) -> None:
     tools("sign", *sign, rc=0x99D)
     index = f"0x{still.loot.group.roster_index:x}"
     tools("policyauthorizenv", "-S", "session", "-C", index, index, rc=0x84)
+    tools.clean_up()
+    with still.root() as root:
+        root.honest()
+
+
+def test_a_window_branch_with_tpm2_tools(still: House, tools: Tools) -> None:
+    """The steps that hold officers to one key give the same digest in somebody else's words; and
+    PolicyNameHash is no help for another key: 0x99d.
+    """
+    name = bytes.fromhex(still.app.keyring.get("papers").name)
+    step = NameHash.of(name)
+    (tools.folder / "names").write_bytes(step.name_hash)
+    tools("startauthsession", "-S", "session")
+    tools("policycommandcode", "-S", "session", "TPM2_CC_Sign")
+    tools("policynamehash", "-S", "session", "-n", "names", "-L", "policy")
+    found = (tools.folder / "policy").read_bytes()
+    assert found == digest_of(window(name).steps)
+    tools.clean_up()
+    key = load(tools, still, "root")
+    (tools.folder / "digest").write_bytes(still.loot.digest)
+    tools("startauthsession", "-S", "session", "--policy-session")
+    tools("policynamehash", "-S", "session", "-n", "names")
+    sign = ("-c", key, "-p", "session:session", "-g", "sha256", "-d", "digest", "-o", "signature")
+    tools("sign", *sign, rc=0x99D)
     tools.clean_up()
     with still.root() as root:
         root.honest()
