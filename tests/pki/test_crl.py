@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 
 from tpmhsm.errors import ParseError, RefusedError, UsageError, VerificationError
 from tpmhsm.pki.crl import CrlHead, assemble_tbs, complete_crl, read_tbs_crl
-from tpmhsm.pki.crl_entries import Entry, encode_entry, read_entry, serial_of, split_entries
+from tpmhsm.pki.crl_entries import (
+    Entry,
+    encode_entry,
+    read_entry,
+    serial_of,
+    split_entries,
+    usual_entry,
+)
 from tpmhsm.pki.reasons import CODES, check_hold, check_reason, may_replace, reason_name
 from tpmhsm.pki.signatures import signature_algorithm
 
@@ -188,3 +195,25 @@ def test_holds_and_later_reasons() -> None:
     assert may_replace("superseded", "keyCompromise")
     assert not may_replace("keyCompromise", "superseded")
     assert not may_replace("superseded", "privilegeWithdrawn")
+
+
+EDIT = st.tuples(st.integers(0, 60), st.integers(0, 255))
+
+
+@given(
+    st.integers(0, 1 << 160),
+    st.datetimes(datetime(1950, 1, 1), datetime(2060, 1, 1)),
+    st.sampled_from(["", *CODES]),
+    st.lists(EDIT, max_size=2),
+)
+def test_what_is_read_the_short_way_is_exactly_what_is_written(serial, when, reason, edits):
+    """Approvers are shown an entry that was read so, and its bytes are not compared again."""
+    entry = Entry(serial, when.replace(microsecond=0, tzinfo=UTC), reason)
+    raw = bytearray(encode_entry(entry))
+    for at, octet in edits:
+        raw[at % len(raw)] = octet
+    raw = bytes(raw)
+    if (usual := usual_entry(raw)) is not None:
+        assert encode_entry(usual) == raw
+    if not edits and when.year < 2050 and serial:
+        assert usual == entry._replace(reason="" if reason == "unspecified" else reason)

@@ -8,9 +8,10 @@ that are not exactly what this program writes are refused: nothing in them is le
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 
 from tpmhsm.approval.certificates import algorithm_of
@@ -21,7 +22,14 @@ from tpmhsm.approval.request import Request
 from tpmhsm.approval.screen import groups_of, readable
 from tpmhsm.errors import ApprovalRefusedError, ParseError, TpmHsmError, UsageError
 from tpmhsm.pki.crl import CrlHead, TbsCrl, assemble_tbs, read_tbs_crl
-from tpmhsm.pki.crl_entries import Entry, encode_entry, read_entry, serial_of, split_entries
+from tpmhsm.pki.crl_entries import (
+    Entry,
+    encode_entry,
+    read_entry,
+    serial_of,
+    split_entries,
+    usual_entry,
+)
 from tpmhsm.pki.names import format_dn_der
 from tpmhsm.pki.reasons import HOLD, UNSPECIFIED
 from tpmhsm.pki.tbs import rfc3339, serial_hex, signature_name, valid_days
@@ -38,8 +46,11 @@ STALE = timedelta(days=7)
 
 @dataclass(frozen=True)
 class Changes:
-    """What is on a list and was not on the one before, and the other way round."""
+    """What is on a list and was not on the one before, and the other way round; `count` is how
+    many certificates it lists.
+    """
 
+    count: int
     added: list[Entry]
     changed: list[Entry]
     released: list[Entry]
@@ -64,11 +75,10 @@ def read_crl(request: Request, key: ChipKey, memory: Memory, now: datetime) -> C
     """
     try:
         tbs = read_tbs_crl(request.content)
-        raws = list(split_entries(tbs.entries))
         _must_be_ours(request.content, tbs)
         number = tbs.number or 0
         last = memory.approved_crl(key.name)
-        changes = _changes(raws, last)
+        changes = _changes(tbs.entries, last.entries if last else b"")
     except (ParseError, UsageError) as e:
         raise _refused(f"these bytes are no CRL that can be shown in full: {e.message}") from None
     said, wanted = signature_name(tbs.algorithm), algorithm_of(key)
@@ -79,12 +89,12 @@ def read_crl(request: Request, key: ChipKey, memory: Memory, now: datetime) -> C
         *_change_flags(changes, now),
         *_time_flags(tbs, request, now),
         *_issuer_flags(tbs, request, key, memory),
-        *_claim_flags(request, number, len(raws)),
+        *_claim_flags(request, number, changes.count),
         *_unlisted(changes),
     ]
     return Content(
         title="certificate revocation list (CRL)",
-        rows=tuple(_rows(tbs, number, len(raws), changes, last)),
+        rows=tuple(_rows(tbs, number, changes, last)),
         flags=tuple(flags),
         listings=tuple(_listings(changes)),
         facts=crl_facts(request.content),
@@ -105,9 +115,14 @@ def _must_be_ours(content: bytes, tbs: TbsCrl) -> None:
         raise ParseError("it has other extensions or fields than a full CRL has here")
 
 
-def _changes(raws: Sequence[bytes], last: ApprovedCrl | None) -> Changes:
-    """Sort what differs; ParseError for an entry that says more than is shown, or one twice."""
-    before = set(split_entries(last.entries)) if last else set()
+@lru_cache(1)
+def _changes(entries: bytes, before_it: bytes) -> Changes:
+    """Sort what differs; ParseError for an entry that says more than is shown, or one twice.
+
+    What is approved is looked at a second time before it is signed: the last answer is kept.
+    """
+    raws = list(split_entries(entries))
+    before = set(split_entries(before_it))
     present = set(raws)
     if len(set(map(serial_of, raws))) != len(raws):
         raise ParseError("it lists a certificate twice")
@@ -115,6 +130,7 @@ def _changes(raws: Sequence[bytes], last: ApprovedCrl | None) -> Changes:
     gone = {e.serial: e for e in map(read_entry, before - present)}
     off = [entry for serial, entry in gone.items() if serial not in new]
     return Changes(
+        count=len(raws),
         added=[entry for serial, entry in new.items() if serial not in gone],
         changed=[entry for serial, entry in new.items() if serial in gone],
         released=[entry for entry in off if entry.reason == HOLD],
@@ -123,6 +139,8 @@ def _changes(raws: Sequence[bytes], last: ApprovedCrl | None) -> Changes:
 
 
 def _exact(raw: bytes) -> Entry:
+    if (usual := usual_entry(raw)) is not None:
+        return usual
     entry = read_entry(raw)
     if entry.odd or entry.serial < 0 or encode_entry(entry) != raw:
         odd = ", ".join(entry.odd) or "it is not written as DER wants it"
@@ -130,9 +148,7 @@ def _exact(raw: bytes) -> Entry:
     return entry
 
 
-def _rows(
-    tbs: TbsCrl, number: int, count: int, changes: Changes, last: ApprovedCrl | None
-) -> Iterator[Row]:
+def _rows(tbs: TbsCrl, number: int, changes: Changes, last: ApprovedCrl | None) -> Iterator[Row]:
     assert tbs.next_update is not None  # noqa: S101 - `_must_be_ours` refused it
     start, end = tbs.this_update, tbs.next_update
     yield Row("Issuer", readable(format_dn_der(tbs.issuer)), "KEY")
@@ -140,7 +156,7 @@ def _rows(
     yield Row("Number", str(number), known)
     yield Row("Valid", f"{start:%Y-%m-%d %H:%M} → {end:%Y-%m-%d %H:%M} ({valid_days(start, end)}"
               " days)")  # fmt: skip
-    yield Row("Lists", f"{count:,} certificate{'' if count == 1 else 's'}")
+    yield Row("Lists", f"{changes.count:,} certificate{'' if changes.count == 1 else 's'}")
     since = f" since number {last.number}" if last else ""
     words = {
         "added": changes.added,
