@@ -190,6 +190,7 @@ def test_a_decryption_key_signs_nothing(boxes: Shell) -> None:
 
 
 def test_lists_say_the_use(boxes: Shell) -> None:
+    (boxes.path / "pin").write_text("482915\n")
     uses = {key["label"]: key["use"] for key in boxes.json("key", "list")["items"]}
     assert uses["box"] == uses["ring"] == "decrypt"
     assert uses["web"] == "sign"
@@ -203,8 +204,10 @@ def test_lists_say_the_use(boxes: Shell) -> None:
                      code=2).err  # fmt: skip
         assert f"no such algorithm: {alg} with {hash_name}" in said
     assert "sha1" in boxes("key", "create", "no", "--hash", "sha1", code=2).err
-    said = boxes("key", "create", "no", "--use", "decrypt", "--policy", "window(x)", code=2).err
-    assert "window" in said
+    for policy in ("window(x)", "budget(x)", "any(pin, budget(x))"):
+        found = boxes.json("key", "create", "no", "--use", "decrypt", "--policy", policy,
+                           "--pin-file", "pin", code=2)["error"]  # fmt: skip
+        assert found["code"] == "policy-not-for-decryption"
 
 
 # ── with people ──────────────────────────────────────────────────────────────────────────────

@@ -99,7 +99,8 @@ def must_sign(row: KeyRow) -> None:
             f"key {row.label!r} decrypts, and a key that decrypts never signs: no file, no CSR, no "
             "certificate",
             code="decryption-key",
-            hint="tpmhsm key create LABEL makes a key that signs",
+            hint="tpmhsm key create LABEL makes a key that signs; a CA that knows by other means "
+            f"whose it is certifies this one by its public key: tpmhsm key export {row.label}",
         )
 
 

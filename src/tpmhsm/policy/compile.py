@@ -18,7 +18,7 @@ from functools import cached_property
 
 from tpmhsm.errors import UsageError
 from tpmhsm.policy.merging import Merged, in_eights
-from tpmhsm.policy.model import Policy, Window, parts_of
+from tpmhsm.policy.model import Budget, Policy, Window, parts_of
 from tpmhsm.policy.normal import Alternative, normal_form, policy_of
 from tpmhsm.policy.pcrs import Measured, encode_selection, pcr_digest
 from tpmhsm.policy.steps import (
@@ -128,14 +128,14 @@ class KeyPolicy:
 
     def for_command(self, command: CC) -> KeyPolicy:
         """The same policy of a key with this command. UsageError (`policy-not-for-decryption`) for
-        a decryption key with a window, which is for signatures.
+        a decryption key with a window or a budget, which are for signatures.
         """
-        windows = [p for p in parts_of(self.policy) if isinstance(p, Window)]
-        if command != CC.Sign and windows:
+        odd = [p for p in parts_of(self.policy) if isinstance(p, Window | Budget)]
+        if command != CC.Sign and odd:
             raise UsageError(
-                f"{format_policy(windows[0])}: windows are for keys that sign",
+                f"{format_policy(odd[0])}: windows and budgets are for keys that sign",
                 code="policy-not-for-decryption",
-                hint="a decryption key knows open, pin, pcr, quorum, budget, all and any",
+                hint="a decryption key knows open, pin, pcr, quorum, all and any",
             )
         return replace(self, command=command)
 
