@@ -98,8 +98,9 @@ def test_what_a_static_group_cannot_do(machine: Shell, chip: OldChip) -> None:
     run("group", "create", "fixed", "--officers", RULE, "--static")
     change = run("group", "change", "fixed", "--officers", "2:alice,bob", code=2)
     assert change["error"]["code"] == "static-group"
-    budget = run("key", "create", "b", "--policy", "budget(fixed)", code=2)
-    assert budget["error"]["code"] == "static-group"
+    for kind in ("budget", "window"):
+        error = run("key", "create", "b", "--policy", f"{kind}(fixed)", code=2)["error"]
+        assert error["code"] == "static-group"
     run(*("group", "create", "x", "--officers", RULE, "--custodians", RULE, "--static"), code=2)
     again = run("group", "create", "fixed", "--officers", RULE, "--static", code=2)
     assert again["error"]["code"] == "exists"

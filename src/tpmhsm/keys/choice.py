@@ -14,7 +14,7 @@ from tpmhsm.policy.bound import command_of
 from tpmhsm.policy.compile import KeyPolicy
 from tpmhsm.policy.normal import Alternative
 from tpmhsm.policy.published import read_policy
-from tpmhsm.policy.tree import anchor
+from tpmhsm.policy.tree import anchor, must_change
 from tpmhsm.wire.constants import CC
 
 if TYPE_CHECKING:
@@ -93,8 +93,9 @@ def bind(policy: KeyPolicy, groups: Groups, device: Device, command: CC = CC.Sig
     """The policy of a key that is made now: rosters' Names, and the PCRs as they are. Budgets get
     their NV indices with the key (`tpmhsm.keys.budgets`).
 
-    UsageError for a group that is not in force, for PCRs that prove nothing, and for a document
-    whose facts are others than those of this chip, or that is for another `command`.
+    UsageError for a group that is not in force or cannot open keys, for PCRs that prove nothing,
+    and for a document whose facts are others than those of this chip, or that is for another
+    `command`.
     """
     from tpmhsm.tpm.pcrs import measure_at_birth
 
@@ -107,6 +108,9 @@ def bind(policy: KeyPolicy, groups: Groups, device: Device, command: CC = CC.Sig
     policy = policy.for_command(command)
 
     indices = {label: anchor(groups.active(label).group, command) for label in policy.rosters}
+    for one in policy.alternatives:
+        if one.window:
+            must_change(groups.active(one.group).group)
     measured: Measured = {}
     if policy.has_pcrs:
         with device.transaction() as chip:

@@ -28,6 +28,7 @@ from tpmhsm.policy.model import Pcr, Policy, groups_of
 from tpmhsm.policy.people import Thresholds, describe_rule, members_of, needed
 from tpmhsm.policy.plan import Approvals
 from tpmhsm.policy.rosters import explain_roster, short_name, state_in_words
+from tpmhsm.policy.tree import must_change
 from tpmhsm.policy.words import explain_policy
 
 if TYPE_CHECKING:
@@ -215,6 +216,7 @@ class Groups:
         from tpmhsm.tpm.pcrs import measure_at_birth
 
         state = self.active(name)
+        must_change(state.group)
         old = state.roster
         with self._device.transaction() as chip:
             epoch = nv.read_counter(chip, state.group.counter_index) + 1
@@ -263,10 +265,14 @@ class Groups:
             founding.restore(chip, group, origin)
 
     def certify(self, group: GroupDocument, qualifying: bytes) -> Certified:
-        """What the chip holds now, signed by its attestation key over `qualifying` (32 bytes)."""
+        """What the chip holds now, signed by its attestation key over `qualifying` (32 bytes).
+
+        UsageError for a static group, of which it holds nothing.
+        """
         from tpmhsm.tpm import nv
         from tpmhsm.tpm.objects import attestation_key
 
+        must_change(group)
         with self._device.transaction() as chip:
             key = attestation_key(chip)
             counter = nv.certify(chip, key, group.counter_index, qualifying)
