@@ -277,3 +277,30 @@ def test_a_request_says_what_its_bytes_ask_for(governed: Shell) -> None:
     assert found["content"]["subject"] == "CN=x"
     assert found["content"]["names"] == "dns:x.example"
     assert "x.example" in governed("request", "show", str(number)).out
+
+
+def test_several_requests_are_exported_at_once(governed: Shell) -> None:
+    ids = [str(governed.ask("ca", "sign", "root-ca", "web.csr", "--days", d)) for d in "789"]
+    found = governed.json("request", "export", *ids, ids[0])["items"]
+    assert found == [{"request": int(one), "file": f"{one}.req"} for one in ids]
+    (governed.path / "stick").mkdir()
+    said = governed("request", "export", "--all", "--to", "stick").out
+    assert said.startswith(" ".join(f"stick/{one}.req" for one in ids) + ": the approvers run")
+    for one in ids:
+        (exported,) = (governed.path / "stick").glob(f"{one}.req")
+        assert json.loads(exported.read_text())["id"] == int(one)
+    before = sorted(governed.path.iterdir())
+    for words, hint in (
+        ((), "request list"),
+        ((ids[0], "--all"), "request list"),
+        ((*ids, "--out", "x"), "--to DIR"),
+        ((ids[0], "--to", "nowhere"), "mkdir nowhere"),
+        ((ids[0], "999", "--force"), "request list"),
+        (("--all", "--to", "stick"), "--force"),
+    ):
+        assert hint in governed("request", "export", *words, code=2).err
+    assert sorted(governed.path.iterdir()) == before
+    governed("request", "export", *ids, "--to", "stick", "--force")
+    for one in ids:
+        governed("request", "cancel", one)
+    assert "no request waits" in governed("request", "export", "--all", code=2).err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +14,7 @@ from tpmhsm.cli.options import Out, out_options, wait_option
 from tpmhsm.cli.pins import pin_options
 from tpmhsm.cli.waiting import overtaken, settled
 from tpmhsm.cli.words import one_line
-from tpmhsm.errors import DeviceError, NotFoundError, StoreError, TpmHsmError
+from tpmhsm.errors import DeviceError, NotFoundError, StoreError, TpmHsmError, UsageError
 
 if TYPE_CHECKING:
     from tpmhsm.store.requests import RequestRow
@@ -139,23 +140,59 @@ def show(app: App, what: str) -> None:
     app.emit(found, words)
 
 
-@request.command(epilog="Example: tpmhsm request export 7")
-@click.argument("identifier", metavar="ID")
+@request.command()
+@click.argument("identifiers", nargs=-1, metavar="ID…")
+@click.option("--all", "every", is_flag=True, help="All requests that wait for people.")
+@click.option("--to", "folder", metavar="DIR", help="Write ID.req into this directory.")
 @out_options("ID.req by default.")
 @pass_app
-def export(app: App, identifier: str, out: Out) -> None:
-    """Write a request as one file for an approver. It is JSON itself, so --json changes nothing
-    on stdout.
+def export(
+    app: App, identifiers: tuple[str, ...], every: bool, folder: str | None, out: Out
+) -> None:
+    """Write requests for approvers, one file each. A file is JSON itself, so --json changes
+    nothing on stdout.
+
+    \b
+    Example:
+      tpmhsm request export 7
+      tpmhsm request export --all --to /media/stick
     """
-    wanted = number(identifier)
-    target = out.claim(f"{wanted}.req")
-    out.write(app.desk.export(wanted), target)
-    if target != STDIO:
-        app.done(
-            {"request": wanted, "file": target},
-            f"{target}: the approvers run tpmhsm approve {target} --as NAME -i KEY",
-            made="" if out.out else target,
-        )
+    wanted = _wanted(app, identifiers, every)
+    if out.out and (folder or len(wanted) > 1):
+        raise UsageError("--out is for one request", hint="--to DIR writes ID.req for each")
+    place = _folder(folder) if folder else Path()
+    targets = [out.claim(str(place / f"{one}.req")) for one in wanted]
+    for one, target in zip(wanted, targets, strict=True):
+        out.write(app.desk.export(one), target)
+    if targets[0] == STDIO:
+        return
+    items = [{"request": n, "file": target} for n, target in zip(wanted, targets, strict=True)]
+    app.done(
+        items[0] if identifiers and len(items) == 1 else {"items": items},
+        f"{' '.join(targets)}: the approvers run tpmhsm approve {' '.join(targets)}"
+        " --as NAME -i KEY",
+        made="" if out.out else "\n".join(targets),
+    )
+
+
+def _wanted(app: App, identifiers: tuple[str, ...], every: bool) -> list[int]:
+    """The ids that are meant, each once, all of which exist. UsageError for none."""
+    if every == bool(identifiers):
+        raise UsageError("name requests, or --all", hint="tpmhsm request list")
+    if every:
+        found = [row.id for row in app.desk.all("waiting")]
+        if not found:
+            raise UsageError("no request waits for people", hint="tpmhsm request list")
+        return sorted(found)
+    return [app.desk.look(number(one)).id for one in dict.fromkeys(identifiers)]
+
+
+def _folder(name: str) -> Path:
+    folder = Path(name)
+    if not folder.is_dir():
+        make = "" if folder.exists() else f"mkdir {name}"
+        raise UsageError(f"{name} is no directory", hint=make)
+    return folder
 
 
 @request.command("import", epilog="Example: tpmhsm request import 7-alice.approval")

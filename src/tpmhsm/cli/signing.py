@@ -148,7 +148,7 @@ def _ask_people(
     raise WaitingError(
         f"{len(waiting)} certificates wait for approvals: requests {numbers}",
         request=waiting[0],
-        hint="tpmhsm request export ID writes each for the approvers' machines; "
+        hint="tpmhsm request export --all writes them for the approvers' machines; "
         "tpmhsm cert export writes each certificate when it is issued",
         details={"requests": waiting},
     )
