@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.support.old_chip import old_chip
 from tests.support.shell import Shell
 from tests.support.swtpm import bare_swtpm
 
 from tpmhsm.tpm import software
 from tpmhsm.tpm.device import open_device
-from tpmhsm.wire.commands import HierarchyChangeAuth, ReadClock
-from tpmhsm.wire.constants import RH
+from tpmhsm.wire.commands import HierarchyChangeAuth
+from tpmhsm.wire.constants import CC, RH
 
 pytestmark = pytest.mark.skipif(not shutil.which("swtpm"), reason="swtpm is not installed")
 
@@ -163,8 +164,8 @@ def test_the_password_is_nowhere_on_the_machine(sealed: Shell) -> None:
             assert secret.hex().encode() not in content
 
 
-def test_a_stop_of_another_machines_chip(machine: Shell) -> None:
-    """A chip that is not ours to stop is told that its power goes: the clock loses nothing."""
+def test_a_chip_that_others_may_use(machine: Shell) -> None:
+    """Nothing is changed that was not asked for; sealing closes what the firmware left open."""
     with bare_swtpm() as socket:
         tpm = ("--tpm", f"swtpm:{socket}")
         machine("init", *tpm)
@@ -174,9 +175,16 @@ def test_a_stop_of_another_machines_chip(machine: Shell) -> None:
         assert "left it without a password" in machine("device", "show", *tpm).out
         machine("device", "seal", "--discard", *tpm)
         assert not machine.json("device", "show", *tpm)["hierarchies"]["platform_on"]
+
+
+def test_a_chip_that_is_not_ours_is_told_that_its_power_goes(machine: Shell) -> None:
+    """TPM2_Shutdown, and nothing after it, which would take it back."""
+    with old_chip(pin_pass=True) as chip:
+        tpm = ("--tpm", f"swtpm:{chip.socket}")
+        machine("init", *tpm)
         assert "ready to lose its power" in machine("device", "stop", *tpm).out
-        with open_device(f"swtpm:{socket}", Path(os.devnull)).transaction() as chip:
-            assert chip.send(ReadClock()).current_time.clock_info.safe
+        assert chip.asked[-1] == CC.Shutdown
+        assert chip.asked.count(CC.Shutdown) == 1
 
 
 def test_hierarchies_with_passwords_of_others(machine: Shell) -> None:

@@ -22,7 +22,7 @@ _HEADER = 10
 class OldChip:
     """Answers TPM_RC_COMMAND_CODE to `without`, and does not list them; with `pin_pass` False also
     TPM_RC_RESERVED_BITS to a new index of that type, as revision 1.16 does. `refused`: what it was
-    asked for all the same.
+    asked for all the same; `asked`: all commands.
     """
 
     socket: Path
@@ -30,9 +30,11 @@ class OldChip:
     without: frozenset[int] = frozenset({CC.PolicyAuthorizeNV})
     pin_pass: bool = False
     refused: list[int] = field(default_factory=list)
+    asked: list[int] = field(default_factory=list)
 
     def answer(self, command: bytes, ask: socket.socket) -> bytes:
         code = int.from_bytes(command[6:10], "big")
+        self.asked.append(code)
         if code in self.without:
             self.refused.append(code)
             return _error(_COMMAND_CODE)
