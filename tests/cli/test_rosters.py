@@ -163,3 +163,70 @@ def test_a_group_founded_with_joined_ladders(staffed: Shell) -> None:
     staffed.settle(number, "erin", "frank")
     again = staffed.ask("group", "change", "board", "--officers", "2:dave,erin,frank")
     staffed.settle(again, "carol", "dave", "alice")
+
+
+# ── what a roster says besides its people ────────────────────────────────────────────────────
+
+
+def test_keys_that_may_be_opened_and_uses(governed: Shell) -> None:
+    """`--open`, `--close`, `--uses`: officers stay as they are, and it is said in words."""
+    before = governed.json("group", "show", "officers")
+    said = governed("group", "change", "officers", "--open", "root", "--uses", "sign", code=3).err
+    assert "the change: no longer asked for budgets, decryptions; allows to open root" in words(
+        said
+    )
+    number = governed.json("request", "list", "--state", "waiting")["items"][0]["id"]
+    screen = words(governed.approve(str(number), "alice", expect(governed, number)).err)
+    assert "OPENS" in screen and "anyone with the machine signs" in screen
+    governed.approve(str(number), "bob", expect(governed, number))
+    found = governed.json("group", "show", "officers")
+    assert (found["windows"], found["uses"]) == (["root"], ["sign"])
+    assert found["officers"] == before["officers"] and found["epoch"] == before["epoch"] + 1
+    text = governed("group", "explain", "officers").out
+    assert "They may open for some seconds: root." in text
+    assert "What officers may be asked for: signatures." in text
+    governed.settle(csr(governed, "as before"))
+
+    number = governed.ask("group", "change", "officers", "--close", "root")
+    governed.settle(number)
+    assert governed.json("group", "show", "officers")["windows"] == []
+    error = governed.json("group", "change", "officers", "--close", "root", code=2)["error"]
+    assert error["code"] == "window-not-allowed"
+    assert "open no key for a time" in governed("group", "explain", "officers").out
+
+
+def test_changes_that_cannot_be(governed: Shell) -> None:
+    for options, code in (
+        ([], None),
+        (["--pcr", "sha256:0", "--no-pcr"], None),
+        (["--open", "web"], "not-of-this-group"),
+        (["--open", "nothing"], "not-found"),
+        (["--uses", "sign,everything"], "bad-uses"),
+        (["--pcr", "sha256:23"], "policy-pcr-unprotected"),
+        (["--pcr", "sha256:0,2,7"], "policy-pcr-empty"),  # no firmware measures in a software TPM
+        (["--pcr", "all"], "parse"),
+    ):
+        error = governed.json("group", "change", "officers", *options, code=2)["error"]
+        assert code in (None, error["code"]), error
+    assert governed.json("request", "list", "--state", "waiting")["items"] == []
+
+
+def test_a_live_nonce(governed: Shell, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """`trust challenge`, `group certify`, `trust check`, with the files that travel."""
+    home = Shell(tmp_path_factory.mktemp("custodian"))
+    nonce = home("trust", "challenge").out.strip()
+    said = governed("group", "certify", "officers", "--nonce", nonce).out
+    assert "officers.certified" in said and "tpmhsm trust check" in said
+    file = governed.path / "officers.certified"
+    shown = home("trust", "check", file).out
+    epoch = governed.json("group", "show", "officers")["epoch"]
+    assert f"{epoch}, in force; certified over your nonce" in shown
+    assert f"changes for epoch {epoch + 2} and later" in shown  # this home's memory begins now
+    error = home.json("trust", "check", file, code=1)["error"]
+    assert error["code"] == "stale-nonce" and "trust challenge" in error["hint"]
+    bad = governed.json("group", "certify", "officers", "--nonce", "12", code=2)["error"]
+    assert bad["code"] == "bad-nonce"
+    (governed.path / "none").write_text("{}")
+    assert home.json("trust", "check", governed.path / "none", code=2)["error"]["code"] == "parse"
+    again = home.json("trust", "challenge")["nonce"]
+    assert len(bytes.fromhex(again)) == 32 and again != nonce

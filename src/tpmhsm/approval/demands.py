@@ -10,7 +10,7 @@ from hashlib import sha256
 from tpmhsm.approval.content import Flag, Listing, Row
 from tpmhsm.approval.evidence import ChipKey, signing_key
 from tpmhsm.approval.memory import Memory
-from tpmhsm.approval.request import Request
+from tpmhsm.approval.request import KEY_CLAIM, Request
 from tpmhsm.approval.screen import groups_of, readable
 from tpmhsm.errors import TpmHsmError
 from tpmhsm.policy.group import USES, RosterDocument
@@ -110,7 +110,7 @@ class _Key:
 
 
 def _key(request: Request, memory: Memory, name: bytes) -> _Key:
-    public, _, label = request.claims.texts.get(f"key {name.hex()}", "").partition(" ")
+    public, _, label = request.claims.texts.get(f"{KEY_CLAIM}{name.hex()}", "").partition(" ")
     pinned = memory.pinned_key(name)
     key = _of_name(pinned.public if pinned else _octets(public), name)
     called = pinned.label if pinned else readable(label)[:64] or short_name(name)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from tpmhsm.approval.acts import rule_of
 from tpmhsm.approval.content import Flag, Listing, Row
+from tpmhsm.approval.request import KEY_CLAIM
 from tpmhsm.approval.review import Review
 from tpmhsm.approval.screen import escape, groups_of, width_of, wrap
 from tpmhsm.policy.people import describe_outstanding, still_needed
@@ -133,7 +134,8 @@ def _claims(review: Review) -> Iterator[Row]:
     yield Row("Reason", reason + (f", {_cut(claims.by)}" if claims.by else ""))
     if claims.profile:
         yield Row("Profile", _cut(claims.profile))
-    for name, text in sorted(claims.texts.items())[:MAX_CLAIMS]:
+    lines = [(n, t) for n, t in sorted(claims.texts.items()) if not n.startswith(KEY_CLAIM)]
+    for name, text in lines[:MAX_CLAIMS]:
         yield Row(name.replace("_", " ").capitalize(), _cut(text))
     yield Row("Device", f"{request.device.label}, {request.device.kind}")
     yield Row("Asked", f"{request.created:%Y-%m-%d %H:%M}, expires {request.expires:%Y-%m-%d}")

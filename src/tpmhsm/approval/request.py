@@ -45,6 +45,11 @@ held to `MAX_REQUEST` all the same, so that nobody has to read 64 MB of anything
 SIGN_KINDS = ("certificate", "crl", "csr", "data", "window", "budget", "decrypt")
 """What officers approve for one key, which the request shows."""
 
+KEY_CLAIM = "key "
+"""Before a key's Name in hex: the text is its TPMT_PUBLIC in hex, a space, and its label. Shown
+with the change of a roster that allows to open it, not among the claims.
+"""
+
 _CONTENT = re.compile(rb'"content":"([A-Za-z0-9+/=]*)"')
 
 

@@ -11,12 +11,13 @@ from tpmhsm.approval import moments
 from tpmhsm.approval.acts import rule_of
 from tpmhsm.approval.cards import Card, DeviceCard, create_device_card, parse_card
 from tpmhsm.approval.evidence import BudgetState, ChipState
-from tpmhsm.approval.request import Claims, KeyPart, Request
+from tpmhsm.approval.request import KEY_CLAIM, Claims, KeyPart, Request
 from tpmhsm.errors import RefusedError, UsageError
 from tpmhsm.keys.groups import Wanted
 from tpmhsm.policy.budgets import parse_grant
 from tpmhsm.policy.group import USES
 from tpmhsm.policy.model import Pcr
+from tpmhsm.policy.normal import normal_form
 from tpmhsm.policy.people import (
     Threshold,
     Thresholds,
@@ -96,6 +97,7 @@ def _pcrs(text: str) -> Pcr:
     found = parse_policy(f"pcr({text})")
     if not isinstance(found, Pcr):
         raise UsageError(f"{text!r} names no PCRs", hint="BANK:N,… as in sha256:0,2,7")
+    normal_form(found)  # refuses PCRs that protect nothing
     return found
 
 
@@ -189,7 +191,9 @@ class Drafts:
         with self._store.reading() as tx:
             rows = {bytes.fromhex(row.name): row for row in tx.keys.all()}
         known = [(name, rows[name]) for name in names if name in rows]
-        return {f"key {name.hex()}": f"{row.public.hex()} {row.label}" for name, row in known}
+        return {
+            f"{KEY_CLAIM}{name.hex()}": f"{row.public.hex()} {row.label}" for name, row in known
+        }
 
     def of_signature(self, row: KeyRow, kind: str, content: bytes, claims: Claims) -> Request:
         """A signature by a key with a quorum over these very bytes."""
