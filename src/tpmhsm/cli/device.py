@@ -122,10 +122,10 @@ def export(app: App, out: Out) -> None:
 def stop(app: App) -> None:
     """Prepare for a planned stop; the software TPM is stopped too.
 
-    A chip that was not told counts a failed try if a key with a PIN was used, loses what its clock
-    gained since it last wrote it, and orderly NV contents (a budget that is kept in one is closed).
-    Linux tells the chip when it shuts down in order; `stop` is for all else. The next command of
-    anybody takes it back; the software TPM is then started again.
+    A chip that was not told counts a failed try if a key with a PIN was used, and loses what its
+    clock gained since it last wrote it, and what others keep in orderly NV indices. Any stop ends
+    windows. Linux tells the chip when it shuts down in order; `stop` is for all else. The next
+    command of anybody takes it back; the software TPM is then started again.
     """
     from tpmhsm.tpm import software
     from tpmhsm.tpm.hierarchies import prepare_stop
