@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.support.shell import Shell
 
 from tpmhsm.cli.app import App
 from tpmhsm.errors import ChipRefusedError, UsageError
+from tpmhsm.keys.births import Wanted
+from tpmhsm.keys.tss2 import PEM_LABEL
+from tpmhsm.pki.load import to_pem
+from tpmhsm.tpm import software
 
 SECRET = b"attack at dawn"
 
@@ -96,3 +104,60 @@ def test_a_signing_key_does_not_decrypt(app: App) -> None:
     with pytest.raises(UsageError) as caught:
         app.keyring.decryption.decrypt(app.keyring.get("web"), bytes(256))
     assert caught.value.code == "signing-key"
+
+
+# ── another program at the same chip ─────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def tool(app: App) -> Iterator[Callable[..., None]]:
+    """tpm2-tools at the chip of the app, in its folder; nothing is left behind."""
+    if not shutil.which("tpm2_rsadecrypt"):
+        pytest.skip("tpm2-tools is not installed")
+    folder = app.home.parent
+    directory = software.directory_of(app.home)
+    relay = f"cmd:{sys.executable} {Path(__file__).with_name('relay.py')} {directory}/swtpm.sock"
+
+    def run(*words: str) -> None:
+        done = subprocess.run(
+            words, cwd=folder, env={**os.environ, "TPM2TOOLS_TCTI": relay, "TSS2_LOG": "all+none"},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+    yield run
+
+
+def exported(app: App, label: str) -> None:
+    """The wrapped key in a file, for other programs."""
+    pem = to_pem(app.keyring.tss2(app.keyring.get(label)), PEM_LABEL)
+    (app.home.parent / f"{label}.tss2").write_bytes(pem)
+
+
+def test_tpm2_tools_decrypt_what_we_do(app: App, tool: Callable[..., None]) -> None:
+    folder = app.home.parent
+    app.keyring.create("box", "rsa2048", policy="open", use="decrypt")
+    key = rsa.generate_private_key(65537, 2048)
+    app.keyring.importing.bring(Wanted("old", "rsa2048", use="decrypt"), key)
+    for label in ("box", "old"):
+        exported(app, label)
+        (folder / "closed").write_bytes(encrypt(app, label))
+        with software.lock_of(software.directory_of(app.home)).held():
+            tool("tpm2_load", "-r", f"{label}.tss2", "-c", "key.ctx")
+            tool("tpm2_rsadecrypt", "-c", "key.ctx", "-s", "oaep", "-o", "opened", "closed")
+            tool("tpm2_flushcontext", "-t")
+        assert (folder / "opened").read_bytes() == SECRET
+
+
+def test_tpm2_tools_use_an_imported_key(app: App, tool: Callable[..., None]) -> None:
+    folder = app.home.parent
+    key = ec.generate_private_key(ec.SECP384R1())
+    app.keyring.importing.bring(Wanted("old", "p384"), key)
+    exported(app, "old")
+    (folder / "note").write_bytes(SECRET)
+    with software.lock_of(software.directory_of(app.home)).held():
+        tool("tpm2_load", "-r", "old.tss2", "-c", "key.ctx")
+        tool("tpm2_sign", "-c", "key.ctx", "-g", "sha256", "-f", "plain", "-o", "sig", "note")
+        tool("tpm2_flushcontext", "-t")
+    signature = (folder / "sig").read_bytes()
+    key.public_key().verify(signature, SECRET, ec.ECDSA(hashes.SHA256()))
