@@ -127,7 +127,7 @@ def test_a_nonce_of_another_length(size: int) -> None:
         WindowDocument(bytes(32), 1, bytes(34), bytes(size), 600)
 
 
-@pytest.mark.parametrize("seconds", [-600, 0, 9, 86401, 1 << 31])
+@pytest.mark.parametrize("seconds", [-600, 0, 2, 86401, 1 << 31])
 def test_a_window_has_a_length(seconds: int) -> None:
-    with pytest.raises(UsageError, match="10 seconds to 24 hours"):
+    with pytest.raises(UsageError, match="3 seconds to 24 hours"):
         WindowDocument(bytes(32), 1, bytes(34), bytes(16), seconds)

@@ -62,10 +62,10 @@ def test_a_window_opens_signs_and_is_closed(issuing: Shell) -> None:
 
 def test_a_window_ends_when_it_says(issuing: Shell) -> None:
     """By the chip's clock: this machine's own notes are put aside."""
-    opened(issuing, length="10s")
+    opened(issuing, length="4s")
     sign(issuing)
     assert any("issuing" in todo["what"] for todo in issuing.json("status")["todo"])
-    time.sleep(10)
+    time.sleep(4)
     said = sign(issuing, code=1)
     assert "is closed" in said
     assert not issuing.json("status")["keys"]["windows"]
@@ -74,12 +74,12 @@ def test_a_window_ends_when_it_says(issuing: Shell) -> None:
 
 
 def test_the_chip_ends_it_not_this_machine(issuing: Shell) -> None:
-    opened(issuing, length="10s")
+    opened(issuing, length="4s")
     database = issuing.home / "tpmhsm.db"
     with closing(sqlite3.connect(database)) as db, db:
         db.execute("update windows set ends = '2999-01-01T00:00:00Z'")
     sign(issuing)
-    time.sleep(10)
+    time.sleep(4)
     failed = issuing.json("key", "sign", "issuing", "note", "--force", code=1)["error"]
     assert failed["code"] == "window-closed" and "the window has ended" in failed["message"]
     assert "tpmhsm key open issuing" in failed["hint"]
@@ -122,7 +122,7 @@ def test_after_a_restart_it_is_closed(issuing: Shell) -> None:
 
 
 def test_what_is_refused(issuing: Shell) -> None:
-    for length, words in (("25h", "24 hours"), ("5s", "10 seconds"), ("soon", "not a length")):
+    for length, words in (("25h", "24 hours"), ("2s", "3 seconds"), ("soon", "not a length")):
         assert words in issuing("key", "open", "issuing", "--for", length, code=2).err
     said = issuing("key", "open", "root", "--for", "10m", code=2).err
     assert "not allowed" in said and "tpmhsm group change officers --open root" in said
@@ -143,8 +143,8 @@ def test_a_change_of_officers_ends_windows_and_requests(issuing: Shell) -> None:
 def test_denied_cancelled_and_expired_requests_leave_no_session(issuing: Shell) -> None:
     number = issuing.ask("key", "open", "issuing", "--for", "10m")
     issuing("request", "cancel", str(number))
-    number = issuing.ask("key", "open", "issuing", "--for", "11s")
-    time.sleep(11)
+    number = issuing.ask("key", "open", "issuing", "--for", "3s")
+    time.sleep(4)
     assert issuing.json("request", "show", str(number))["state"] == "expired"
     with open_device("software", issuing.home).transaction() as chip:
         assert not chip.leaks()

@@ -21,7 +21,8 @@ LONGEST = 24 * 3600
 """Seconds. Whoever opens a key tomorrow again decides tomorrow again: a window holds whatever
 happens to its officers meanwhile, and the chip's clock may be made slower by 17 %."""
 
-SHORTEST = 10
+SHORTEST = 3
+"""Seconds. Less is over before it is used."""
 
 KEY_NAME = 34
 
