@@ -136,7 +136,7 @@ class Groups:
         """In words: who can sign, who can replace whom."""
         found = self.state(name)
         lines = explain_group(found.group, found.roster, without or "")
-        if not without:
+        if not (without or found.group.static):
             lines += explain_roster(found.roster, self.key_label)
         return "\n".join(lines)
 
