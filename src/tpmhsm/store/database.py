@@ -272,10 +272,12 @@ class Store:
 
     def damage(self, most: int = 100) -> list[str]:
         """What SQLite finds wrong with the file, and rows that refer to no row. Empty: nothing."""
-        if self.kind != "sqlite":
-            return []
         with self._connection() as connection:
             begin_reading(connection, self._place, self._timeout)
+            if self.kind != "sqlite":
+                from tpmhsm.store.structure import stray_rows
+
+                return stray_rows(connection, most)
             said = connection.exec_driver_sql(f"PRAGMA integrity_check({most})").scalars().all()
             stray = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(most)
         return [
@@ -284,23 +286,24 @@ class Store:
         ]
 
     def schema(self) -> dict[str, str]:
-        """What the database is made of: `table x`, `index y`, … and the SQL that made each.
-
-        Of PostgreSQL the names of the tables alone.
-        """
+        """What an SQLite database is made of: `table x`, `index y`, … and the SQL of each."""
         with self._connection() as connection:
             begin_reading(connection, self._place, self._timeout)
-            if self.kind == "sqlite":
-                query = (
-                    "SELECT type || ' ' || name, coalesce(sql, '') FROM sqlite_master "
-                    "WHERE name NOT LIKE 'sqlite\\_stat%' ESCAPE '\\'"
-                )
-            else:
-                query = (
-                    "SELECT 'table ' || tablename, '' FROM pg_tables "
-                    "WHERE schemaname = current_schema()"
-                )
+            query = (
+                "SELECT type || ' ' || name, coalesce(sql, '') FROM sqlite_master "
+                "WHERE name NOT LIKE 'sqlite\\_stat%' ESCAPE '\\'"
+            )
             return {str(row[0]): str(row[1]) for row in connection.exec_driver_sql(query)}
+
+    def structure(self) -> tuple[set[str], set[str]]:
+        """What any database is made of, a line each (`tpmhsm.store.structure`), and PostgreSQL's
+        triggers and what of it is not in force.
+        """
+        from tpmhsm.store.structure import guards, structure
+
+        with self._connection() as connection:
+            begin_reading(connection, self._place, self._timeout)
+            return structure(connection), guards(connection) if self.kind != "sqlite" else set()
 
     def close(self) -> None:
         """Close all connections. The store can be used again; it will reconnect."""

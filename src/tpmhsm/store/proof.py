@@ -40,21 +40,21 @@ class Check:
 
 
 def check_file(store: Store) -> Check:
-    """SQLite's own check of the file, and that every row refers to rows that exist."""
+    """SQLite's own check of its file, and that every row refers to rows that exist."""
     check = Check("file", seen=1)
-    if store.kind == "sqlite":
-        for said in store.damage():
-            check.found(f"the file is damaged: {said}", _BACKUP)
+    what = "file" if store.kind == "sqlite" else "database"
+    for said in store.damage():
+        check.found(f"the {what} is damaged: {said}", _BACKUP)
     return check
 
 
 def check_schema(store: Store) -> Check:
     """Tables, indices and triggers are those of this version: the log's guards, above all."""
     check = Check("schema")
+    if store.kind != "sqlite":
+        return _structure(store, check)
     there = store.schema()
     check.seen = len(there)
-    if store.kind != "sqlite":
-        return check
     with tempfile.TemporaryDirectory(prefix="tpmhsm-") as folder:
         from tpmhsm.store.database import Store
 
@@ -67,6 +67,25 @@ def check_schema(store: Store) -> Check:
     for name in sorted(there.keys() & wanted.keys()):
         if there[name] != wanted[name]:
             check.found(f"{name} is not as this program made it", _BACKUP)
+    return check
+
+
+def _structure(store: Store, check: Check) -> Check:
+    """As SQLAlchemy tells it, against what the same migrations make of an SQLite database."""
+    from tpmhsm.store.structure import POSTGRESQL_TRIGGERS
+
+    there, guards = store.structure()
+    check.seen = len(there) + len(guards)
+    with tempfile.TemporaryDirectory(prefix="tpmhsm-") as folder:
+        from tpmhsm.store.database import Store
+
+        with Store.create(Path(folder)) as fresh:
+            wanted, _ = fresh.structure()
+    wanted, there = wanted | POSTGRESQL_TRIGGERS, there | guards
+    for line in sorted(wanted - there):
+        check.found(f"{line} is missing", _BACKUP)
+    for line in sorted(there - wanted):
+        check.found(f"{line} is not of this program", "somebody made it: find out who and why")
     return check
 
 
