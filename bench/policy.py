@@ -32,7 +32,12 @@ KINDS = {
     "quorum-2-of-3+pcr": "all(quorum(a), pcr(sha256:0,7))",
     "static-1-of-2": "quorum(o)",
     "static-2-of-3": "quorum(s)",
+    "budget": "budget(a)",
+    "budget+pin": "all(budget(a), pin)",
+    "quorum-2-of-3+budget": "all(quorum(a), budget(a))",
     "any-of-2": "any(quorum(a), pcr(sha256:0,7))",
+    "window-1-of-2": "window(b)",
+    "window-2-of-3": "window(a)",
 }
 """What `any-of-2` is measured by is its second alternative: the PCRs. `static`: groups that stand
 in the key's own policy."""

@@ -1,12 +1,14 @@
 """A group that exists in a chip: counter, roster, a key; and people who approve."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.policy import makers
 
+from tpmhsm.approval.acts import Opening
 from tpmhsm.policy.ahash import a_hash_preimage
 from tpmhsm.policy.bound import bound_increment, bound_roster_write, bound_sign
 from tpmhsm.policy.group import GroupDocument, RosterDocument
+from tpmhsm.policy.plan import Opened
 from tpmhsm.policy.tree import (
     SIGN,
     counter_nv,
@@ -15,7 +17,9 @@ from tpmhsm.policy.tree import (
     roster_ladders,
     roster_nv,
 )
-from tpmhsm.tpm import nv, objects, policies
+from tpmhsm.policy.windows import WindowDocument
+from tpmhsm.tpm import nv, objects, policies, windows
+from tpmhsm.tpm.sessions import start_policy
 
 
 def sign_for(bound, ladder, people, kind="p256"):
@@ -86,6 +90,24 @@ class World:
         ladder = SIGN.ladders(roster)[0]
         people = {i: self.officers[i] for i in indices}
         return sign_for(bound_sign(key.public, digest), ladder, people, self.kind)
+
+    def open(self, key, indices=None, seconds=3600):
+        """Have the custodians list the key, and officers open it: what stands for approvals."""
+        if key.name not in self.roster.windows:
+            self.increment()
+            listed = replace(self.roster, epoch=self.epoch, windows=(key.name,))
+            self.write(listed)
+            self.roster = listed
+        session, roster = start_policy(self.chip), self.roster
+        window = WindowDocument(self.group.id, roster.epoch, key.name, session.nonce_tpm, seconds)
+        threshold = roster.officers[0]
+        message = Opening("open", window, 1, threshold).preimage
+        votes = {
+            i: makers.tpmt_sign(makers.key(self.officers[i], self.kind), message)
+            for i in indices or range(threshold.m)
+        }
+        tickets = windows.open_window(self.chip, session, window, roster, votes)
+        return Opened(self.group, roster, key.name, tickets)
 
     def sign(self, key, digest, approvals, roster=None):
         roster = roster or self.roster

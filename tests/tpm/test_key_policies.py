@@ -4,6 +4,7 @@ commands as are planned, and refuses when any one demand is not met.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -14,16 +15,18 @@ from tests.policy import makers
 from tests.tpm.quorums import World
 from tests.tpm.test_policies import check, refused
 
-from tpmhsm.errors import ChipRefusedError, DeviceError, UsageError
+from tpmhsm.errors import ChipRefusedError, DeviceError, NotFoundError, UsageError
+from tpmhsm.policy.ahash import live_preimage
+from tpmhsm.policy.budgets import Grant
 from tpmhsm.policy.compile import KeyPolicy
 from tpmhsm.policy.normal import normal_form
-from tpmhsm.policy.plan import Officers, plan_use
+from tpmhsm.policy.plan import Officers, Spend, plan_use
 from tpmhsm.policy.published import format_document, read_policy
-from tpmhsm.policy.steps import AuthorizeNv, AuthValue, CommandCode, Or, Signed
+from tpmhsm.policy.steps import AuthorizeNv, AuthValue, CommandCode, Or, Secret, Signed
 from tpmhsm.policy.steps import Pcr as PcrStep
 from tpmhsm.policy.text import parse_policy
-from tpmhsm.policy.tree import roster_name
-from tpmhsm.tpm import objects, pcrs, policies
+from tpmhsm.policy.tree import BUDGET, roster_name
+from tpmhsm.tpm import budgets, nv, objects, pcrs, policies
 from tpmhsm.tpm.pcrs import unpack_selection
 from tpmhsm.tpm.pins import Pin, check_pin, duration
 from tpmhsm.tpm.sessions import Password, start_policy, start_trial
@@ -36,10 +39,12 @@ from tpmhsm.wire.commands import (
     PolicyGetDigest,
     PolicyOR,
     PolicyPCR,
+    PolicySecret,
 )
 from tpmhsm.wire.constants import ALG, RH, ObjectAttributes
 from tpmhsm.wire.structures import Ha
 
+AUTH = b"of the budgets' indices"
 DIGEST = sha256(b"to be signed").digest()
 PIN = b"correct horse 42"
 
@@ -91,14 +96,35 @@ class Town:
         named = [pcr for one in policy.alternatives for pcr in one.pcrs]
         return KeyPolicy(
             policy.alternatives,
-            {label: roster_name(self.worlds[label].group) for label in policy.groups},
+            {label: roster_name(self.worlds[label].group) for label in policy.rosters},
             pcrs.measure_at_birth(self.chip, named),
+            {label: 0x01800040 + number for number, label in enumerate(policy.granting)},
         )
 
     def key(self, policy, value=PIN):
         pin = Pin.to(self.parent, value) if policy.has_pin else None
         made = objects.create_key(self.chip, self.parent, "p256", policy.digest, pin=pin)
+        for label in policy.granting:
+            self.grant(policy, label, made.name)
         return objects.load_key(self.chip, self.parent, made.public, made.private)
+
+    def grant(self, policy, label, key_name, total=1 << 31):
+        """A fresh budget of a group, granted by as many officers as are needed."""
+        world, index = self.worlds[label], policy.budgets[label]
+        with suppress(NotFoundError):
+            nv.undefine(self.chip, index)
+        budgets.make(self.chip, index, policy.indices[label], AUTH)
+        session = start_policy(self.chip)
+        grant = Grant(world.group.id, key_name, index, total, session.nonce_tpm)
+        ladder = BUDGET.ladders(world.roster)[0]
+        hashed = grant.bound(policy.indices[label]).cp_hash
+        message = live_preimage(grant.nonce, 0, hashed, ladder.policy_ref)
+        signed = {
+            i: makers.tpmt_sign(makers.key(world.officers[i]), message)
+            for i in range(world.roster.officers[0].m)
+        }
+        officers = Officers(world.group, world.roster, signed)
+        budgets.run_grant(self.chip, officers, grant, session)
 
     def officers(self, label, key, missing=0):
         """The approvals of exactly as many officers as are needed, less `missing`."""
@@ -108,8 +134,11 @@ class Town:
         return Officers(world.group, world.roster, approvals)
 
     def plan(self, policy, one, key):
+        if one.window:
+            opened = self.worlds[one.group].open(key)
+            return plan_use(policy, one, key.public, DIGEST, opened)
         officers = self.officers(one.group, key) if one.group else None
-        return plan_use(policy, one, key.public, DIGEST, officers)
+        return plan_use(policy, one, key.public, DIGEST, officers, Spend(AUTH))
 
     def sign(self, policy, one, key, value=PIN):
         plan = self.plan(policy, one, key)
@@ -146,6 +175,11 @@ def send_in_trial(chip, handle, step, town):
         chip.send(PolicyAuthValue(handle))
     elif isinstance(step, CommandCode):
         chip.send(PolicyCommandCode(handle, step.code))
+    elif isinstance(step, Secret):
+        named = {nv.read_public(chip, i).name: i for i in (0x01800040, 0x01800041, 0x01800042)
+                 if i in nv.indices(chip)}  # fmt: skip
+        index = named[step.entity]
+        chip.send(PolicySecret(index, handle, b"", b"", b"", 0), Password(AUTH))
     else:
         chip.send(PolicyOR(handle, step.branches))
 
@@ -162,6 +196,14 @@ COSTS = {
     "all(quorum(b), pin)": 11,
     "all(quorum(b), pcr(sha256:0,7), pin)": 12,
     "any(quorum(b), all(pin, pcr(sha256:0)))": 11,
+    "budget(b)": 4,  # start, PolicySecret, CommandCode, Sign
+    "all(budget(b), pin)": 5,
+    "all(budget(a), pcr(sha256:0,7))": 5,
+    "any(budget(b), pin)": 5,
+    "all(quorum(b), budget(b))": 11,
+    "all(quorum(b), budget(a), pin)": 12,
+    "window(b)": 9,  # CommandCode, NameHash, and a ticket in the place of an approval
+    "all(window(b), pin)": 10,
 }
 """Commands of one signature, by the alternative that stands first; docs/policies.md derives them.
 One of two officers: start, PolicyNV, CommandCode, LoadExternal, PolicySigned, Flush, PolicyOR,
@@ -202,7 +244,7 @@ def test_every_step_is_needed(town):
 # ── any policy ───────────────────────────────────────────────────────────────────────────────
 
 leaves = st.sampled_from(
-    ["pin", "quorum(a)", "quorum(b)", "quorum(c)"]
+    ["pin", "quorum(a)", "quorum(b)", "quorum(c)", "budget(a)", "budget(c)"]
     + [f"pcr(sha256:{n})" for n in ("0", "1", "0,7", "2,1", "7")]
 )
 
@@ -248,8 +290,8 @@ def any_policy(town, text):
     """The digest is the chip's; each alternative signs; none does without any one demand."""
     policy = town.bind(text)
     assert read_policy(format_document(policy)) == policy
+    key = town.key(policy)  # and the indices of its budgets
     assert set(trial(town.chip, policy, town)) == {policy.digest}
-    key = town.key(policy)
     try:
         for one in policy.alternatives:
             check(key, DIGEST, town.sign(policy, one, key))
