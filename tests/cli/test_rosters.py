@@ -222,6 +222,8 @@ def test_a_live_nonce(governed: Shell, tmp_path_factory: pytest.TempPathFactory)
     epoch = governed.json("group", "show", "officers")["epoch"]
     assert f"{epoch}, in force; certified over your nonce" in shown
     assert f"changes for epoch {epoch + 2} and later" in shown  # this home's memory begins now
+    eight = governed.json("group", "show", "officers")["fingerprint"]
+    assert eight in words(shown) and "does not know the group" in shown
     error = home.json("trust", "check", file, code=1)["error"]
     assert error["code"] == "stale-nonce" and "trust challenge" in error["hint"]
     bad = governed.json("group", "certify", "officers", "--nonce", "12", code=2)["error"]

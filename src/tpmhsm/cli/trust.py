@@ -87,6 +87,7 @@ def challenge(app: App) -> None:
 def check(app: App, file: str) -> None:
     """Check a host's answer to `trust challenge`, and remember what the chip certified."""
     from tpmhsm.approval.live import check_answer, parse_answer
+    from tpmhsm.policy.fingerprint import fingerprint
     from tpmhsm.policy.people import describe_rule
     from tpmhsm.requests.memory import StoredMemory
 
@@ -98,12 +99,15 @@ def check(app: App, file: str) -> None:
         found = check_answer(answer, memory)
         memory.keep(found.entries)
         pinned = memory.pinned_group(answer.group.id)
+    ek = answer.device.find_ek(answer.group.device_ek)
+    eight = pinned.fingerprint if pinned else fingerprint(answer.group, ek or b"")
     officers = describe_rule(answer.roster.officers)
     state = "in force" if found.in_force else f"not in force: the counter is at {found.counter}"
     item = {
         "group": answer.group.name,
         "id": answer.group.id.hex(),
         "known": pinned is not None,
+        "fingerprint": " ".join(eight),
         "counter": found.counter,
         "epoch": answer.roster.epoch,
         "in_force": found.in_force,
@@ -115,6 +119,7 @@ def check(app: App, file: str) -> None:
         ("Epoch", f"{answer.roster.epoch}, {state}; certified over your nonce"),
         ("Officers", officers),
         ("You approve", f"changes for epoch {found.approves_from} and later"),
-        ("", "" if pinned else "first use of this group: compare its words when you approve"),
+        ("Compare", "" if pinned else " ".join(eight)),
+        ("", "" if pinned else "aloud with the other members: this home does not know the group"),
     ]
     app.emit(item, lambda: facts(rows))

@@ -49,6 +49,19 @@ def explain_roster(roster: RosterDocument, naming: Naming = short_name) -> list[
     return lines
 
 
+def explain_now(label: str, roster: RosterDocument) -> list[str]:
+    """Sentences for `policy explain`: what the roster in force adds for the group's keys."""
+    count = len(roster.windows)
+    keys = f"{count} key{'' if count == 1 else 's'}" if count else "no key"
+    lines = [f'Now the officers of "{label}" may open {keys} (tpmhsm group show {label}).']
+    if roster.measured:
+        lines.append(
+            f"Besides, each use demands {state_in_words(roster.measured)} as the custodians "
+            "approved them; after an update they approve the new ones, and the key stays."
+        )
+    return lines
+
+
 def roster_differences(
     before: RosterDocument, after: RosterDocument, naming: Naming = short_name
 ) -> list[str]:

@@ -7,6 +7,7 @@ from tpmhsm.policy.explain import STATIC, Groups
 from tpmhsm.policy.model import All, Any, Budget, Open, Pcr, Policy, Quorum, Window
 from tpmhsm.policy.normal import Alternative, normal_form
 from tpmhsm.policy.people import describe_rule
+from tpmhsm.policy.rosters import explain_now
 
 OPEN = (
     "Anyone with this machine can use the key: whoever may talk to its TPM, so root too.",
@@ -110,6 +111,7 @@ def _people(alternatives: tuple[Alternative, ...], known: Groups) -> list[str]:
             f"{describe_rule(group.custodians)}. So the custodians, together, decide who signs, "
             "and whether this key may ever be opened for a time without approvals."
         )
+        lines += explain_now(label, roster)
     if any(label not in known or not known[label][0].static for label in labels):
         lines.append("Custodians are fixed for the life of the group.")
     return lines
@@ -182,8 +184,9 @@ def _about_pcrs(alternatives: tuple[Alternative, ...]) -> list[str]:
     lost = [one for one in alternatives if one.pcrs]
     what = "the key" if len(lost) == len(alternatives) else "that alternative"
     lines.append(
-        f"An update of what is measured (firmware, boot loader) ends {what} for good: this version "
-        "has nobody who can approve the new state."
+        f"An update of what is measured (firmware, boot loader) ends {what} for good: nobody can "
+        "approve the new state. PCRs that custodians approve again stand in a group's roster: "
+        "tpmhsm group change GROUP --pcr."
     )
     lines.append(f"{SOFTWARE_PCRS[0].upper()}{SOFTWARE_PCRS[1:]}.")
     if any(pcr.bank == "sha1" for one in alternatives for pcr in one.pcrs):
