@@ -98,8 +98,12 @@ class Town:
             policy.alternatives,
             {label: roster_name(self.worlds[label].group) for label in policy.rosters},
             pcrs.measure_at_birth(self.chip, named),
-            {label: 0x01800040 + number for number, label in enumerate(policy.granting)},
+            self.places(policy),
         )
+
+    def places(self, policy):
+        """Where its budgets are counted."""
+        return {label: 0x01800040 + number for number, label in enumerate(policy.granting)}
 
     def key(self, policy, value=PIN):
         pin = Pin.to(self.parent, value) if policy.has_pin else None

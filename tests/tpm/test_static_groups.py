@@ -55,8 +55,9 @@ class StaticTown(Town):
         every = {**self.groups, **{label: w.group for label, w in self.worlds.items()}}
         return KeyPolicy(
             policy.alternatives,
-            {label: anchor(every[label]) for label in policy.groups},
+            {label: anchor(every[label]) for label in policy.rosters},
             pcrs.measure_at_birth(self.chip, named),
+            self.places(policy),
         )
 
     def officers(self, label, key, missing=0):
