@@ -314,3 +314,49 @@ def test_an_imported_key_of_officers(vault: Shell) -> None:
     again = vault.ask("key", "sign", "old", "note")
     approve(vault, again, "alice", "bob")  # pinned now; the flag stays
     vault("doctor", "store")
+
+
+def test_a_message_and_its_request_shown(vault: Shell) -> None:
+    for form in ("SMIME", "PEM", "DER"):
+        encrypt(vault, "box", "-aes256", *OAEP, "-outform", form)
+        found = vault.json("show", "memo.p7m")
+        assert (found["type"], found["cipher"], found["recipients"]) == ("cms", "AES-256-CBC", 1)
+        assert "of CN=Elsewhere CA" in found["for"][0]
+    number = vault.ask("key", "decrypt", "box", "memo.p7m")
+    vault("request", "export", str(number), "--out", "r.req")
+    assert vault.json("show", "r.req")["kind"] == "decrypt"
+    approve(vault, number, "alice", "bob")
+    assert "tpmhsm key decrypt box FILE" in vault("status").out
+
+
+def test_a_message_that_officers_of_a_static_group_open(plain: Shell) -> None:
+    plain("group", "create", "board", "--officers", "2:alice,bob,carol", "--static")
+    quorum = ("--policy", "quorum(board)")
+    plain("key", "create", "box", "--use", "decrypt", "--alg", "rsa2048", *quorum)
+    encrypt(plain, "box", "-aes256", *OAEP)
+    approve(plain, plain.ask("key", "decrypt", "box", "memo.p7m"), "alice", "bob")
+    plain("key", "decrypt", "box", "memo.p7m", "--out", "opened")
+    assert (plain.path / "opened").read_bytes() == MEMO
+
+
+def test_officers_and_a_pin(governed: Shell) -> None:
+    """Both are demanded, or one of them will do."""
+    (governed.path / "pin").write_text("482915\n")
+    pin = ("--pin-file", "pin")
+    both = ("--policy", "all(quorum(officers), pin)", *pin)
+    governed("key", "create", "both", "--use", "decrypt", "--alg", "rsa2048", *both)
+    encrypt(governed, "both", "-aes256", *OAEP)
+    decrypt = ("key", "decrypt", "both", "memo.p7m", "--out", "opened", "--force")
+    approve(governed, governed.ask(*decrypt), "alice", "bob")
+    assert "a PIN is needed" in governed(*decrypt, code=2).err
+    governed(*decrypt, *pin)
+    assert (governed.path / "opened").read_bytes() == MEMO
+    either = ("--policy", "any(quorum(officers), pin)", *pin)
+    governed("key", "create", "either", "--use", "decrypt", *either)
+    encrypt(governed, "either", "-aes256")
+    decrypt = ("key", "decrypt", "either", "memo.p7m", "--out", "opened", "--force")
+    number = governed.ask(*decrypt)
+    governed(*decrypt, *pin)
+    approve(governed, number, "alice", "bob")
+    governed(*decrypt)  # by the officers: the key has a PIN that nobody gives
+    assert (governed.path / "opened").read_bytes() == MEMO

@@ -68,7 +68,19 @@ def _other(data: bytes, what: str) -> tuple[str, Shown] | None:
         with naming(what):
             found = describe_ssh_line(data)
         return "key", (found, f"an SSH public key\n{lines_of(found)}")
-    return show_tpm(data)
+    return show_tpm(data) or _encrypted(data, what)
+
+
+def _encrypted(data: bytes, what: str) -> tuple[str, Shown] | None:
+    """An S/MIME message, which stands in a mail and not in PEM or DER."""
+    from tpmhsm.cli.show_structures import show_structure
+    from tpmhsm.pki.bundle import Item
+    from tpmhsm.pki.envelopes import is_envelope, message_der
+
+    if not is_envelope(data):
+        return None
+    with naming(what):
+        return show_structure(Item("cms", message_der(data), ""), what, None)
 
 
 def _unknown(data: bytes, what: str) -> ParseError:

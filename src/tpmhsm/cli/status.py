@@ -80,7 +80,9 @@ def _requests(app: App, todo: Todo) -> list[int]:
             if missing
             else {
                 "what": f"request {row.id}, {title}: approved, not executed",
-                "next": f"tpmhsm request execute {row.id}",
+                "next": f"tpmhsm key decrypt {row.key} FILE"
+                if row.kind == "decrypt"
+                else f"tpmhsm request execute {row.id}",
             }
         )
     return [row.id for row in rows]

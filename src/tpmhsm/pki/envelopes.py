@@ -37,6 +37,8 @@ CIPHERS = {
 """Content encryption: the name, and the octets of the key."""
 
 MAX_RECIPIENTS = 1000
+_HEADERS = 1 << 16
+"""Octets in which a mail says what it is; other text is not read as one."""
 _SIZES = {65: "P-256", 97: "P-384"}
 _PEM = ("CMS", "PKCS7", "PKCS #7 SIGNED DATA")
 
@@ -100,7 +102,7 @@ class Envelope:
 def is_envelope(data: bytes) -> bool:
     """Whether a file is, or has in it, an encrypted message."""
     try:
-        return content_info(_bare(data))[0] in (_ENVELOPED, _AUTH_ENVELOPED)
+        return content_info(message_der(data))[0] in (_ENVELOPED, _AUTH_ENVELOPED)
     except ParseError:
         return False
 
@@ -108,7 +110,7 @@ def is_envelope(data: bytes) -> bool:
 @der.complete("an encrypted message")
 def read_envelope(data: bytes) -> Envelope:
     """Read a message: DER or BER, PEM, or S/MIME with its headers. ParseError."""
-    kind, content = content_info(_bare(data))
+    kind, content = content_info(message_der(data))
     if kind not in (_ENVELOPED, _AUTH_ENVELOPED):
         raise ParseError("this CMS structure is no encrypted message")
     fields = _children(der.read_whole(content, lenient=True))
@@ -144,8 +146,8 @@ def _mac(tail: list[der.Element]) -> bytes:
     return der.octets(found[0])
 
 
-def _bare(data: bytes) -> bytes:
-    """The DER or BER of a message, out of PEM or S/MIME."""
+def message_der(data: bytes) -> bytes:
+    """The DER or BER of a message, out of PEM or S/MIME. ParseError when there is none."""
     from tpmhsm.pki.load import bare_base64, pem_blocks, plain_text
 
     if data[:1] == b"\x30":
@@ -160,6 +162,8 @@ def _from_mail(data: bytes) -> bytes:
     """The body of an S/MIME part (RFC 8551 section 3.3), with whatever headers stand before."""
     from email import message_from_bytes
 
+    if b"pkcs7-mime" not in data[:_HEADERS].lower():
+        raise ParseError("this is no encrypted message: neither CMS nor S/MIME")
     for part in message_from_bytes(data).walk():
         if part.get_content_type() in ("application/pkcs7-mime", "application/x-pkcs7-mime"):
             found = part.get_payload(decode=True)

@@ -10,6 +10,7 @@ from typing import Any
 from tpmhsm.errors import ParseError
 from tpmhsm.pki import der
 from tpmhsm.pki.containers import CONTENT_TYPES, SIGNED_DATA, content_info, read_signed_data
+from tpmhsm.pki.envelopes import is_envelope, read_envelope
 from tpmhsm.pki.names import show_dn
 from tpmhsm.pki.tbs import read_time, rfc3339, serial_hex
 
@@ -47,11 +48,28 @@ def describe_cms(raw: bytes) -> dict[str, Any]:
             "crls": len(inside.crls),
         }
         return facts
+    if is_envelope(raw):
+        return facts | _of_envelope(raw)
     parts = _parts(content) if content else []
     recipients = [part for part in parts if part.tag == der.SET]
     if recipients:
         facts["recipients"] = len(der.children(recipients[0].content, lenient=True))
     return facts
+
+
+def _of_envelope(raw: bytes) -> dict[str, Any]:
+    """For whom an encrypted message is, and how it is closed."""
+    envelope = read_envelope(raw)
+    return {
+        "cipher": envelope.words,
+        "authenticated": envelope.mac is not None,
+        "size": None if envelope.content is None else len(envelope.content),
+        "recipients": len(envelope.recipients),
+        "for": [
+            f"{one.words}{f' ({one.problem})' if one.problem else ''}"
+            for one in envelope.recipients[:100]
+        ],
+    }
 
 
 def _parts(raw: bytes) -> list[der.Element]:
