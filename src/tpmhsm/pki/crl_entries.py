@@ -139,7 +139,7 @@ def _usual_rest(rest: bytes) -> tuple[datetime, str] | None:
     # RFC 5280, 4.1.2.5.1: two digits from 50 on are of the last century
     year, *others = [_DIGITS[two] for two in found.groups()[:6]]
     try:
-        return datetime(year + (2000 if year < 50 else 1900), *others, tzinfo=UTC), reason
+        return datetime(year + (2000 if year < 50 else 1900), *others, tzinfo=UTC), reason  # type: ignore[misc, arg-type]
     except ValueError:
         return None
 
