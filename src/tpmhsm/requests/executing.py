@@ -31,8 +31,8 @@ from tpmhsm.pki.keys import load_spki
 from tpmhsm.pki.profiles import get_profile
 from tpmhsm.policy.group import GroupDocument, RosterDocument, parse_group, parse_roster
 from tpmhsm.policy.plan import Plan, plan_sign
+from tpmhsm.requests.ahead import Ahead, Asked
 from tpmhsm.requests.execution import votes_by_act
-from tpmhsm.requests.ledger import is_stale
 from tpmhsm.store.schema import now
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from tpmhsm.requests.execution import Execution
     from tpmhsm.requests.ledger import Ledger
     from tpmhsm.store import Store, Transaction
-    from tpmhsm.store.authorities import SerialRow
     from tpmhsm.store.certificates import CertificateRow
     from tpmhsm.store.keys import KeyRow
     from tpmhsm.store.requests import RequestRow
@@ -117,6 +116,7 @@ class Executing(Line[Turns]):
         self._keyring = keyring
         self._tidied = -FRESH
         self._keys: dict[str, tuple[float, KeyRow | None]] = {}
+        self._ahead = Ahead(store)
 
     def execute(self, number: int) -> Future[RequestRow]:
         """Have the chip do what was approved. The future raises what `Execution.execute` does.
@@ -141,18 +141,13 @@ class Executing(Line[Turns]):
         if now - self._tidied > FRESH:
             self.ledger.expire()
             self._tidied = now
-        with self._store.reading() as tx:
-            row = tx.requests.get(number)
-            if row.kind != "certificate" or row.state != "waiting" or is_stale(tx, row):
-                return None
-            approvals = tuple(one.document for one in tx.requests.approvals(number))
-            record = tx.serials.of_request(number)
-        if len(approvals) < row.needed or get_profile(record.prepared["profile"]).ca:
+        asked = self._ahead.get(number)
+        if asked is None or get_profile(asked.record.prepared["profile"]).ca:
             return None
-        key = self._key(row, now)
+        key = self._key(asked.row, now)
         if key is None:
             return None
-        return _Flight(self, self._worker(), _Asked(row, key, record, approvals), future)
+        return _Flight(self, self._worker(), asked, key, future)
 
     def _key(self, row: RequestRow, now: float) -> KeyRow | None:
         """The key, if a plain quorum is all it asks; looked up once a second."""
@@ -168,35 +163,33 @@ class Executing(Line[Turns]):
         return key
 
 
-@dataclass(frozen=True)
-class _Asked:
-    row: RequestRow
-    key: KeyRow
-    record: SerialRow
-    approvals: tuple[bytes, ...]
-
-
 class _Flight:
     """One request on its way: each method is told what the step before it came to."""
 
     def __init__(
-        self, executing: Executing, worker: Worker, asked: _Asked, future: Future[RequestRow]
+        self,
+        executing: Executing,
+        worker: Worker,
+        asked: Asked,
+        key: KeyRow,
+        future: Future[RequestRow],
     ) -> None:
         self._executing = executing
         self._worker = worker
         self._asked = asked
+        self._key = key
         self._future = future
 
     def begin(self) -> None:
         asked = self._asked
-        arguments = (asked.row.document, asked.approvals, asked.key.hash)
+        arguments = (asked.row.document, asked.approvals, self._key.hash)
         self._worker.put(ready, arguments, self._planned)
 
     def _planned(self, found: Ready, error: BaseException | None) -> None:
         if error:
             self._end(error)
             return
-        key = self._asked.key
+        key = self._key
         try:
             self._executing._turns.put(key, found.digest, self._signed, found.plan(key.public))
         except TpmHsmError as refused:
@@ -207,7 +200,7 @@ class _Flight:
             self._end(error)
             return
         asked = self._asked
-        arguments = (asked.record.prepared, asked.key.spki, signature, asked.record.authority)
+        arguments = (asked.record.prepared, self._key.spki, signature, asked.record.authority)
         self._worker.put(certify, arguments, self._certified)
 
     def _certified(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tpmhsm.keys.keyring import Keyring
     from tpmhsm.requests.drafts import Drafts
     from tpmhsm.store import Store, Transaction
+    from tpmhsm.store.groups import RosterRow
     from tpmhsm.store.requests import ApprovalRow, DenialRow, RequestRow
 
 
@@ -208,7 +209,11 @@ def is_stale(tx: Transaction, row: RequestRow) -> bool:
     """Whether a request was drawn up under another roster than the one in force."""
     if row.kind == "group" or row.group_id is None or begun(tx, row):
         return False
-    current = tx.rosters.in_force(row.group_id)
+    return is_of_another(row, tx.rosters.in_force(row.group_id))
+
+
+def is_of_another(row: RequestRow, current: RosterRow | None) -> bool:
+    """Whether a request was drawn up under another roster than this one."""
     asked = json.loads(row.document).get("roster") or {}
     return current is not None and asked.get("epoch") != current.epoch
 

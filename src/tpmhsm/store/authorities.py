@@ -266,6 +266,11 @@ class Serials(Repository[SerialRow]):
             f"no serial was reserved for request {request_id}",
         )
 
+    def of_requests(self, first: int, last: int) -> dict[int, SerialRow]:
+        """The records that requests between two ids (both included) stand for, by request."""
+        rows = self._select(serials.c.request_id.between(first, last))
+        return {row.request_id: row for row in rows if row.request_id is not None}
+
     def all(self, *, authority: str | None = None, state: str | None = None) -> list[SerialRow]:
         """Records in the order of reservation."""
         where = []

@@ -198,6 +198,16 @@ class Requests(Repository[RequestRow]):
             )
         return request
 
+    def waiting(self, first: int, last: int) -> dict[int, tuple[RequestRow, list[ApprovalRow]]]:
+        """Those between two ids (both included) that wait, with their approvals, by id."""
+        rows = self._select(requests.c.state == WAITING, requests.c.id.between(first, last))
+        found: dict[int, tuple[RequestRow, list[ApprovalRow]]] = {row.id: (row, []) for row in rows}
+        given = approvals.c.request_id
+        for one in _Approvals(self._connection)._select(given.between(first, last)):
+            if one.request_id in found:
+                found[one.request_id][1].append(one)
+        return found
+
     def all(self, state: str | None = None) -> list[RequestRow]:
         """All requests, or those in one state, by id."""
         return self._select(*([] if state is None else [requests.c.state == state]))
