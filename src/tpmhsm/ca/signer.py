@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class SigningTurns(Protocol):
-    """Many signatures, by a thread that has the chip for a tenth of a second at a time."""
+    """Many signatures, by a thread that keeps the chip while nobody else waits for it."""
 
     @property
     def commands(self) -> int:
