@@ -257,7 +257,7 @@ def test_text_and_documents(bare: Shell) -> None:
         ("all(quorum(a), quorum(b))", "policy-two-groups"),
         ("any(pin, all(pin, quorum(a)))", "policy-redundant"),
         ("all(budget(a), budget(b))", "policy-two-budgets"),
-        ("all(window(officers), pin)", "policy-not-supported"),
+        ("all(window(a), quorum(a))", "policy-redundant"),
         ("pcr(sha256:23)", "policy-pcr-unprotected"),
     ],
 )

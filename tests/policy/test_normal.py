@@ -15,7 +15,6 @@ from tpmhsm.policy.text import format_policy, parse_policy
 from tpmhsm.policy.words import explain_policy
 
 CODES = {
-    "policy-not-supported",
     "policy-open-inside",
     "policy-duplicate",
     "policy-two-groups",

@@ -78,9 +78,12 @@ def _pcrs(pcr: Pcr) -> str:
 def _demands(one: Alternative, known: Groups) -> str:
     """One alternative as a sentence."""
     parts = []
-    if one.group in known:
-        rule = describe_rule(known[one.group][1].officers)
-        parts.append(f'the approvals of {rule}, officers of "{one.group}", over the very bytes')
+    rule = f" ({describe_rule(known[one.group][1].officers)})" if one.group in known else ""
+    if one.window:
+        parts.append(f'that officers of "{one.group}"{rule} have opened the key for a time')
+    elif rule:
+        whose = describe_rule(known[one.group][1].officers)
+        parts.append(f'the approvals of {whose}, officers of "{one.group}", over the very bytes')
     elif one.group:
         parts.append(f'approvals by officers of "{one.group}", over the very bytes')
     if rest := demands_in_words(one):
@@ -129,6 +132,8 @@ def _grants(label: str, known: Groups) -> list[str]:
 
 def _not_protected(alternatives: tuple[Alternative, ...]) -> list[str]:
     lines = []
+    if any(one.window for one in alternatives):
+        lines += _about_window(alternatives)
     if any(one.budget for one in alternatives):
         lines += _about_budget(alternatives)
     if any(one.pin for one in alternatives):
@@ -136,6 +141,22 @@ def _not_protected(alternatives: tuple[Alternative, ...]) -> list[str]:
     if any(one.pcrs for one in alternatives):
         lines += _about_pcrs(alternatives)
     return lines
+
+
+def _about_window(alternatives: tuple[Alternative, ...]) -> list[str]:
+    alone = any(one.window and not one.budget for one in alternatives)
+    group = next(one.group for one in alternatives if one.window)
+    return [
+        "While it is open anyone with this machine signs what they like, root too, and nobody sees "
+        "what"
+        + ("; a budget beside it limits how often." if alone else ", as often as units last."),
+        "The chip ends a window by its own clock, and at any reset, restart or suspend; its owner "
+        "can make that clock slower, and a window up to 17 % longer. A session that was filled "
+        "inside a window signs once more until the end, also after the officers have changed.",
+        f"To the chip this is quorum({group}): approvals over the very bytes would do, too, and a "
+        f"key of quorum({group}) can be opened as well. Only the roster tells them apart: the "
+        "custodians decide which keys may be opened (tpmhsm group change GROUP --open KEY).",
+    ]
 
 
 def _about_budget(alternatives: tuple[Alternative, ...]) -> list[str]:
@@ -204,10 +225,7 @@ def _roughly(policy: Policy, known: Groups) -> list[str]:
     if isinstance(policy, Budget):
         return [_demands(Alternative(budget=policy.group), known)]
     if isinstance(policy, Window):
-        return [
-            f'Officers of "{policy.group}" open the key for some seconds; until then, or a reset, '
-            "anyone with this machine can use it."
-        ]
+        return [_demands(Alternative(policy.group, window=True), known)]
     if isinstance(policy, Open):
         return [OPEN[0]]
     group = policy.group if isinstance(policy, Quorum) else ""
