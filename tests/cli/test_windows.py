@@ -6,10 +6,14 @@ import json
 import sqlite3
 import time
 from contextlib import closing
+from queue import SimpleQueue
 
 import pytest
 from tests.support.shell import Shell
 
+from tpmhsm.cli.app import App
+from tpmhsm.errors import ChipRefusedError, RefusedError, StoreError
+from tpmhsm.store.windows import Windows
 from tpmhsm.tpm import software
 from tpmhsm.tpm.device import open_device
 
@@ -161,3 +165,76 @@ def test_files_travel(issuing: Shell) -> None:
     assert result["items"][-1]["state"] == "executed"
     sign(issuing)
     assert json.loads(issuing("--json", "request", "show", str(number)).out)["kind"] == "window"
+
+
+def test_many_signatures_across_the_end_of_a_window(issuing: Shell) -> None:
+    """One line of turns at the chip: it ends with the window, and goes on with the next."""
+    app = App(issuing.home, tpm="software")
+    try:
+        row = app.keyring.get("issuing")
+        opened(issuing, length="4s")
+        with app.keyring.turns() as turns:
+
+            def sign_one() -> object:
+                told: SimpleQueue[object] = SimpleQueue()
+                turns.put(row, bytes(32), lambda signature, error: told.put(error or signature))
+                return told.get(timeout=20)
+
+            assert all(isinstance(sign_one(), bytes) for _ in range(30))
+            time.sleep(4)
+            error = sign_one()
+            assert isinstance(error, ChipRefusedError) and error.code == "window-closed"
+            with pytest.raises(RefusedError, match="is closed"):
+                sign_one()
+            opened(issuing)
+            assert isinstance(sign_one(), bytes)
+    finally:
+        app.close()
+
+
+def test_a_failure_between_chip_and_database(
+    issuing: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tickets are lost with it: the request says so, and people open the key again."""
+    number = issuing.ask("key", "open", "issuing", "--for", "10m")
+    digest = issuing.json("request", "show", str(number))["digest"]
+    issuing.approve(str(number), "alice", digest)
+
+    def fails(*_: object) -> None:
+        raise StoreError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Windows, "put", fails)
+        assert "the approval is kept" in issuing.approve(str(number), "bob", digest, code=5).err
+    said = issuing("request", "execute", str(number), code=1).err
+    assert "ask" in said and "tpmhsm key open issuing" in said
+    assert issuing.json("request", "show", str(number))["state"] == "cancelled"
+    assert "is closed" in sign(issuing, code=1)
+    opened(issuing)
+    sign(issuing)
+    assert issuing("doctor", "store")
+
+
+def test_beside_a_budget(issuing: Shell) -> None:
+    """all(window, budget): neither alone signs."""
+    policy = "all(window(officers), budget(officers))"
+    issuing("key", "create", "both", "--policy", policy)
+    issuing.settle(issuing.ask("group", "change", "officers", "--open", "both"))
+    opened(issuing, "both")
+    assert "used up, or none was granted" in sign(issuing, "both", code=1)
+    issuing.settle(issuing.ask("key", "grant", "both", "2"))
+    sign(issuing, "both")
+    issuing("key", "close", "both")
+    assert "is closed" in sign(issuing, "both", code=1)
+    opened(issuing, "both")
+    sign(issuing, "both")
+    assert "used up" in sign(issuing, "both", code=1)
+
+
+def test_approvals_sign_by_a_window_key_too(issuing: Shell) -> None:
+    asked = ("key", "sign", "issuing", "note", "--by", "officers", "--out", "by.sig")
+    issuing.settle(issuing.ask(*asked))
+    issuing(*asked)
+    issuing("key", "verify", "issuing", "note", "--signature", "by.sig")
+    said = issuing("policy", "explain", "window(officers)").out
+    assert "have opened the key for a time" in said and "this is quorum(officers)" in said
