@@ -307,7 +307,7 @@ def test_an_approval_with_another_expiration(still: House) -> None:
     (ladder,) = SIGN.ladders(loot.roster)
     cp_hash, ref = loot.plan.bound.cp_hash, ladder.policy_ref
     with still.root() as root:
-        for expiration in (-1, -(1 << 31), (1 << 31) - 1):
+        for expiration in (-86400, -(1 << 31), (1 << 31) - 1):  # none is over when it is shown
             with refused(0x5DB, "PolicySigned"):
                 show(root, loot.votes[0], (b"", expiration, cp_hash, ref), 16)
         answer = show(root, loot.votes[0], (b"", 0, cp_hash, ref), 16)
