@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -13,6 +14,7 @@ from tests.ca.doubles import House
 from tests.ca.test_authority import csr, serials
 
 from tpmhsm.ca import issuance, pipeline
+from tpmhsm.ca.line import HAND_OVER
 from tpmhsm.ca.records import certificate_row
 from tpmhsm.errors import (
     ChipRefusedError,
@@ -57,6 +59,13 @@ def test_all_are_kept_when_their_futures_are_done(root: House, issuer: pipeline.
     with root.store.reading() as tx:
         entries = [entry.facts for entry in tx.audit.all() if entry.act == "issued"]
     assert [len(entries), len({entry["serial"] for entry in entries})] == [101, 101]
+
+
+def test_threads_hand_over_soon_while_a_line_is_open(root: House) -> None:
+    usual = sys.getswitchinterval()
+    with root.authorities.issuer(0):
+        assert sys.getswitchinterval() == pytest.approx(HAND_OVER)
+    assert sys.getswitchinterval() == usual
 
 
 def test_one_that_is_refused_fails_alone(root: House, issuer: pipeline.Issuer) -> None:

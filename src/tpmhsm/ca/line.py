@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
@@ -18,6 +19,11 @@ IN_FLIGHT = 64
 
 FRESH = 1.0
 """Seconds that what was read of authorities, keys and requests is used without reading again."""
+
+HAND_OVER = 0.0005
+"""Seconds after which a thread that computes lets another run: while the chip's thread waits for
+that, with an answer in its hand, the chip has nothing to do. Python's own 5 ms are ten signatures.
+"""
 
 
 def usual_workers() -> int:
@@ -49,6 +55,8 @@ class Line(Generic[T]):
         self._workers = [kind() for kind in kinds]
         self._commits = Commits(store)
         self._turns = turns
+        self._usual = sys.getswitchinterval()
+        sys.setswitchinterval(min(HAND_OVER, self._usual))
 
     @property
     def commands(self) -> int:
@@ -67,6 +75,7 @@ class Line(Generic[T]):
         self._commits.close()
         for worker in self._workers:
             worker.close()
+        sys.setswitchinterval(self._usual)
 
     def __enter__(self) -> Self:
         return self
