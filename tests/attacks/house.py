@@ -66,6 +66,7 @@ class Machine:
             rosters={group: dict(known) for group, known in self.memory.rosters.items()},
             known=list(self.memory.known),
             crls=dict(self.memory.crls),
+            totals=list(self.memory.totals),
         )
         return replace(self, memory=memory)
 

@@ -15,6 +15,7 @@ from tests.attacks.root import check, declined, refused, votes_of
 
 from tpmhsm.approval.request import Claims, Request
 from tpmhsm.errors import ChipRefusedError, UsageError, WaitingError
+from tpmhsm.keys.births import Wanted, key_row
 from tpmhsm.keys.choice import policy_of_row
 from tpmhsm.policy.budgets import SIZE, Counted, Grant, budget_auth, budget_nv, parse_grant
 from tpmhsm.policy.plan import Officers, Plan, Spend, plan_grant, plan_use
@@ -165,7 +166,7 @@ def without_one(chip: Chip, plan: Plan, rc: int) -> None:
 
 def ask(house: House, till: Till, grant: Grant) -> Request:
     """A request of root's for any grant."""
-    return house.app.desk.drafts.of_grant(till.row, "officers", grant.encoded, Claims())
+    return house.app.desk.drafts.of_grant("budget", till.row, "officers", grant.encoded, Claims())
 
 
 def test_a_sixth_signature(house: House) -> None:
@@ -528,3 +529,48 @@ def test_a_grant_at_another_index_is_declined(house: House) -> None:
     older = ask(house, till, Grant(group, name, till.index, 4))
     with declined("state"):
         machine.look(replace(honest, budget=older.budget).data)  # certified over other bytes
+
+
+def twin(house: House, till: Till, label: str) -> Till:
+    """A key of root's whose policy names the index of another key: the chip makes any."""
+    with house.app.device.transaction() as chip:
+        parent = objects.storage_parent(chip)
+        policy = policy_of_row(till.row, house.app.groups)
+        made = objects.create_key(chip, parent, "p256", policy.digest)
+        loaded = objects.load_key(chip, parent, made.public, made.private)
+        ak = objects.attestation_key(chip)
+        born = objects.certify_creation(chip, ak, loaded, made, bytes(32))
+    row = replace(
+        key_row(Wanted(label, "p256"), policy, made, till.row.group_id, born),
+        private=till.row.private,  # of which the index's password is made
+    )
+    with house.app.store.transaction() as tx:
+        tx.keys.add(row)
+    other = object.__new__(Till)
+    other.house, other.label = house, label
+    return other
+
+
+def test_a_budget_that_two_keys_share(house: House) -> None:
+    """Approvals name an index, and no key: root asks for a harmless key that counts on the index
+    of another. Tools that know the other key refuse; for one that does not, it is a new key.
+    """
+    till = Till(house)
+    till.granted(1)  # by alice and bob
+    decoy = twin(house, till, "harmless")
+    group, name = house.loot.group.id, bytes.fromhex(decoy.row.name)
+    asked = ask(house, decoy, Grant(group, name, till.index, 100)).data
+    for person in ("alice", "bob"):  # who granted it for the other key
+        with declined("shared-budget"):
+            house.machines[person].look(asked)
+    carol = house.machines["carol"]
+    seen = carol.look(asked).content
+    assert [flag.head for flag in seen.flags if flag.head == "NEW KEY"]
+    carol.memory.keep(carol.look(ask(house, till, honest(till, 2)).data).entries)  # she pins it
+    with declined("shared-budget"):
+        carol.look(asked)
+
+
+def honest(till: Till, total: int) -> Grant:
+    group = till.house.loot.group.id
+    return Grant(group, bytes.fromhex(till.row.name), till.index, total)

@@ -17,6 +17,8 @@ from tpmhsm.policy.budgets import Counted, Grant, budget_name, parse_grant
 from tpmhsm.policy.compile import KeyPolicy
 from tpmhsm.policy.tree import roster_name
 from tpmhsm.policy.words import demands_in_words
+from tpmhsm.wire.codec import decode
+from tpmhsm.wire.public import Public
 
 MANY = 100_000
 """More signatures at once than this are marked."""
@@ -43,6 +45,7 @@ def read_budget(request: Request, key: ChipKey, memory: Memory) -> Content:
     name = budget_name(grant.index, roster_name(request.group))
     before = _before(request, grant, name)
     known = memory.granted(name)
+    _check_alone(request, key, memory, known)
     _check_total(grant, before, known)
     after = grant.total - before.used
     rows = (
@@ -60,7 +63,7 @@ def read_budget(request: Request, key: ChipKey, memory: Memory) -> Content:
         rows,
         tuple(_flags(key, memory, grant, before, known)),
         facts=grant_facts(request.content),
-        granted=GrantedTotal(name, grant.total, grant.nonce),
+        granted=GrantedTotal(name, key.name, grant.total, grant.nonce),
     )
 
 
@@ -84,6 +87,23 @@ def _before(request: Request, grant: Grant, name: bytes) -> Counted:
         return check_budget(request.budget, request.device.ak_public, name, request.digest)
     except VerificationError as e:
         raise _refuse(f"the chip's certified count does not hold: {e.message}", "state") from None
+
+
+def _check_alone(request: Request, key: ChipKey, memory: Memory, known: Granted | None) -> None:
+    """Refuse a budget that another key has, too, as far as this home knows: approvals name the
+    index alone, and root can make a harmless key whose policy names the index of another.
+    """
+    if known is not None and known.keys - {key.name}:
+        raise _refuse("you granted this very budget for another key", "shared-budget")
+    policy = decode(Public, key.public).auth_policy
+    for other in memory.pinned_keys(request.group.id):
+        if other.name != key.name and decode(Public, other.public).auth_policy == policy:
+            raise _refuse(
+                f'the key "{other.label}" has the very same policy: what is granted here it may '
+                "use as well",
+                "shared-budget",
+                "ask the host for a key with a budget of its own",
+            )
 
 
 def _check_total(grant: Grant, before: Counted, known: Granted | None) -> None:
@@ -127,8 +147,15 @@ def _flags(
     if certified:
         names = certified[0].subject
         flags.append(Flag("CA KEY", f"of {names}: it can issue any certificate that CA can"))
-    if grant.first and known is not None:
+    if memory.pinned_key(key.name) is None:
+        words = (
+            "any key that names this NV index in its policy uses the units: do you know this one?"
+        )
+        flags.append(Flag("NEW KEY", words))
+    if grant.first and known is not None and known.firsts != {grant.nonce}:
         flags.append(_again(grant, known))
+    elif known is not None and len(known.firsts) > 1:
+        flags.append(_anew(grant, known))
     if grant.total - before.total > MANY:
         flags.append(Flag("MANY", f"{grant.total - before.total:,} at once"))
     return flags
@@ -139,12 +166,19 @@ def _again(grant: Grant, known: Granted) -> Flag:
     was granted then can be replayed on top of this.
     """
     highest = max(grant.total, known.total)
-    most = highest * (len(known.firsts | {grant.nonce}))
+    most = highest * (1 + (len(known.firsts - {grant.nonce}) or 1))
     return Flag(
         "AGAIN",
         f"you granted this budget {known.total:,} before, and it was made anew, or that session "
         f"was lost. Earlier grants can be used again: count with {most:,} signatures in all",
     )
+
+
+def _anew(grant: Grant, known: Granted) -> Flag:
+    """Of several first writes each may come yet, and the later grants after it."""
+    times = len(known.firsts)
+    words = f"first granted {times} times: count with {times * grant.total:,} signatures in all"
+    return Flag("MADE ANEW", words)
 
 
 def _refuse(message: str, code: str, hint: str = "") -> ApprovalRefusedError:

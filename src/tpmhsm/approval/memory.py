@@ -68,21 +68,25 @@ class ApprovedCrl:
 
 @dataclass(frozen=True)
 class GrantedTotal:
-    """A total that was approved for the budget index with this written Name; `nonce` is that of the
-    live session for a first write, else empty.
+    """A total that was approved for the budget index with this written Name, as that of the key
+    with the Name `key_name`; `nonce` is that of the live session for a first write, else empty.
     """
 
     index_name: bytes
+    key_name: bytes
     total: int
     nonce: bytes = b""
 
 
 @dataclass(frozen=True)
 class Granted:
-    """What is remembered of a budget: the highest total, and the nonces of all first writes."""
+    """What is remembered of a budget: the highest total, the nonces of all first writes, and the
+    Names of the keys for which it was approved.
+    """
 
     total: int
     firsts: frozenset[bytes] = frozenset()
+    keys: frozenset[bytes] = frozenset()
 
     @classmethod
     def of(cls, all_of_them: Sequence[GrantedTotal]) -> Granted | None:
@@ -90,7 +94,8 @@ class Granted:
         if not all_of_them:
             return None
         firsts = frozenset(one.nonce for one in all_of_them if one.nonce)
-        return cls(max(one.total for one in all_of_them), firsts)
+        keys = frozenset(one.key_name for one in all_of_them)
+        return cls(max(one.total for one in all_of_them), firsts, keys)
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,12 @@ class StoredMemory:
         """What was approved for a budget."""
         rows = self._tx.memory.granted(index_name.hex())
         return Granted.of(
-            [GrantedTotal(index_name, row.total, bytes.fromhex(row.nonce)) for row in rows]
+            [
+                GrantedTotal(
+                    index_name, bytes.fromhex(row.key_name), row.total, bytes.fromhex(row.nonce)
+                )
+                for row in rows
+            ]
         )
 
     def challenges(self) -> Collection[bytes]:
@@ -127,13 +132,17 @@ class StoredMemory:
             memory.remember_epoch(epoch.group_id.hex(), epoch.epoch, epoch.roster_digest.hex())
         for one in entries.certified:
             memory.remember_certified(one.spki_sha256.hex(), one.subject, one.ca)
-        if (granted := entries.granted) is not None:
-            memory.remember_granted(granted.index_name.hex(), granted.nonce.hex(), granted.total)
-        if entries.live is not None:
-            memory.remember_live(entries.live.group_id.hex(), entries.live.counter)
-            memory.drop_challenge(entries.live.nonce.hex())
+        if entries.granted is not None:
+            self._keep_granted(entries.granted)
         if entries.crl is not None:
             self._keep_crl(entries.crl)
+
+    def _keep_granted(self, granted: GrantedTotal) -> None:
+        from tpmhsm.store.memory import GrantedRow
+
+        index, key, nonce = granted.index_name, granted.key_name, granted.nonce
+        row = GrantedRow(index.hex(), nonce.hex(), key.hex(), granted.total)
+        self._tx.memory.remember_granted(row)
 
     def _keep_crl(self, crl: ApprovedCrl) -> None:
         from tpmhsm.approval.moments import stamp

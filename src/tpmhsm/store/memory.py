@@ -72,12 +72,14 @@ class ApprovedCrlRow:
 
 @dataclass(frozen=True)
 class GrantedRow:
-    """The highest total that was approved for the budget index of a Name: of first writes one for
-    each live session's `nonce`, of all later ones one without. All but `total` is hexadecimal.
+    """The highest total that was approved for the budget index of a Name, as that of the key with
+    the Name `key_name`: of first writes one for each live session's `nonce`, of all later ones one
+    without. All but `total` is hexadecimal.
     """
 
     index_name: str
     nonce: str
+    key_name: str
     total: int
     at: str = ""
 
@@ -150,6 +152,7 @@ granted_totals = Table(
     metadata,
     Column("index_name", Text, primary_key=True),
     Column("nonce", Text, primary_key=True),
+    Column("key_name", Text, nullable=False),
     Column("total", BigInteger, nullable=False),
     Column("at", Text, nullable=False),
 )
@@ -335,14 +338,17 @@ class ApproverMemory:
         """The totals that were approved for a budget index."""
         return self._granted._select(granted_totals.c.index_name == index_name)
 
-    def remember_granted(self, index_name: str, nonce: str, total: int) -> None:
+    def remember_granted(self, granted: GrantedRow) -> None:
         """Remember a total, unless a higher one is remembered."""
-        same = (granted_totals.c.index_name == index_name, granted_totals.c.nonce == nonce)
+        same = (
+            granted_totals.c.index_name == granted.index_name,
+            granted_totals.c.nonce == granted.nonce,
+        )
         known = self._granted._first(*same)
         if known is None:
-            self._granted._insert(GrantedRow(index_name, nonce, total))
-        elif total > known.total:
-            self._granted._change(*same, total=total, at=now())
+            self._granted._insert(granted)
+        elif granted.total > known.total:
+            self._granted._change(*same, total=granted.total, at=now())
 
     def challenges(self) -> list[ChallengeRow]:
         """The nonces that were not answered yet, oldest first."""

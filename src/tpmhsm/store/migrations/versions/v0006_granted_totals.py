@@ -15,6 +15,7 @@ def upgrade() -> None:
         "granted_totals",
         sa.Column("index_name", sa.Text(), nullable=False),
         sa.Column("nonce", sa.Text(), nullable=False),
+        sa.Column("key_name", sa.Text(), nullable=False),
         sa.Column("total", sa.BigInteger(), nullable=False),
         sa.Column("at", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("index_name", "nonce", name="pk_granted_totals"),
