@@ -134,6 +134,9 @@ class StoredMemory:
             memory.remember_certified(one.spki_sha256.hex(), one.subject, one.ca)
         if entries.granted is not None:
             self._keep_granted(entries.granted)
+        if entries.live is not None:
+            memory.remember_live(entries.live.group_id.hex(), entries.live.counter)
+            memory.drop_challenge(entries.live.nonce.hex())
         if entries.crl is not None:
             self._keep_crl(entries.crl)
 
