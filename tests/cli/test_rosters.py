@@ -232,3 +232,7 @@ def test_a_live_nonce(governed: Shell, tmp_path_factory: pytest.TempPathFactory)
     assert home.json("trust", "check", governed.path / "none", code=2)["error"]["code"] == "parse"
     again = home.json("trust", "challenge")["nonce"]
     assert len(bytes.fromhex(again)) == 32 and again != nonce
+    governed.settle(governed.ask("group", "change", "officers", "--officers", "2:alice,bob,carol"))
+    governed("group", "certify", "officers", "--nonce", again, "--force")
+    found = home.json("trust", "check", file)  # and it begins no second time
+    assert (found["epoch"], found["approves_from"]) == (epoch + 1, epoch + 2)
