@@ -201,7 +201,7 @@ def test_a_group_that_the_chip_has_begun_does_not_expire(plain: Shell) -> None:
     number = plain.ask("group", "create", "people", "--officers", RULE)
     digest = expect(plain, number)
     plain.approve(str(number), "alice", digest)
-    with mock.patch("tpmhsm.requests.execution._finish", side_effect=KeyboardInterrupt):
+    with mock.patch("tpmhsm.requests.execution.finish", side_effect=KeyboardInterrupt):
         plain.approve(str(number), "bob", digest, code=1)
     travel(plain, number, 1)
     assert plain.json("request", "show", str(number))["state"] == "waiting"

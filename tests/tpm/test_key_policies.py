@@ -248,7 +248,16 @@ def test_every_step_is_needed(town):
 # ── any policy ───────────────────────────────────────────────────────────────────────────────
 
 leaves = st.sampled_from(
-    ["pin", "quorum(a)", "quorum(b)", "quorum(c)", "budget(a)", "budget(c)"]
+    [
+        "pin",
+        "quorum(a)",
+        "quorum(b)",
+        "quorum(c)",
+        "budget(a)",
+        "budget(c)",
+        "window(a)",
+        "window(c)",
+    ]
     + [f"pcr(sha256:{n})" for n in ("0", "1", "0,7", "2,1", "7")]
 )
 

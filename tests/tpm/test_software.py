@@ -294,6 +294,15 @@ def test_idle_keeper_ends(directory, monkeypatch):
         assert not one._is_idle()
         now[0] += 601
         assert one._is_idle()
+        (directory / "live").mkdir()
+        note = directory / "live" / "a.window"
+        note.touch()
+        for ahead, idle in ((60, False), (-1, True), (27 * 3600, True)):
+            until = time.time() + ahead
+            os.utime(note, (until, until))
+            assert one._is_idle() is idle
+        keeper._forget_waiting()
+        assert not note.exists()
     finally:
         os.close(one._claim)
         os.close(one._log)
