@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.attacks.house import House
 
 from tpmhsm.approval.display import render
-from tpmhsm.errors import ChipRefusedError
-from tpmhsm.policy.budgets import Counted
+from tpmhsm.approval.request import Claims
+from tpmhsm.errors import ChipRefusedError, RefusedError
+from tpmhsm.policy.budgets import Counted, parse_grant
+from tpmhsm.requests.drafts import register
 
 DIGEST = bytes(range(32))
 
@@ -69,3 +73,48 @@ def test_what_an_approver_sees(house: House) -> None:
     assert "1,000 granted, 3 used, 997 left" in seen
     assert "Grants 500 more signatures" in seen
     assert "may sign 1,497 more without anybody" in seen
+
+
+def test_power_fails_between_the_chip_and_the_record(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chip has written, nobody recorded it: executing again finds it done."""
+    from tpmhsm.requests import grants
+
+    def fails(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    key(house)
+    for units, total in ((4, 4), (3, 7)):  # a first grant, and a later one
+        asked = house.app.desk.grants.propose("issuing", units)
+        with monkeypatch.context() as power, pytest.raises(KeyboardInterrupt):
+            power.setattr(grants, "finish", fails)
+            house.settle(asked.request)
+        assert house.app.desk.get(asked.request).state == "waiting"
+        sign(house)
+        before = counted(house)
+        assert before is not None
+        assert before.total == total
+        assert house.app.desk.execute(asked.request).state == "executed"
+        assert counted(house) == before
+
+
+def test_a_later_grant_overtook_this_one(house: House) -> None:
+    """Approvals of a smaller total are of no use any more: the request is cancelled."""
+    key(house)
+    grant(house, 1)
+    asked = house.app.desk.grants.propose("issuing", 2)
+    kept = [house.approve(asked.request, name) for name in ("alice", "bob")]
+    more = replace(parse_grant(house.app.desk.request(asked.request).content), total=9)
+    again = house.app.desk.drafts.of_grant(
+        "budget", house.app.keyring.get("issuing"), "officers", more.encoded, Claims()
+    )
+    with house.app.store.transaction() as tx:
+        other = register(tx, again)
+    house.settle(other, ("carol", "alice"))
+    house.app.desk.take(kept[0].data)
+    with pytest.raises(RefusedError) as caught:
+        house.app.desk.take(kept[1].data)
+    assert caught.value.code == "budget-passed"
+    assert house.app.desk.get(asked.request).state == "cancelled"
+    assert counted(house) == Counted(0, 9)
