@@ -199,6 +199,18 @@ def test_a_budget_or_else_people(granted: Shell) -> None:
     assert left(granted, "either") == 0
 
 
+def test_keys_are_listed_without_the_chip(granted: Shell) -> None:
+    granted("device", "stop")
+    (granted.home / "tpm").rename(granted.home / "gone")
+    try:
+        said = granted("key", "list")
+        assert "issuing" in said.out
+        assert "what is left of budgets is not known" in said.err
+        granted("key", "show", "issuing")
+    finally:
+        (granted.home / "gone").rename(granted.home / "tpm")
+
+
 def test_explained(granted: Shell) -> None:
     text = granted("policy", "explain", POLICY).out
     for words in ("a unit of the budget", "2 of 3 (alice, bob, carol)", "signs what it likes until",

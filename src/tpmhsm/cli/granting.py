@@ -9,6 +9,7 @@ import click
 from tpmhsm.cli.app import App, pass_app
 from tpmhsm.cli.options import wait_option
 from tpmhsm.cli.waiting import settled
+from tpmhsm.errors import DeviceError
 
 if TYPE_CHECKING:
     from tpmhsm.keys.budgets import Budget
@@ -28,10 +29,16 @@ def budget_json(budget: Budget) -> dict[str, Any]:
 
 
 def budgets_of(app: App, rows: list[KeyRow]) -> dict[str, list[Budget]]:
-    """The budgets of keys by the keys' labels; the chip is asked only where there are any."""
+    """The budgets of keys by the keys' labels; the chip is asked only where there are any.
+
+    None, and a note, when the chip cannot be asked: all else of a key is known without it.
+    """
     found: dict[str, list[Budget]] = {}
-    for budget in app.keyring.budgets.of(rows):
-        found.setdefault(budget.key, []).append(budget)
+    try:
+        for budget in app.keyring.budgets.of(rows):
+            found.setdefault(budget.key, []).append(budget)
+    except DeviceError as error:
+        app.note(f"note: what is left of budgets is not known: {error.message}")
     return found
 
 
@@ -59,7 +66,7 @@ def grant(app: App, label: str, units: int, group: str, reason: str, wait: bool)
 
     settled(app, wait, propose, lambda _: None)
     row = app.keyring.get(label)
-    found = budgets_of(app, [row])[label]
+    found = budgets_of(app, [row]).get(label, [])
     app.done(
         {"label": label, "budgets": [budget_json(one) for one in found]},
         "\n".join(f"{label}: {one.words}" for one in found),
