@@ -259,7 +259,7 @@ def test_the_key_signs_only_what_came_through_a_door(made: Path) -> None:
             opened.sign(message)
 
 
-@pytest.mark.parametrize("spec", ["yubikey", "yubikey:123", "pkcs11:token=x"])
+@pytest.mark.parametrize("spec", ["pkcs11:token=x"])
 def test_other_identities_are_named_as_missing(spec: str) -> None:
     with pytest.raises(UsageError, match="not in this version"):
         open_identity(spec, never)

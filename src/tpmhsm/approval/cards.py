@@ -25,6 +25,7 @@ from tpmhsm.policy.people import CONTRIBUTION, Member
 
 if TYPE_CHECKING:
     from tpmhsm.approval.identity import Identity
+    from tpmhsm.approval.yubico import Attestation, Proof
     from tpmhsm.policy.approver import PublicKey
 
 DEVICE_CARD = "tpmhsm/device-card/1"
@@ -39,7 +40,8 @@ DEVICE_KINDS = ("software TPM", "hardware", "other TPM")
 class Card:
     """An approver's card whose signature was checked. `data` is its file, byte for byte.
 
-    `contribution` is the 32 random bytes that the person adds to the id of a new group.
+    `contribution` is the 32 random bytes that the person adds to the id of a new group. `kind` is
+    the person's word; for a key in a YubiKey `attestation` is the YubiKey's.
     """
 
     name: str
@@ -48,6 +50,14 @@ class Card:
     contribution: bytes
     created: datetime
     data: bytes = field(repr=False)
+    attestation: Attestation | None = field(default=None, repr=False)
+
+    @cached_property
+    def proof(self) -> Proof | None:
+        """Whether the key is in a YubiKey, as Yubico's roots have it; None if nobody says so."""
+        from tpmhsm.approval.yubico import prove
+
+        return prove(self.attestation, self.spki) if self.kind == "yubikey" else None
 
     @cached_property
     def key(self) -> PublicKey:
@@ -64,15 +74,25 @@ class Card:
         return Member(self.name, self.spki, self.contribution if contribution else b"")
 
 
-def create_card(name: str, identity: Identity, created: datetime | None = None) -> bytes:
+def create_card(
+    name: str,
+    identity: Identity,
+    created: datetime | None = None,
+    attestation: Attestation | None = None,
+) -> bytes:
     """Return a new card's file for `name`, signed by `identity`. UsageError for a bad name."""
-    document = {
+    document: dict[str, Any] = {
         "name": check_label(name, "approver"),
         "kind": identity.kind,
         "spki": to_base64(spki_of(identity.public_key)),
         "contribution": os.urandom(CONTRIBUTION).hex(),
         "created": moments.stamp(created or moments.now()),
     }
+    if attestation is not None:
+        document["attestation"] = {
+            "statement": to_base64(attestation.statement),
+            "device": to_base64(attestation.device),
+        }
     return sign_statement(identity, CARD, document)
 
 
@@ -89,6 +109,7 @@ def parse_card(data: bytes) -> Card:
         contribution=fields.hex("contribution", CONTRIBUTION),
         created=moments.read_moment(fields, "created"),
         data=canonical(document) + b"\n",
+        attestation=_attestation(fields) if fields.has("attestation") else None,
     )
     signature = fields.base64("signature")
     fields.done()
@@ -96,11 +117,22 @@ def parse_card(data: bytes) -> Card:
     return card
 
 
+def _attestation(fields: Fields) -> Attestation:
+    from tpmhsm.approval.yubico import Attestation
+
+    part = fields.fields("attestation")
+    found = Attestation(part.base64("statement"), part.base64("device"))
+    part.done()
+    return found
+
+
 def describe_card(card: Card) -> dict[str, Any]:
     """Facts of a card for people and programs; JSON-ready."""
+    proof = {} if card.proof is None else {"proof": card.proof.words}
     return {
         "name": card.name,
         "kind": card.kind,
+        **proof,
         "key": key_words(card.key),
         "key_name": approver_name(card.key).hex(),
         "created": moments.stamp(card.created),

@@ -10,6 +10,7 @@ read as a preimage, nor the other way round.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -35,6 +36,9 @@ STATEMENT_TAGS = ("tpmhsm/card/1", "tpmhsm/denial/1", "tpmhsm/possession/1")
 
 Passphrase = Callable[[str], bytes]
 """Asked once, with a prompt in words, when an identity needs a secret."""
+
+Tell = Callable[[str], None]
+"""Told what a person has to do now, such as to touch a card."""
 
 
 class Identity(Protocol):
@@ -83,13 +87,24 @@ def check_signable(message: bytes) -> None:
         )
 
 
-def open_identity(spec: str, passphrase: Passphrase) -> Identity:
+def scheme_of(spec: str) -> str:
+    """Where the key that `-i` names lives: 'yubikey', 'pkcs11' or 'file'."""
+    word = re.split("[:/]", spec, maxsplit=1)[0]
+    return word if word in ("yubikey", "pkcs11") else "file"
+
+
+def open_identity(spec: str, passphrase: Passphrase, tell: Tell | None = None) -> Identity:
     """Open the identity that `-i` names. `passphrase` is called when, and only when, needed.
 
-    UsageError for kinds that this version does not have; see `filekey.open_file_key` for files.
+    UsageError for kinds that this version does not have; see `filekey.open_file_key` for files,
+    `yubikey.open_yubikey` for YubiKeys.
     """
-    scheme = spec.partition(":")[0]
-    if scheme in ("yubikey", "pkcs11"):
+    scheme = scheme_of(spec)
+    if scheme == "yubikey":
+        from tpmhsm.approval.yubikey import open_yubikey
+
+        return open_yubikey(spec, passphrase, tell)
+    if scheme == "pkcs11":
         raise UsageError(
             f"identity {spec}: {scheme} keys are not in this version",
             hint="use an encrypted key file: -i FILE",

@@ -13,7 +13,7 @@ from tpmhsm.cli.app import App, pass_app
 from tpmhsm.cli.crl_files import publish_executed
 from tpmhsm.cli.files import STDIO, naming
 from tpmhsm.cli.options import Out, out_options, packed
-from tpmhsm.cli.pins import pin_options
+from tpmhsm.cli.pins import identity_secret, pin_options
 from tpmhsm.cli.prompts import ask, at_terminal
 from tpmhsm.cli.secrets import Secret, passphrase_options
 from tpmhsm.cli.waiting import overtaken
@@ -56,7 +56,13 @@ def vote_options(command: F) -> F:
         "who",
         Who,
         click.option("--as", "name", required=True, metavar="NAME", help="Who you are."),
-        click.option("-i", "--identity", required=True, metavar="ID", help="Your key: a file."),
+        click.option(
+            "-i",
+            "--identity",
+            required=True,
+            metavar="ID",
+            help="Your key: a file, or yubikey[:SERIAL][/SLOT].",
+        ),
     )(click.argument("what", nargs=-1, required=True, metavar="ID|FILE…")(with_out))
 
 
@@ -94,7 +100,7 @@ def approve(
             raise UsageError(f"--expect {given!r} is no SHA-256: 64 hexadecimal digits")
     digests: Sequence[str | None] = expected or [None] * len(what)
     items = load_all(app, what, who, out, "approval")
-    person = open_person(who, secret)
+    person = open_person(app, who, secret)
     done: list[dict[str, Any]] = []
     for item, digest in zip(items, digests, strict=True):
         with counting(done):
@@ -163,6 +169,7 @@ def what_of(found: Review) -> dict[str, Any]:
 @click.command()
 @click.option("--reason", required=True, help="Why; the others see it.")
 @vote_options
+@pin_options
 @pass_app
 def deny(app: App, what: tuple[str, ...], who: Who, reason: str, out: Out, secret: Secret) -> None:
     """Refuse a request, signed and with a reason; it stops the request on an honest host.
@@ -172,7 +179,7 @@ def deny(app: App, what: tuple[str, ...], who: Who, reason: str, out: Out, secre
       tpmhsm deny 7.req --as bob -i bob.key --reason "nobody asked for a wildcard"
     """
     items = load_all(app, tuple(dict.fromkeys(what)), who, out, "denial")
-    person = open_person(who, secret)
+    person = open_person(app, who, secret)
     done: list[dict[str, Any]] = []
     for item in items:
         with counting(done):
@@ -229,13 +236,13 @@ def load(app: App, what: str) -> Item:
         return Item(parse_request(data), in_place=False)
 
 
-def open_person(who: Who, secret: Secret) -> Identity:
-    """The identity of `-i`. Raises UsageError, RefusedError."""
+def open_person(app: App, who: Who, secret: Secret) -> Identity:
+    """The identity of `-i`. Raises UsageError, RefusedError, DeviceError for a card."""
     from tpmhsm.approval.identity import open_identity
 
     if not who.identity:
         raise UsageError("an identity is needed", hint="-i alice.key")
-    return open_identity(who.identity, secret.source())
+    return open_identity(who.identity, identity_secret(app, who.identity, secret), app.note)
 
 
 def confirm(app: App, found: Review, expected: str | None) -> None:

@@ -9,7 +9,9 @@ import click
 from tpmhsm.cli.app import App, facts, pass_app, table
 from tpmhsm.cli.files import STDIO
 from tpmhsm.cli.options import Out, out_options
+from tpmhsm.cli.pins import ManagementSecret, pin_options
 from tpmhsm.cli.secrets import Secret, passphrase_options
+from tpmhsm.errors import UsageError
 
 if TYPE_CHECKING:
     from tpmhsm.approval.cards import Card
@@ -34,31 +36,62 @@ def card_text(found: dict[str, Any]) -> str:
 
 @approver.command()
 @click.argument("name")
-@click.option("-i", "--identity", required=True, metavar="ID", help="The key: a file to be made.")
+@click.option("-i", "--identity", required=True, metavar="ID",
+              help="The key: a file to be made, or yubikey[:SERIAL][/SLOT].")  # fmt: skip
+@click.option("--slot", metavar="HEX", help="The YubiKey's slot: 9c by default.")
+@click.option("--alg", "algorithm", type=click.Choice(("p256", "rsa2048", "rsa3072")),
+              default="p256", help="The key's kind; files have p256 alone.")  # fmt: skip
+@click.option("--management-key-file", "management", metavar="F",
+              help="A YubiKey's management key (hex), unless its PIN opens it.")  # fmt: skip
 @out_options("NAME.card by default.")
 @passphrase_options
+@pin_options
 @pass_app
-def create(app: App, name: str, identity: str, out: Out, secret: Secret) -> None:
+def create(
+    app: App,
+    name: str,
+    identity: str,
+    slot: str | None,
+    algorithm: str,
+    management: str | None,
+    out: Out,
+    secret: Secret,
+) -> None:
     """Make an approver's key and card, on the approver's own machine.
 
-    An existing key file is kept and used, and so is the card that this home made for it.
+    An existing key file is kept and used, and so is the card that this home made for it. In a
+    YubiKey the key is made in an empty slot, with PIN and touch for each signature; a key that
+    is there already is used if it is such a key.
 
     \b
     Example:
       tpmhsm approver create alice -i alice.key
+      tpmhsm approver create bob -i yubikey
     """
-    from tpmhsm.cli.people import make_approver
+    from tpmhsm.cli.people import NewKey, make_approver
 
     target = out.claim(f"{name}.card")
-    card = make_approver(app, name, identity, secret)
+    where = _in_slot(identity, slot)
+    card = make_approver(app, name, NewKey(where, algorithm, secret, ManagementSecret(management)))
     out.write(card.data, target)
     if target != STDIO:
+        proof = "" if card.proof is None else f"\n{card.proof.words}"
         app.done(
             {**card_json(card), "file": target},
             f"wrote {target}: hand it to the CA host and to all other approvers; "
-            f"{identity} stays here",
+            f"{identity} stays here{proof}",
             made="" if out.out else target,
         )
+
+
+def _in_slot(identity: str, slot: str | None) -> str:
+    from tpmhsm.approval.identity import scheme_of
+
+    if slot is None:
+        return identity
+    if scheme_of(identity) != "yubikey" or "/" in identity:
+        raise UsageError("--slot is that of -i yubikey, once", hint="-i yubikey --slot 9d")
+    return f"{identity}/{slot}"
 
 
 @approver.command(epilog="Example: tpmhsm approver add alice.card bob.card")

@@ -3,47 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tpmhsm.cli.app import App
 from tpmhsm.cli.files import check_free, naming
+from tpmhsm.cli.pins import identity_secret
 from tpmhsm.errors import UsageError
 
 if TYPE_CHECKING:
     from tpmhsm.approval.cards import Card
+    from tpmhsm.approval.identity import Identity
+    from tpmhsm.approval.yubico import Attestation
     from tpmhsm.cli.secrets import Secret
 
 
-def make_approver(app: App, name: str, identity: str, secret: Secret) -> Card:
+@dataclass(frozen=True)
+class NewKey:
+    """How `approver create` makes a key: what `-i` names, its algorithm, who is asked for what."""
+
+    identity: str
+    algorithm: str
+    secret: Secret
+    management: Secret
+
+
+def make_approver(app: App, name: str, new: NewKey) -> Card:
     """Make (or open) the key and its card, and trust the card in this home.
 
     Run again, after a failure at any point, it opens the key and gives the same card.
     """
     from tpmhsm.approval.cards import create_card, parse_card
-    from tpmhsm.approval.filekey import create_file_key
-    from tpmhsm.approval.identity import open_identity
     from tpmhsm.policy.approver import key_identity
     from tpmhsm.policy.documents import check_label
     from tpmhsm.requests.memory import OWN, StoredMemory
 
     check_label(name, "an approver's name")
     store = app.own_store()
-    if _is_there(identity) or identity.partition(":")[0] in ("yubikey", "pkcs11"):
-        key = open_identity(identity, secret.source())
-    else:
-        check_free(identity)
-        ask = secret.source(confirm=True)
-        key = create_file_key(Path(identity), ask(f"New passphrase for {identity}"))
+    key, attestation = _make_key(app, new)
     with store.reading() as tx:
         own = StoredMemory(tx).own_cards()
     for card in own:
         if card.name == name and key_identity(card.key) == key_identity(key.public_key):
             return card
-    card = parse_card(create_card(name, key))
+    card = parse_card(create_card(name, key, attestation=attestation))
     with store.transaction() as tx:
         tx.trusted.add(OWN, name, card.data)
     return card
+
+
+def _make_key(app: App, new: NewKey) -> tuple[Identity, Attestation | None]:
+    from tpmhsm.approval.filekey import create_file_key
+    from tpmhsm.approval.identity import open_identity, scheme_of
+
+    scheme = scheme_of(new.identity)
+    if scheme == "yubikey":
+        from tpmhsm.approval.yubikey import Making, create_yubikey_key
+
+        pin = identity_secret(app, new.identity, new.secret)
+        making = Making(new.algorithm, pin, new.management.source())
+        return create_yubikey_key(new.identity, making, app.note)
+    if scheme == "file" and new.algorithm != "p256":
+        raise UsageError("a key in a file is P-256", hint="leave out --alg")
+    if scheme != "file" or _is_there(new.identity):
+        ask = identity_secret(app, new.identity, new.secret)
+        return open_identity(new.identity, ask, app.note), None
+    check_free(new.identity)
+    ask = new.secret.source(confirm=True)
+    words = f"New passphrase for {new.identity}"
+    return create_file_key(Path(new.identity), ask(words)), None
 
 
 def _is_there(identity: str) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import click
 
 from tpmhsm.cli.secrets import Ask, Secret
+from tpmhsm.errors import UsageError
 
 if TYPE_CHECKING:
     from tpmhsm.cli.app import App
@@ -23,6 +24,13 @@ class PinSecret(Secret):
 
     word: ClassVar[str] = "PIN"
     option: ClassVar[str] = "pin"
+
+
+class ManagementSecret(Secret):
+    """Where a YubiKey's management key comes from."""
+
+    word: ClassVar[str] = "management key"
+    option: ClassVar[str] = "management-key"
 
 
 class PinSource:
@@ -53,6 +61,17 @@ class PinSource:
     def new_pin_of(self, label: str) -> bytes:
         """The PIN of a key that is made now: typed twice."""
         return self._secret.source(confirm=True)(f"PIN for the new key {label}: ")
+
+
+def identity_secret(app: App, identity: str, secret: Secret) -> Ask:
+    """Where the secret of `-i` comes from: for a token --pin-file, for a file --passphrase-file."""
+    from tpmhsm.approval.identity import scheme_of
+
+    if scheme_of(identity) == "file":
+        return secret.source()
+    if secret.given:
+        raise UsageError(f"{identity} has a PIN, no passphrase", hint="--pin-file F, or --pin-fd N")
+    return PinSecret(app.pin_file, app.pin_fd).source()
 
 
 def _take(ctx: click.Context, param: click.Parameter, value: Any) -> None:

@@ -1,0 +1,25 @@
+"""Fixtures of the tests with cards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tests.support.machines import bare, governed, governed_template, place, plain, plain_template
+from tests.tokens.readers import Readers, running
+
+__all__ = ["bare", "governed", "governed_template", "place", "plain", "plain_template"]
+
+
+@pytest.fixture(scope="session")
+def both_readers() -> Iterator[Readers]:
+    """A daemon with two readers, once for each worker."""
+    with running() as readers:
+        yield readers
+
+
+@pytest.fixture
+def readers(both_readers: Readers) -> Iterator[Readers]:
+    """The same, empty before and after each test."""
+    yield both_readers
+    both_readers.empty()
