@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.policy import makers
 from tests.tpm.quorums import World
@@ -139,9 +139,9 @@ class Town:
 
     def plan(self, policy, one, key):
         if one.window:
-            opened = self.worlds[one.group].open(key)
-            return plan_use(policy, one, key.public, DIGEST, opened)
-        officers = self.officers(one.group, key) if one.group else None
+            officers = self.worlds[one.group].open(key)
+        else:
+            officers = self.officers(one.group, key) if one.group else None
         return plan_use(policy, one, key.public, DIGEST, officers, Spend(AUTH))
 
     def sign(self, policy, one, key, value=PIN):
@@ -285,6 +285,7 @@ def expressible(text):
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
 )  # fmt: skip
 @given(text=written.filter(expressible))
+@example(text="any(all(budget(a), window(a)), all(window(c), pin))")
 def test_any_policy(town, text):
     any_policy(town, text)
 
