@@ -45,6 +45,7 @@ class SoftIdentity:
     """An approver's key in memory: what a file key is, without the file."""
 
     kind = "file"
+    token = None
 
     def __init__(self, private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> None:
         self.private = private

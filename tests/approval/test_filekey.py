@@ -259,12 +259,6 @@ def test_the_key_signs_only_what_came_through_a_door(made: Path) -> None:
             opened.sign(message)
 
 
-@pytest.mark.parametrize("spec", ["pkcs11:token=x"])
-def test_other_identities_are_named_as_missing(spec: str) -> None:
-    with pytest.raises(UsageError, match="not in this version"):
-        open_identity(spec, never)
-
-
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -25,6 +25,7 @@ from tpmhsm.policy.people import CONTRIBUTION, Member
 
 if TYPE_CHECKING:
     from tpmhsm.approval.identity import Identity
+    from tpmhsm.approval.tokens import TokenInfo
     from tpmhsm.approval.yubico import Attestation, Proof
     from tpmhsm.policy.approver import PublicKey
 
@@ -41,7 +42,8 @@ class Card:
     """An approver's card whose signature was checked. `data` is its file, byte for byte.
 
     `contribution` is the 32 random bytes that the person adds to the id of a new group. `kind` is
-    the person's word; for a key in a YubiKey `attestation` is the YubiKey's.
+    the person's word; for a key in a YubiKey `attestation` is the YubiKey's. `token` is what
+    another token says of itself, which nothing proves.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Card:
     created: datetime
     data: bytes = field(repr=False)
     attestation: Attestation | None = field(default=None, repr=False)
+    token: TokenInfo | None = None
 
     @cached_property
     def proof(self) -> Proof | None:
@@ -93,6 +96,8 @@ def create_card(
             "statement": to_base64(attestation.statement),
             "device": to_base64(attestation.device),
         }
+    if identity.token is not None:
+        document["token"] = identity.token.document
     return sign_statement(identity, CARD, document)
 
 
@@ -109,7 +114,8 @@ def parse_card(data: bytes) -> Card:
         contribution=fields.hex("contribution", CONTRIBUTION),
         created=moments.read_moment(fields, "created"),
         data=canonical(document) + b"\n",
-        attestation=_attestation(fields) if fields.has("attestation") else None,
+        attestation=_attestation(fields),
+        token=_token(fields),
     )
     signature = fields.base64("signature")
     fields.done()
@@ -117,18 +123,32 @@ def parse_card(data: bytes) -> Card:
     return card
 
 
-def _attestation(fields: Fields) -> Attestation:
+def _attestation(fields: Fields) -> Attestation | None:
+    """What a YubiKey's card may carry, and no other."""
     from tpmhsm.approval.yubico import Attestation
 
+    if fields.text("kind") != "yubikey" or not fields.has("attestation"):
+        return None
     part = fields.fields("attestation")
     found = Attestation(part.base64("statement"), part.base64("device"))
     part.done()
     return found
 
 
+def _token(fields: Fields) -> TokenInfo | None:
+    """What the card of a key in a PKCS #11 token may carry, and no other."""
+    from tpmhsm.approval.tokens import read_token
+
+    if fields.text("kind") != "pkcs11" or not fields.has("token"):
+        return None
+    return read_token(fields.fields("token"))
+
+
 def describe_card(card: Card) -> dict[str, Any]:
     """Facts of a card for people and programs; JSON-ready."""
-    proof = {} if card.proof is None else {"proof": card.proof.words}
+    proof: dict[str, Any] = {} if card.proof is None else {"proof": card.proof.words}
+    if card.token is not None:
+        proof = {"token": card.token.document, "proof": card.token.unproven}
     return {
         "name": card.name,
         "kind": card.kind,

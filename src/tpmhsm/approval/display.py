@@ -52,7 +52,8 @@ def code_of(review: Review) -> str:
 
 def question(review: Review) -> str:
     """Return the prompt."""
-    return f"Type {code_of(review)} to sign: "
+    then = ", then touch the key" if review.touch else ""
+    return f"Type {code_of(review)} to sign{then}: "
 
 
 def _lines(review: Review, width: int) -> Iterator[str]:

@@ -52,6 +52,11 @@ class FileIdentity:
 
         return check_key(self._private.public_key())  # type: ignore[attr-defined]
 
+    @property
+    def token(self) -> None:
+        """Nothing that a card need repeat."""
+        return
+
     def sign(self, message: bytes) -> bytes:
         """Sign with SHA-256: DER ECDSA, or RSASSA-PKCS1-v1_5."""
         from cryptography.hazmat.primitives import hashes

@@ -15,10 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from tpmhsm.errors import ApprovalRefusedError, UsageError
+from tpmhsm.errors import ApprovalRefusedError
 from tpmhsm.policy.windows import LONGEST, SHORTEST
 
 if TYPE_CHECKING:
+    from tpmhsm.approval.tokens import TokenInfo
     from tpmhsm.policy.approver import PublicKey
 
 A_HASH_SIZE = 68
@@ -63,6 +64,11 @@ class Identity(Protocol):
         """The public half."""
         ...
 
+    @property
+    def token(self) -> TokenInfo | None:
+        """What a token says of itself, where nothing proves it; None for files and YubiKeys."""
+        ...
+
     def sign(self, message: bytes) -> bytes:
         """Sign a message that came through one of the two doors."""
         ...
@@ -89,15 +95,17 @@ def check_signable(message: bytes) -> None:
 
 def scheme_of(spec: str) -> str:
     """Where the key that `-i` names lives: 'yubikey', 'pkcs11' or 'file'."""
-    word = re.split("[:/]", spec, maxsplit=1)[0]
-    return word if word in ("yubikey", "pkcs11") else "file"
+    match = re.fullmatch("(yubikey|pkcs11)(?::.*|/..)?", spec, re.DOTALL)
+    return match[1] if match else "file"
 
 
-def open_identity(spec: str, passphrase: Passphrase, tell: Tell | None = None) -> Identity:
+def open_identity(
+    spec: str, passphrase: Passphrase, tell: Tell | None = None, module: str = ""
+) -> Identity:
     """Open the identity that `-i` names. `passphrase` is called when, and only when, needed.
 
-    UsageError for kinds that this version does not have; see `filekey.open_file_key` for files,
-    `yubikey.open_yubikey` for YubiKeys.
+    `module`: the PKCS #11 module for URIs that name none. For errors see `filekey.open_file_key`,
+    `yubikey.open_yubikey` and `pkcs11.open_pkcs11`.
     """
     scheme = scheme_of(spec)
     if scheme == "yubikey":
@@ -105,10 +113,9 @@ def open_identity(spec: str, passphrase: Passphrase, tell: Tell | None = None) -
 
         return open_yubikey(spec, passphrase, tell)
     if scheme == "pkcs11":
-        raise UsageError(
-            f"identity {spec}: {scheme} keys are not in this version",
-            hint="use an encrypted key file: -i FILE",
-        )
+        from tpmhsm.approval.pkcs11 import open_pkcs11
+
+        return open_pkcs11(spec, passphrase, module)
     from tpmhsm.approval.filekey import open_file_key
 
     return open_file_key(Path(spec), passphrase)

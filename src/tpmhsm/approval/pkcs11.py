@@ -8,9 +8,10 @@ for every signature (CKA_ALWAYS_AUTHENTICATE) gets the PIN that was typed once.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,20 +111,30 @@ def open_pkcs11(spec: str, passphrase: Passphrase, module: str = "") -> Pkcs11Id
 
 
 def make_pkcs11(
-    spec: str, name: str, passphrase: Passphrase, module: str = ""
+    spec: str, name: str, passphrase: Passphrase, algorithm: str = "p256", module: str = ""
 ) -> tuple[Pkcs11Identity, bool]:
-    """Open the key that a URI names, or make it: P-256, never to leave the token.
+    """Open the key that a URI names, or make it, never to leave the token: `algorithm` is p256,
+    rsa2048 or rsa3072.
 
     A URI without a key means the one that is called `name`. Returns it, and whether it was made.
     """
     uri = parse_uri(spec)
     wanted = uri if uri.names_a_key else replace(uri, label=name)
-    made: list[str] = []
-    identity = _open(wanted, passphrase, module, make=made.append)
-    return identity, bool(made)
+    made: list[Any] = []
+
+    def make(session: pkcs11.Session) -> Any:
+        made.append(_generate(session, wanted, algorithm))
+        return made[0]
+
+    return _open(wanted, passphrase, module, make), bool(made)
 
 
-def _open(uri: Pkcs11Uri, passphrase: Passphrase, setting: str, make: Any) -> Pkcs11Identity:
+def _open(
+    uri: Pkcs11Uri,
+    passphrase: Passphrase,
+    setting: str,
+    make: Callable[[pkcs11.Session], Any] | None,
+) -> Pkcs11Identity:
     token = find_token(load_module(find_module(uri, setting)), uri)
     what = info_of(token).words
     session, pin = log_in(token, _pin_of(uri, passphrase), write=make is not None)
@@ -131,8 +142,7 @@ def _open(uri: Pkcs11Uri, passphrase: Passphrase, setting: str, make: Any) -> Pk
         with speaking(what):
             private = _find(session, uri, what)
             if private is None and make is not None:
-                private = _generate(session, uri)
-                make(what)
+                private = make(session)
             if private is None:
                 raise NotFoundError(
                     f"{what} has no private key {_named(uri)}".rstrip(), hint=_present(session)
@@ -263,17 +273,21 @@ def _as_uri(key: Any) -> str:
     return ";".join(parts) or "a key without a name"
 
 
-def _generate(session: Any, uri: Pkcs11Uri) -> Any:
-    """Make a P-256 key that stays in the token, and signs, and does nothing else."""
+def _generate(session: Any, uri: Pkcs11Uri, algorithm: str) -> Any:
+    """Make a key that stays in the token, and signs, and does nothing else."""
     import os
 
     from pkcs11 import Attribute, KeyType, MechanismFlag
 
     key_id = uri.key_id if uri.key_id is not None else os.urandom(8)
-    parameters = session.create_domain_parameters(
-        KeyType.EC, {Attribute.EC_PARAMS: _P256}, local=True
-    )
-    _, private = parameters.generate_keypair(
+    if algorithm == "p256":
+        curve = {Attribute.EC_PARAMS: _P256}
+        generate = session.create_domain_parameters(KeyType.EC, curve, local=True).generate_keypair
+    else:
+        generate = partial(
+            session.generate_keypair, KeyType.RSA, int(algorithm.removeprefix("rsa"))
+        )
+    _, private = generate(
         id=key_id,
         label=uri.label or "approver",
         store=True,
@@ -282,7 +296,6 @@ def _generate(session: Any, uri: Pkcs11Uri) -> Any:
             Attribute.PRIVATE: True,
             Attribute.SENSITIVE: True,
             Attribute.EXTRACTABLE: False,
-            Attribute.DERIVE: False,
         },
     )
     return private

@@ -35,7 +35,8 @@ class Review:
 
     `acts` are those on whose ladders the approver is; `entries` what to remember after the
     approval was made; `first_use` says that the group's fingerprint must be compared aloud;
-    `approved` and `denied` are the others whose signatures hold.
+    `approved` and `denied` are the others whose signatures hold; `touch` says that the key waits
+    for a touch before each signature.
     """
 
     request: Request
@@ -53,6 +54,7 @@ class Review:
     denied: tuple[tuple[str, str], ...]
     already: bool
     needed: int
+    touch: bool = False
     seal: object = field(default=None, repr=False, compare=False)
 
     @property
@@ -125,11 +127,19 @@ def _review(  # noqa: PLR0917 (those of `review`)
         group=group,
         first_use=pinned is None,
         key_words=_key_words(request, key, first=key_pin is not None),
-        flags=(*flags, *epoch_flags, *key_flags, *_claim_flags(request), *votes.flags),
+        flags=(
+            *_own_key(identity),
+            *flags,
+            *epoch_flags,
+            *key_flags,
+            *_claim_flags(request),
+            *votes.flags,
+        ),
         approved=votes.approved,
         denied=votes.denied,
         already=votes.already,
         needed=needed(rule_of(request)),
+        touch=identity.kind == "yubikey",
         seal=_SEAL,
     )
 
@@ -142,6 +152,12 @@ def _key_words(request: Request, key: ChipKey | None, *, first: bool) -> str:
         state = "NEW, IMPORTED" if key.imported else "NEW, evidence verified"
     kind = "key" if key.decrypts else "signing key"
     return f'{kind} "{request.key.label}": {state}'
+
+
+def _own_key(identity: Identity) -> list[Flag]:
+    """What there is to say against the key that would sign."""
+    cautions = () if identity.token is None else identity.token.cautions
+    return [Flag("YOUR KEY", words) for words in cautions]
 
 
 def _claim_flags(request: Request) -> list[Flag]:

@@ -30,6 +30,11 @@ class TokenInfo:
         return escape(f'token "{self.label}"' + (f" ({of})" if of else ""))
 
     @property
+    def unproven(self) -> str:
+        """What a card's reader must know: 'not proven: token … says so of itself; software: …'."""
+        return escape("; ".join([f"not proven: {self.words} says so of itself", *self.cautions]))
+
+    @property
     def document(self) -> dict[str, Any]:
         """The JSON object of a card."""
         return {

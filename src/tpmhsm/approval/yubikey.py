@@ -82,6 +82,11 @@ class YubikeyIdentity:
         slot = "" if self.slot == SLOTS[0] else f" slot {self.slot:02x}"
         return f"YubiKey {self.serial}{slot}"
 
+    @property
+    def token(self) -> None:
+        """Nothing that a card need repeat."""
+        return
+
     def sign(self, message: bytes) -> bytes:
         """Verify the PIN, wait for a touch, sign with SHA-256; the signature is verified.
 

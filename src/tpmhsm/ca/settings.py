@@ -15,6 +15,7 @@ FILE = "tpmhsm.toml"
 LINTS = ("tls-br", "pkix")
 _OF_AUTHORITY = ("base_url", "lint", "crl_days")
 _OF_KEYS = ("blocklists",)
+_OF_APPROVER = ("pkcs11_module",)
 _OF_DEVICE = ("owner_auth_file", "endorsement_auth_file")
 
 
@@ -35,13 +36,14 @@ class Settings:
 
     `blocklists` are the files of `[keys]`: keys that nobody certifies (`tpmhsm.pki.weak_list`).
     `owner_auth_file` and `endorsement_auth_file` of `[device]` have the passwords of the chip's
-    hierarchies, if somebody set any.
+    hierarchies, if somebody set any. `pkcs11_module` of `[approver]` speaks to a person's token.
     """
 
     authorities: dict[str, AuthoritySettings] = field(default_factory=dict)
     blocklists: tuple[str, ...] = ()
     owner_auth_file: str = ""
     endorsement_auth_file: str = ""
+    pkcs11_module: str = ""
 
     def of(self, name: str) -> AuthoritySettings:
         """The settings of one authority; the defaults when it has none."""
@@ -65,7 +67,8 @@ def read_settings(home: Path) -> Settings:
     return Settings(
         {name: _authority(path, name, table) for name, table in tables.items()},
         _blocklists(path, document.get("keys", {})),
-        **_device(path, document.get("device", {})),
+        **_files(path, "device", document.get("device", {}), _OF_DEVICE),
+        **_files(path, "approver", document.get("approver", {}), _OF_APPROVER),
     )
 
 
@@ -82,14 +85,14 @@ def _blocklists(path: Path, table: Any) -> tuple[str, ...]:
     return tuple(str(path.parent / file) for file in files)
 
 
-def _device(path: Path, table: Any) -> dict[str, str]:
+def _files(path: Path, name: str, table: Any, known: tuple[str, ...]) -> dict[str, str]:
     """Paths, those that are not absolute below the home."""
-    where = f"{path}, [device]"
+    where = f"{path}, [{name}]"
     if not isinstance(table, dict):
         raise UsageError(f"{where} is no table")
-    _refuse_unknown(where, table, _OF_DEVICE)
+    _refuse_unknown(where, table, known)
     if not all(isinstance(file, str) and file for file in table.values()):
-        raise UsageError(f"{where}: the names of files", hint='owner_auth_file = "owner.auth"')
+        raise UsageError(f"{where}: the names of files", hint=f'{known[0]} = "FILE"')
     return {name: str(path.parent / file) for name, file in table.items()}
 
 

@@ -13,7 +13,7 @@ from tpmhsm.cli.app import App, pass_app
 from tpmhsm.cli.crl_files import publish_executed
 from tpmhsm.cli.files import STDIO, naming
 from tpmhsm.cli.options import Out, out_options, packed
-from tpmhsm.cli.pins import identity_secret, pin_options
+from tpmhsm.cli.pins import identity_secret, module_of, pin_options
 from tpmhsm.cli.prompts import ask, at_terminal
 from tpmhsm.cli.secrets import Secret, passphrase_options
 from tpmhsm.cli.waiting import overtaken
@@ -61,7 +61,7 @@ def vote_options(command: F) -> F:
             "--identity",
             required=True,
             metavar="ID",
-            help="Your key: a file, or yubikey[:SERIAL][/SLOT].",
+            help="Your key: a file, yubikey[:SERIAL][/SLOT] or pkcs11:… (RFC 7512).",
         ),
     )(click.argument("what", nargs=-1, required=True, metavar="ID|FILE…")(with_out))
 
@@ -242,7 +242,8 @@ def open_person(app: App, who: Who, secret: Secret) -> Identity:
 
     if not who.identity:
         raise UsageError("an identity is needed", hint="-i alice.key")
-    return open_identity(who.identity, identity_secret(app, who.identity, secret), app.note)
+    ask = identity_secret(app, who.identity, secret)
+    return open_identity(who.identity, ask, app.note, module_of(app, who.identity))
 
 
 def confirm(app: App, found: Review, expected: str | None) -> None:

@@ -37,7 +37,7 @@ def card_text(found: dict[str, Any]) -> str:
 @approver.command()
 @click.argument("name")
 @click.option("-i", "--identity", required=True, metavar="ID",
-              help="The key: a file to be made, or yubikey[:SERIAL][/SLOT].")  # fmt: skip
+              help="The key: a file to be made, yubikey[:SERIAL][/SLOT] or pkcs11:…")  # fmt: skip
 @click.option("--slot", metavar="HEX", help="The YubiKey's slot: 9c by default.")
 @click.option("--alg", "algorithm", type=click.Choice(("p256", "rsa2048", "rsa3072")),
               default="p256", help="The key's kind; files have p256 alone.")  # fmt: skip
@@ -61,12 +61,14 @@ def create(
 
     An existing key file is kept and used, and so is the card that this home made for it. In a
     YubiKey the key is made in an empty slot, with PIN and touch for each signature; a key that
-    is there already is used if it is such a key.
+    is there already is used if it is such a key. In a PKCS #11 token the key named by object= is
+    used, or made; without object= it is called NAME.
 
     \b
     Example:
       tpmhsm approver create alice -i alice.key
       tpmhsm approver create bob -i yubikey
+      tpmhsm approver create carol -i 'pkcs11:token=work'
     """
     from tpmhsm.cli.people import NewKey, make_approver
 
@@ -75,7 +77,7 @@ def create(
     card = make_approver(app, name, NewKey(where, algorithm, secret, ManagementSecret(management)))
     out.write(card.data, target)
     if target != STDIO:
-        proof = "" if card.proof is None else f"\n{card.proof.words}"
+        proof = f"\n{said}" if (said := card_json(card).get("proof")) else ""
         app.done(
             {**card_json(card), "file": target},
             f"wrote {target}: hand it to the CA host and to all other approvers; "

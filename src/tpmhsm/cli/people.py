@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tpmhsm.cli.app import App
 from tpmhsm.cli.files import check_free, naming
-from tpmhsm.cli.pins import identity_secret
+from tpmhsm.cli.pins import identity_secret, module_of
 from tpmhsm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def make_approver(app: App, name: str, new: NewKey) -> Card:
 
     check_label(name, "an approver's name")
     store = app.own_store()
-    key, attestation = _make_key(app, new)
+    key, attestation = _make_key(app, name, new)
     with store.reading() as tx:
         own = StoredMemory(tx).own_cards()
     for card in own:
@@ -53,7 +53,7 @@ def make_approver(app: App, name: str, new: NewKey) -> Card:
     return card
 
 
-def _make_key(app: App, new: NewKey) -> tuple[Identity, Attestation | None]:
+def _make_key(app: App, name: str, new: NewKey) -> tuple[Identity, Attestation | None]:
     from tpmhsm.approval.filekey import create_file_key
     from tpmhsm.approval.identity import open_identity, scheme_of
 
@@ -64,15 +64,26 @@ def _make_key(app: App, new: NewKey) -> tuple[Identity, Attestation | None]:
         pin = identity_secret(app, new.identity, new.secret)
         making = Making(new.algorithm, pin, new.management.source())
         return create_yubikey_key(new.identity, making, app.note)
-    if scheme == "file" and new.algorithm != "p256":
+    if scheme == "pkcs11":
+        return _in_token(app, name, new), None
+    if new.algorithm != "p256":
         raise UsageError("a key in a file is P-256", hint="leave out --alg")
-    if scheme != "file" or _is_there(new.identity):
-        ask = identity_secret(app, new.identity, new.secret)
-        return open_identity(new.identity, ask, app.note), None
+    if _is_there(new.identity):
+        return open_identity(new.identity, new.secret.source()), None
     check_free(new.identity)
     ask = new.secret.source(confirm=True)
     words = f"New passphrase for {new.identity}"
     return create_file_key(Path(new.identity), ask(words)), None
+
+
+def _in_token(app: App, name: str, new: NewKey) -> Identity:
+    from tpmhsm.approval.pkcs11 import make_pkcs11
+
+    pin = identity_secret(app, new.identity, new.secret)
+    module = module_of(app, new.identity)
+    key, made = make_pkcs11(new.identity, name, pin, new.algorithm, module)
+    app.note(f"{'made' if made else 'using'} {key.description}")
+    return key
 
 
 def _is_there(identity: str) -> bool:

@@ -74,6 +74,13 @@ def identity_secret(app: App, identity: str, secret: Secret) -> Ask:
     return PinSecret(app.pin_file, app.pin_fd).source()
 
 
+def module_of(app: App, identity: str) -> str:
+    """The PKCS #11 module that the home's settings name, for an identity in a token."""
+    from tpmhsm.approval.identity import scheme_of
+
+    return app.settings.pkcs11_module if scheme_of(identity) == "pkcs11" else ""
+
+
 def _take(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     from tpmhsm.cli.app import App
 
