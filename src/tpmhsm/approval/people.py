@@ -37,14 +37,18 @@ def _founding(request: Request, asked: RosterDocument, memory: Memory) -> Conten
     group = request.group
     device, flags = _device(request, memory)
     demands = read_demands(request, None, asked, memory)
+    keys, key_flags = _keys_shown(
+        request, memory, members_of(group.custodians), members_of(asked.officers)
+    )
     rows = [
         Row("Group", group.name, f"id {group.id.hex()[:16]}…"),
         Row("Governed", f"by {describe_rule(group.custodians)}, for ever"),
         Row("Officers", describe_rule(asked.officers), f"epoch {asked.epoch}"),
         device,
         *demands.rows,
-        *_key_rows(members_of(group.custodians), members_of(asked.officers)),
+        *keys,
     ]
+    flags += key_flags
     flags += _rule_flags(asked.officers, "officer")
     flags += _rule_flags(group.custodians, "custodian")
     if _keys(group.custodians) == _keys(asked.officers):
@@ -79,15 +83,16 @@ def _change(request: Request, old: RosterDocument, new: RosterDocument, memory: 
     change = Change(old.officers, new.officers)
     demands = read_demands(request, old, new, memory)
     people = [] if change.same and demands.words else [change.words()]
+    keys, key_flags = _keys_shown(request, memory, change.added)
     rows = [
         Row("Group", request.group.name, f"id {request.group.id.hex()[:16]}…"),
         Row("Change", "; ".join([*people, *demands.words])),
         Row("Officers", describe_rule(new.officers), f"epoch {new.epoch}"),
         Row("Until now", describe_rule(old.officers), f"epoch {old.epoch}"),
         *demands.rows,
-        *_key_rows(change.added, ()),
+        *keys,
     ]
-    flags = _change_flags(request, change, new.epoch)
+    flags = [*_change_flags(request, change, new.epoch), *key_flags]
     if change.same and not demands.words:
         flags.append(Flag("NO CHANGE", "the same people: this only moves the epoch"))
     what = "officers" if people else "roster"
@@ -156,6 +161,19 @@ def _keys(rule: Thresholds) -> set[bytes]:
     return {member.chip_name for member in members_of(rule)}
 
 
-def _key_rows(*lists: tuple[Member, ...]) -> list[Row]:
+def _keys_shown(
+    request: Request, memory: Memory, *lists: tuple[Member, ...]
+) -> tuple[list[Row], list[Flag]]:
+    """Each person's key, and where it is if the card says that it is in a YubiKey."""
     people = {member.chip_name: member for members in lists for member in members}
-    return [Row("Key", key_words(m.key), m.name) for m in people.values()]
+    cards = [*memory.trusted_cards(), *request.cards]
+    rows, flags = [], []
+    for member in people.values():
+        rows.append(Row("Key", key_words(member.key), member.name))
+        proofs = [c.proof for c in cards if c.spki == member.spki and c.proof is not None]
+        # an attestation speaks for itself, whoever brought the card
+        if attested := next((p for p in proofs if p.attested), None):
+            rows.append(Row("", attested.words))
+        elif proofs:
+            flags.append(Flag("UNPROVEN", f"{member.name}'s key is {proofs[0].words}"))
+    return rows, flags

@@ -17,12 +17,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tpmhsm.errors import ParseError, VerificationError
-
-if TYPE_CHECKING:
-    from cryptography.x509 import Certificate
+from tpmhsm.pki import der
+from tpmhsm.pki.load import certificate_ders
+from tpmhsm.pki.path_certificate import PathCertificate, read_path_certificate
+from tpmhsm.pki.signatures import algorithm_oid, is_signed_by
 
 PINNED = Path(__file__).with_name("yubico.pem")
 
@@ -34,7 +34,10 @@ _ARC = "1.3.6.1.4.1.41482.3."
 _FIRMWARE, _SERIAL, _POLICY, _FORM, _FIPS = (_ARC + n for n in ("3", "7", "8", "9", "10"))
 _DEVICE = "Yubico PIV Attestation"
 _SLOT = "YubiKey PIV Attestation "
-_HASHES = ("sha256", "sha384", "sha512")
+_ALGORITHMS = frozenset(
+    [f"1.2.840.113549.1.1.{n}" for n in (11, 12, 13)]
+    + [f"1.2.840.10045.4.3.{n}" for n in (2, 3, 4)]
+)
 _MAX = 1 << 13
 
 
@@ -45,9 +48,9 @@ class Anchors:
     Those in `mixed` (SHA-256 of the DER) certify other things too.
     """
 
-    direct: tuple[Certificate, ...]
-    above: tuple[Certificate, ...]
-    mixed: tuple[Certificate, ...] = ()
+    direct: tuple[PathCertificate, ...]
+    above: tuple[PathCertificate, ...]
+    mixed: tuple[PathCertificate, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,9 +89,8 @@ class Attested:
 @cache
 def pinned() -> Anchors:
     """Yubico's authorities."""
-    from cryptography.x509 import load_pem_x509_certificates
-
-    found = {_common_name(c): c for c in load_pem_x509_certificates(PINNED.read_bytes())}
+    held = (_load(raw, PINNED.name) for raw in certificate_ders(PINNED.read_bytes(), PINNED.name))
+    found = {_common_name(c): c for c in held}
     piv, u2f = (
         found["Yubico PIV Root CA Serial 263751"],
         found["Yubico U2F Root CA Serial 457200631"],
@@ -110,7 +112,7 @@ def verify_attestation(attestation: Attestation, anchors: Anchors | None = None)
     device = _load(attestation.device, "slot f9's certificate")
     authority = next((a for a in anchors.direct if _issued(device, a)), None)
     if authority is None:
-        issuer = device.issuer.rfc4514_string()[:80]
+        issuer = _common_name(replace(device, subject=device.issuer))[:80]
         raise _refuse(f"slot f9 is certified by nobody known here: {issuer!a}")
     if authority in anchors.mixed and _common_name(device) != _DEVICE:
         raise _refuse("slot f9's certificate was not made for PIV attestations")
@@ -174,32 +176,27 @@ def _refuse(message: str, code: str = "attestation") -> VerificationError:
     return VerificationError(message, code=code)
 
 
-def _load(der: bytes, what: str) -> Certificate:
-    from cryptography.x509 import load_der_x509_certificate
-
+def _load(raw: bytes, what: str) -> PathCertificate:
     try:
-        if len(der) > _MAX:
-            raise ValueError("too long")
-        return load_der_x509_certificate(der)
-    except ValueError as e:
-        raise ParseError(f"{what} is no certificate: {e}") from None
+        if len(raw) > _MAX:
+            raise ParseError("it is too long")
+        found = read_path_certificate(raw)
+        faults = [fault.words for fault in found.faults]
+        if faults:
+            raise ParseError(faults[0])
+        return found
+    except ParseError as e:
+        raise ParseError(f"{what} cannot be read: {e.message}") from None
 
 
-def _issued(subject: Certificate, issuer: Certificate) -> bool:
-    """Whether the names meet and the signature holds, with SHA-2."""
-    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-
-    try:
-        digest = subject.signature_hash_algorithm
-        if digest is None or digest.name not in _HASHES:
-            return False
-        subject.verify_directly_issued_by(issuer)
-    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
+def _issued(subject: PathCertificate, issuer: PathCertificate) -> bool:
+    """Whether the names meet and the signature holds, by RSA or ECDSA with SHA-2."""
+    if subject.issuer != issuer.subject or algorithm_oid(subject.algorithm) not in _ALGORITHMS:
         return False
-    return True
+    return is_signed_by(subject.raw, issuer.spki)
 
 
-def _climb(authority: Certificate, anchors: Anchors) -> Certificate:
+def _climb(authority: PathCertificate, anchors: Anchors) -> PathCertificate:
     """From a pinned authority to its root. The file's own consistency, once more."""
     for _ in range(4):
         if _issued(authority, authority):
@@ -208,43 +205,31 @@ def _climb(authority: Certificate, anchors: Anchors) -> Certificate:
     raise _refuse("a pinned authority without a root")
 
 
-def _common_name(certificate: Certificate) -> str:
-    from cryptography.x509.oid import NameOID
-
-    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(names[0].value) if len(names) == 1 else ""
-
-
-def _read(statement: Certificate, device: Certificate) -> Attested:
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
+def _common_name(certificate: PathCertificate) -> str:
+    """The one attribute that these subjects have; empty for others."""
     try:
-        values, fips = _extensions(statement), _FIPS in _extensions(device)
-        key = statement.public_key()
-        spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except (ValueError, UnsupportedAlgorithm) as e:
-        raise ParseError(f"the slot's attestation cannot be read: {e}") from None
+        (rdn,) = der.children(der.read_whole(certificate.subject).content)
+        (attribute,) = der.children(rdn.content)
+        kind, value = der.children(attribute.content)
+        if der.decode_oid(kind.content) != "2.5.4.3":
+            return ""
+        return value.content.decode()
+    except (ValueError, ParseError):
+        return ""
+
+
+def _read(statement: PathCertificate, device: PathCertificate) -> Attested:
+    values = {oid: extension.value for oid, extension in statement.extensions.items()}
     firmware, policy = _octets(values, _FIRMWARE, 3), _octets(values, _POLICY, 2)
     return Attested(
-        spki=spki,
+        spki=statement.spki,
         slot=_slot(_common_name(statement)),
         firmware=(firmware[0], firmware[1], firmware[2]),
         serial=_integer(values[_SERIAL]) if _SERIAL in values else 0,
         pin_policy=policy[0],
         touch_policy=policy[1],
-        fips=fips or _FIPS in values,
+        fips=_FIPS in values or _FIPS in device.extensions,
     )
-
-
-def _extensions(certificate: Certificate) -> dict[str, bytes]:
-    from cryptography.x509 import UnrecognizedExtension
-
-    return {
-        e.oid.dotted_string: e.value.value
-        for e in certificate.extensions
-        if isinstance(e.value, UnrecognizedExtension)
-    }
 
 
 def _octets(values: dict[str, bytes], oid: str, size: int) -> bytes:
