@@ -247,7 +247,7 @@ class Desk(Ledger):
         """Have the chip do what was approved; see `Execution.execute`."""
         return self._execution.execute(number)
 
-    def executing(self, workers: int = 1) -> Executing:
+    def executing(self, workers: int | None = None) -> Executing:
         """Begin to execute many; close it when done. See `tpmhsm.requests.executing`."""
         from tpmhsm.requests.executing import Executing
 
