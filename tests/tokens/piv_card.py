@@ -485,6 +485,16 @@ class Inserted:
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether it still answers."""
+        return self._thread.is_alive()
+
+    def exchange(self, card: PivCard) -> None:
+        """Another card, unnoticed."""
+        card.reset()
+        self.card = card
+
     def pull(self) -> None:
         """Take the card out; it returns when the thread has ended."""
         self.card.pause.set()

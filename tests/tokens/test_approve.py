@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
+from tests.support.cli import Home
 from tests.support.shell import Shell
 from tests.tokens.piv_card import PivCard
 from tests.tokens.readers import Readers
@@ -31,3 +35,17 @@ def test_an_approval_signed_in_a_card_is_taken_by_the_chip(plain: Shell, readers
     assert "touch YubiKey 4711 when it blinks" in screen
     assert plain.json("request", "show", str(number))["state"] == "executed"
     assert card.signatures >= 2
+
+
+def test_without_a_daemon(place: Path) -> None:
+    machine = Home(place)
+    environment = machine.surroundings()["env"]
+    done = subprocess.run(
+        machine.command("approver", "create", "erin", "-i", "yubikey"),
+        env={**environment, "PCSCLITE_CSOCK_NAME": str(place / "nothing")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 4
+    assert "the smart card daemon does not answer" in done.stderr and "pcscd" in done.stderr
