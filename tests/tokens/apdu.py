@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Command:
-    """One command APDU. `le`: how many bytes may come back at once (None: it did not say)."""
+    """One command APDU. `room`: how many bytes may come back at once."""
 
     cla: int
     ins: int
@@ -28,8 +28,13 @@ def parse(apdu: bytes) -> Command:
             return Command(cla, ins, p1, p2, b"", size or 65536)
         return Command(cla, ins, p1, p2, body[3 : 3 + size], 65536)
     if len(body) > 1:
-        return Command(cla, ins, p1, p2, body[1 : 1 + body[0]], 256)
-    return Command(cla, ins, p1, p2, b"", 256)
+        end = 1 + body[0]
+        return Command(cla, ins, p1, p2, body[1:end], _room(body[end:]))
+    return Command(cla, ins, p1, p2, b"", _room(body))
+
+
+def _room(le: bytes) -> int:
+    return le[0] if le and le[0] else 256
 
 
 def tlv(tag: int, value: bytes) -> bytes:
