@@ -52,7 +52,8 @@ def code_of(review: Review) -> str:
 
 def question(review: Review) -> str:
     """Return the prompt."""
-    then = ", then touch the key" if review.touch else ""
+    times = f" {len(review.acts)} times" if len(review.acts) > 1 else ""
+    then = f", then touch the key{times}" if review.touch else ""
     return f"Type {code_of(review)} to sign{then}: "
 
 
