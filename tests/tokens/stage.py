@@ -103,6 +103,9 @@ def main() -> None:
     mount(folder)
     log = (folder / "log").open("wb")
     command = ["pcscd", "--foreground", "-c", str(folder / "readers")]
+    usage = subprocess.run(["pcscd", "--help"], capture_output=True, text=True, check=False)
+    if "--disable-polkit" in usage.stdout:  # nobody else is in here
+        command.append("--disable-polkit")
     daemon = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     wait_for_readers()
     open_doors(folder)
