@@ -59,7 +59,7 @@ def test_what_an_approver_sees(house: House) -> None:
     seen = render(house.machines["alice"].look(house.ask(first)))
     for words in (
         "grant a key 1,000 signatures",
-        "nothing: the first grant",
+        "nothing that this home knows of",
         "UNATTENDED",
         "this key may sign 1,000 more without anybody",
         "in this session of the",

@@ -5,6 +5,7 @@ What was granted and used is never the host's word: the chip certifies it over t
 
 from __future__ import annotations
 
+from dataclasses import replace
 from hashlib import sha256
 
 from tpmhsm.approval.content import Content, Flag, Row
@@ -15,10 +16,9 @@ from tpmhsm.approval.request import Request
 from tpmhsm.errors import ApprovalRefusedError, VerificationError
 from tpmhsm.policy.budgets import Counted, Grant, budget_name, parse_grant
 from tpmhsm.policy.compile import KeyPolicy
+from tpmhsm.policy.normal import Alternative
 from tpmhsm.policy.tree import roster_name
 from tpmhsm.policy.words import demands_in_words
-from tpmhsm.wire.codec import decode
-from tpmhsm.wire.public import Public
 
 MANY = 100_000
 """More signatures at once than this are marked."""
@@ -45,15 +45,16 @@ def read_budget(request: Request, key: ChipKey, memory: Memory) -> Content:
     name = budget_name(grant.index, roster_name(request.group))
     before = _before(request, grant, name)
     known = memory.granted(name)
-    _check_alone(request, key, memory, known)
+    if known is not None and not known.total:
+        known = None
     _check_total(grant, before, known)
-    after = grant.total - before.used
+    after = max(0, grant.total - before.used)
     rows = (
         Row("Key", key.words, "KEY"),
         Row("Grants", f"{grant.total - before.total:,} more signatures, seen by nobody"),
-        Row("So far", _so_far(grant, before)),
+        Row("So far", _so_far(grant, before, known)),
         Row("New total", f"{grant.total:,}"),
-        Row("Then", f"this key may sign {after:,} more without anybody{_besides(request, policy)}"),
+        Row("Then", f"this key may sign {after:,} more{_besides(request, key, policy)}"),
         Row("Counted", f"by the chip, in NV index 0x{grant.index:08x} of this key"),
         *([Row("Session", grant.nonce.hex(), "counts in this session of the chip alone")]
           if grant.first else []),
@@ -89,23 +90,6 @@ def _before(request: Request, grant: Grant, name: bytes) -> Counted:
         raise _refuse(f"the chip's certified count does not hold: {e.message}", "state") from None
 
 
-def _check_alone(request: Request, key: ChipKey, memory: Memory, known: Granted | None) -> None:
-    """Refuse a budget that another key has, too, as far as this home knows: approvals name the
-    index alone, and root can make a harmless key whose policy names the index of another.
-    """
-    if known is not None and known.keys - {key.name}:
-        raise _refuse("you granted this very budget for another key", "shared-budget")
-    policy = decode(Public, key.public).auth_policy
-    for other in memory.pinned_keys(request.group.id):
-        if other.name != key.name and decode(Public, other.public).auth_policy == policy:
-            raise _refuse(
-                f'the key "{other.label}" has the very same policy: what is granted here it may '
-                "use as well",
-                "shared-budget",
-                "ask the host for a key with a budget of its own",
-            )
-
-
 def _check_total(grant: Grant, before: Counted, known: Granted | None) -> None:
     if not grant.first and grant.total <= before.total:
         raise _refuse(
@@ -120,23 +104,33 @@ def _check_total(grant: Grant, before: Counted, known: Granted | None) -> None:
         )
 
 
-def _so_far(grant: Grant, before: Counted) -> str:
+def _so_far(grant: Grant, before: Counted, known: Granted | None) -> str:
     if grant.first:
-        return "nothing: the first grant"
+        if known is None:
+            return "nothing that this home knows of; what others granted before comes on top"
+        return f"{known.total:,} granted, as far as this home knows"
     return f"{before.total:,} granted, {before.used:,} used, {before.left:,} left"
 
 
-def _besides(request: Request, policy: KeyPolicy) -> str:
+def _besides(request: Request, key: ChipKey, policy: KeyPolicy) -> str:
     """What else each of those signatures takes."""
     found = []
     for one in policy.alternatives:
         if one.budget == request.group.name:
-            parts = [f'approvals by "{one.group}"'] if one.group else []
-            parts += [words] if (words := demands_in_words(one)) else []
+            parts = [_people(request, key, one)] if one.group else []
+            parts += [words] if (words := demands_in_words(replace(one, budget=""))) else []
             if not parts:
-                return ""
+                return " without anybody"
             found.append(" and ".join(parts))
-    return f"; each takes {' or '.join(found)} too" if found else ""
+    return f"; each takes {' or '.join(found)} too"
+
+
+def _people(request: Request, key: ChipKey, one: Alternative) -> str:
+    """A roster lets officers open a key whatever its policy calls them."""
+    asked = f'approvals by "{one.group}"'
+    roster = request.roster if one.group == request.group.name else None
+    opened = one.window or roster is None or key.name in roster.windows
+    return f"{asked}, or none while it is open," if opened else asked
 
 
 def _flags(

@@ -70,6 +70,7 @@ class ApprovedCrl:
 class GrantedTotal:
     """A total that was approved for the budget index with this written Name, as that of the key
     with the Name `key_name`; `nonce` is that of the live session for a first write, else empty.
+    A total of 0: nothing was approved, that key counts on the index.
     """
 
     index_name: bytes
@@ -80,8 +81,8 @@ class GrantedTotal:
 
 @dataclass(frozen=True)
 class Granted:
-    """What is remembered of a budget: the highest total, the nonces of all first writes, and the
-    Names of the keys for which it was approved.
+    """What is remembered of a budget: the highest total (0: none was approved), the nonces of all
+    first writes, and the Names of the keys that count on it.
     """
 
     total: int
@@ -117,6 +118,7 @@ class Entries:
     certified: tuple[Certified, ...] = ()
     crl: ApprovedCrl | None = None
     granted: GrantedTotal | None = None
+    counted: tuple[GrantedTotal, ...] = ()
     live: Live | None = None
 
 
@@ -245,8 +247,8 @@ class InMemory:
         for epoch in entries.epochs:
             self.rosters.setdefault(epoch.group_id, {}).setdefault(epoch.epoch, epoch.roster_digest)
         self.known += [one for one in entries.certified if one not in self.known]
-        if entries.granted is not None and entries.granted not in self.totals:
-            self.totals.append(entries.granted)
+        granted = [*entries.counted, *([entries.granted] if entries.granted else [])]
+        self.totals += [one for one in granted if one not in self.totals]
         if entries.live is not None:
             self.lives.setdefault(entries.live.group_id, entries.live.counter)
             self.nonces.discard(entries.live.nonce)

@@ -16,8 +16,9 @@ from tpmhsm.approval import standing
 from tpmhsm.approval.acts import AnyAct, acts_of, rule_of
 from tpmhsm.approval.content import Content, Flag, read_content
 from tpmhsm.approval.evidence import ChipKey, key_for
-from tpmhsm.approval.memory import Entries, Memory, PinnedGroup, PinnedKey
+from tpmhsm.approval.memory import Entries, GrantedTotal, Memory, PinnedGroup, PinnedKey
 from tpmhsm.approval.request import Request
+from tpmhsm.approval.shared import own_budgets
 from tpmhsm.approval.verify import verify_approval, verify_denial
 from tpmhsm.errors import ParseError, UsageError, VerificationError
 from tpmhsm.policy.approver import key_identity
@@ -110,8 +111,10 @@ def _review(  # noqa: PLR0917 (those of `review`)
     key = None if request.key is None else key_for(request.kind, request.key.public)
     key_pin: PinnedKey | None = None
     key_flags: list[Flag] = []
+    counted: tuple[GrantedTotal, ...] = ()
     if key is not None:
         key_pin, key_flags = standing.check_key(request, key, memory, imported=imported)
+        counted = own_budgets(request, key, memory)
     epochs, epoch_flags = standing.check_epochs(request, memory)
     content = read_content(request, key, memory, now)
     group = standing.group_pin(request, ek, pinned)
@@ -123,7 +126,9 @@ def _review(  # noqa: PLR0917 (those of `review`)
         now=now,
         content=content,
         acts=tuple(act for act in acts_of(request) if act.concerns(approver.key)),
-        entries=Entries(group, key_pin, epochs, content.certified, content.crl, content.granted),
+        entries=Entries(
+            group, key_pin, epochs, content.certified, content.crl, content.granted, counted
+        ),
         group=group,
         first_use=pinned is None,
         key_words=_key_words(request, key, first=key_pin is not None),

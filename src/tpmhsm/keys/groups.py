@@ -25,6 +25,7 @@ from tpmhsm.policy.group import (
     parse_roster,
 )
 from tpmhsm.policy.model import Pcr, Policy, groups_of
+from tpmhsm.policy.pcrs import demanded
 from tpmhsm.policy.people import Thresholds, describe_rule, members_of, needed
 from tpmhsm.policy.plan import Approvals
 from tpmhsm.policy.rosters import explain_roster, short_name, state_in_words
@@ -278,6 +279,26 @@ class Groups:
             counter = nv.certify(chip, key, group.counter_index, qualifying)
             roster = nv.certify(chip, key, group.roster_index, qualifying)
         return Certified((counter.attest, counter.signature), (roster.attest, roster.signature))
+
+    def must_be_measured(self, state: GroupState) -> None:
+        """Raise RefusedError `policy-pcrs-moved` while the PCRs that the roster demands have other
+        values: nobody need be asked for what the chip refuses. Reads none where none is demanded.
+        """
+        from tpmhsm.tpm.pcrs import measure
+
+        wanted = demanded(state.roster.measured)
+        if not wanted:
+            return
+        with self._device.transaction() as chip:
+            now = measure(chip, wanted)
+        if now != state.roster.measured:
+            name, pcrs = state.row.name, state_in_words(state.roster.measured)
+            raise RefusedError(
+                f"the roster of {name!r} demands {pcrs}, and they have other values now",
+                code="policy-pcrs-moved",
+                hint=f"after an update: tpmhsm group change {name} --pcr BANK:N,… asks the "
+                "custodians; else start the machine as it was",
+            )
 
     def holds(self, group: GroupDocument, roster: RosterDocument) -> bool:
         """Whether the chip's roster index holds exactly this roster at this epoch."""

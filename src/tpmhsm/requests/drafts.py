@@ -202,7 +202,9 @@ class Drafts:
             raise RefusedError(f"key {row.label!r} signs without people")
         policy = row.policy_document or row.policy
         part = KeyPart(row.label, row.public, policy, row.creation_attest, row.creation_signature)
-        return self._request(kind, self._groups.active(quorum.group), content, claims, part)
+        state = self._groups.active(quorum.group)
+        self._groups.must_be_measured(state)
+        return self._request(kind, state, content, claims, part)
 
     def of_grant(
         self, kind: str, row: KeyRow, group: str, content: bytes, claims: Claims

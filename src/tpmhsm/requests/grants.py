@@ -84,6 +84,7 @@ class Grants:
 
     def _draft(self, label: str, group: str, index: int, total: int, claims: Claims) -> Request:
         row = self._keyring.get(label)
+        self._groups.must_be_measured(self._groups.active(group))
         name, until = bytes.fromhex(row.name), moments.now() + LIVE
         nonce = self._keyring.budgets.wait(row, group, until)
         grant = Grant(self._groups.active(group).group.id, name, index, total, nonce)

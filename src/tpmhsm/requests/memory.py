@@ -132,8 +132,8 @@ class StoredMemory:
             memory.remember_epoch(epoch.group_id.hex(), epoch.epoch, epoch.roster_digest.hex())
         for one in entries.certified:
             memory.remember_certified(one.spki_sha256.hex(), one.subject, one.ca)
-        if entries.granted is not None:
-            self._keep_granted(entries.granted)
+        for total in (*entries.counted, *([entries.granted] if entries.granted else [])):
+            self._keep_granted(total)
         if entries.live is not None:
             memory.remember_live(entries.live.group_id.hex(), entries.live.counter)
             memory.drop_challenge(entries.live.nonce.hex())

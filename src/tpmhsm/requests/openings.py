@@ -101,6 +101,7 @@ class Openings:
 
     def _draft(self, row: KeyRow, group: str, seconds: int, claims: Claims) -> Request:
         state = self._groups.active(group)
+        self._groups.must_be_measured(state)
         until = moments.now() + timedelta(seconds=seconds)
         nonce = self._keyring.windows.wait(until)
         name = bytes.fromhex(row.name)

@@ -1,0 +1,213 @@
+"""Where two rules meet: budgets in open keys, grants across a change of officers, and keys that
+pretend to share nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.attacks.house import House
+from tests.attacks.root import declined, refused
+from tests.attacks.test_budgets import DIGEST, Stolen, Till, ask, at_chip
+from tests.attacks.test_pins_and_pcrs import extend
+from tests.attacks.test_roster_demands import change, measured
+
+from tpmhsm.approval.display import render
+from tpmhsm.errors import RefusedError
+from tpmhsm.keys.births import Wanted, key_row
+from tpmhsm.keys.choice import policy_of_row
+from tpmhsm.policy.budgets import Counted, Grant, budget_auth
+from tpmhsm.policy.plan import Spend, plan_grant, plan_use
+from tpmhsm.policy.published import read_policy
+from tpmhsm.policy.steps import Secret
+from tpmhsm.policy.tree import counter_nv, roster_nv
+from tpmhsm.requests.drafts import Edits
+from tpmhsm.tpm import live, objects, policies
+from tpmhsm.tpm.sessions import PolicySession, start_policy
+from tpmhsm.wire.commands import ContextLoad, ContextSave, NV_DefineSpace, NV_UndefineSpace
+from tpmhsm.wire.constants import RH, NvAttributes
+
+A = NvAttributes
+
+
+def decoy(house: House, till: Till, label: str, text: str) -> Till:
+    """A key of root's with another policy, which counts on the index of a key that exists."""
+    with house.app.device.transaction() as chip:
+        parent = objects.storage_parent(chip)
+        true = policy_of_row(till.row, house.app.groups)
+        policy = replace(read_policy(text), indices=true.indices, budgets=true.budgets)
+        made = objects.create_key(chip, parent, "p256", policy.digest)
+        loaded = objects.load_key(chip, parent, made.public, made.private)
+        born = objects.certify_creation(
+            chip, objects.attestation_key(chip), loaded, made, bytes(32)
+        )
+    row = replace(
+        key_row(Wanted(label, "p256"), policy, made, till.row.group_id, born),
+        private=till.row.private,  # of which the index's password is made
+    )
+    with house.app.store.transaction() as tx:
+        tx.keys.add(row)
+    other = object.__new__(Till)
+    other.house, other.label = house, label
+    return other
+
+
+def grant_for(house: House, till: Till, index: int, total: int, nonce: bytes = b"") -> bytes:
+    """A request for a grant to the key of `till`, at any index."""
+    grant = Grant(house.loot.group.id, bytes.fromhex(till.row.name), index, total, nonce)
+    return ask(house, till, grant).data
+
+
+def test_a_decoy_with_another_policy(house: House) -> None:
+    """Who approved but a signature by a key refuses a budget, and a signature, for any other key
+    that counts on the same index, whatever else its policy says.
+    """
+    till = Till(house, "ca", "any(quorum(officers),budget(officers))")
+    house.settle(house.propose("ca", "CN=Big CA"), ("alice", "carol"))
+    alone = decoy(house, till, "harmless", "budget(officers)")
+    signs = decoy(house, till, "papers-too", "all(quorum(officers),budget(officers))")
+    carol, bob = house.machines["carol"], house.machines["bob"]
+    with declined("shared-budget"):
+        carol.look(grant_for(house, alone, till.index, 100, bytes(range(16))))
+    asked = house.draft("data", b"a file\n", "papers-too").data
+    with declined("shared-budget"):
+        carol.look(asked)
+    bob.memory.keep(bob.look(asked).entries)  # who knows neither takes the first for the true one
+    with declined("shared-budget"):
+        bob.look(house.app.desk.export(house.propose_csr("ca", "CN=Big CA")))
+    assert till.index == alone.index == signs.index
+
+
+def test_a_budget_in_a_window(house: House) -> None:
+    """A key that wants approvals and a unit signs with units alone while it is open: the grant's
+    screen says so. Neither the window nor the unit suffices.
+    """
+    till = Till(house, "both", "all(quorum(officers),budget(officers))")
+    change(house, Edits(opened=("both",)))
+    asked = house.app.desk.grants.propose("both", 2)
+    seen = " ".join(render(house.machines["carol"].look(house.ask(asked))).split())
+    assert 'each takes approvals by "officers", or none while it is open' in seen
+    house.settle(asked.request)
+    window = house.app.desk.openings.propose("both", 600)
+    house.settle(window.request)
+    opened = house.app.keyring.windows.current(till.row, "officers")
+    policy = policy_of_row(till.row, house.app.groups)
+    spend = Spend(budget_auth(till.row.private))
+    plan = plan_use(policy, policy.alternatives[0], till.row.public, DIGEST, opened, spend)
+    assert opened is not None
+    with at_chip(house) as chip:
+        key = till.load(chip)
+        session = start_policy(chip)
+        for step in (step for step in plan.steps if not isinstance(step, Secret)):
+            policies.run_step(chip, session, plan, step)
+        with refused(0x99D, "Sign"):
+            chip.send(objects.sign_command(key, DIGEST), session)
+        chip.flush_all()
+        for _ in range(2):
+            till.sign(chip, plan)
+        with refused(0x12F, "PolicySecret"):
+            till.sign(chip, plan)
+
+
+def waiting_grant(house: House, units: int = 5) -> Stolen:
+    """A first grant that two officers approved, in the hands of root; its session waits."""
+    number = house.app.desk.grants.propose("issuing", units).request
+    approvals = tuple(house.approve(number, name) for name in ("alice", "bob"))
+    return Stolen(replace(house.app.desk.request(number), approvals=approvals))
+
+
+def test_a_first_grant_across_a_change(house: House) -> None:
+    """The officers change while the session waits: their approvals are of the old epoch."""
+    till = Till(house)
+    stolen = waiting_grant(house)
+    house.change()
+    with at_chip(house) as chip:
+        session = live.resume(chip, stolen.grant.nonce)
+        plan = plan_grant(stolen.officers, stolen.grant)
+        with refused(0x126, "PolicyNV"):
+            for step in plan.steps:
+                policies.run_step(chip, session, plan, step)
+        chip.flush(session.handle)
+        assert till.counted(chip) is None
+
+
+def test_a_grant_primed_before_a_change(house: House) -> None:
+    """What was approved stays granted: a session that root filled before the officers changed
+    writes their total even after it, on top of a budget that was made anew.
+    """
+    till = Till(house)
+    till.granted(1)
+    number = house.app.desk.grants.propose("issuing", 9).request
+    approvals = tuple(house.approve(number, name) for name in ("alice", "bob"))
+    later = Stolen(replace(house.app.desk.request(number), approvals=approvals))
+    with house.app.device.transaction() as chip:
+        session = start_policy(chip)
+        for step in plan_grant(later.officers, later.grant).steps:
+            policies.run_step(chip, session, plan_grant(later.officers, later.grant), step)
+        kept = chip.send(ContextSave(session.handle)).context
+        chip.forget(session.handle)
+        assert till.spend_all(chip) == 1
+    house.app.desk.cancel(number)
+    house.change()
+    with house.app.device.transaction() as chip:
+        chip.send(NV_UndefineSpace(RH.OWNER, till.index))
+    till.granted(2, ("carol", "bob"))  # who are told that earlier grants come on top
+    with at_chip(house) as chip:
+        handle = chip.send(ContextLoad(kept)).loaded_handle
+        old = PolicySession(handle, session.nonce_tpm, b"", encrypts=False, bound_name=b"")
+        chip.send(later.grant.command(), old)
+        assert till.counted(chip) == Counted(0, 10)
+        assert till.spend_all(chip) == 10
+
+
+def test_a_count_certified_before(house: House) -> None:
+    """What the chip certifies of a budget was true once: root keeps it, and shows it later. The
+    screen then promises more than is left, never less.
+    """
+    till = Till(house)
+    till.granted(3)
+    early = Grant(house.loot.group.id, bytes.fromhex(till.row.name), till.index, 5)
+    request = ask(house, till, early)
+    with at_chip(house) as chip:
+        assert till.spend_all(chip) == 3
+    seen = " ".join(render(house.machines["carol"].look(request.data)).split())
+    assert "3 granted, 0 used" in seen and "may sign 5 more" in seen
+
+
+def test_an_index_that_claims_to_be_written(house: House) -> None:
+    """The owner cannot define an index as written, which would give it the Name that keys know."""
+    till = Till(house)
+    group = house.loot.group
+    with at_chip(house) as chip:
+        with refused(0x2C2, "NV_DefineSpace"):
+            till.define(chip, A.WRITTEN)
+        for index in (counter_nv(group, written=True), roster_nv(group, written=True)):
+            with refused(0x2C2, "NV_DefineSpace"):
+                chip.send(NV_DefineSpace(RH.OWNER, b"", index))
+
+
+# ── the host ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_people_are_not_asked_in_vain(house: House) -> None:
+    """PCRs that the roster demands have moved: the host says so before anybody is asked. It is of
+    no weight against root, whom the chip refuses (0x1c4).
+    """
+    measured(house)
+    house.app.keyring.create("issuing", "p256", policy="budget(officers)")
+    loot = house.steal_fresh()
+    with house.root() as root:
+        extend(root.chip, 7, b"an update")
+        with refused(0x1C4, "PolicyPCR"):
+            root.try_sign(loot=loot)
+    for asks in (
+        lambda: house.propose_csr("root", "CN=In vain"),
+        lambda: house.app.desk.grants.propose("issuing", 5),
+    ):
+        with pytest.raises(RefusedError) as caught:
+            asks()
+        assert caught.value.code == "policy-pcrs-moved"
+        assert "tpmhsm group change officers --pcr" in caught.value.hint
+    change(house, Edits(pcrs=("sha256:0,7",)))
+    house.propose_csr("root", "CN=Not in vain")
