@@ -249,6 +249,7 @@ _REFUSALS = {
     "PinLenRange": ("wrong-pin", "wrong PIN: none of its length is taken"),
     "PinExpired": ("pin-expired", "its PIN has expired: set a new one"),
     "UserPinNotInitialized": ("no-pin", "it has no user PIN yet"),
+    "UserNotLoggedIn": ("token-refused", "it did not sign: not touched in time, or logged out"),
     "FunctionCancelled": ("token-refused", "it was told not to sign"),
     "FunctionRejected": ("token-refused", "it was told not to sign"),
 }
