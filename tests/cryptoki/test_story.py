@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from cryptography import x509
-from tests.pkcs11.softhsm import MODULE, PIN, SoftHsm
+from tests.cryptoki.softhsm import MODULE, PIN, SoftHsm
 from tests.support.cli import Result
 from tests.support.shell import Shell
 

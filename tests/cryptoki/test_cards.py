@@ -56,10 +56,10 @@ def filled(algorithm: int = P256, touch: int = NO_TOUCH) -> PivCard:
 
 
 class Visit:
-    """One run of `tests.pkcs11.visitor`."""
+    """One run of `tests.cryptoki.visitor`."""
 
     def __init__(self, module: str, pin: str = PIN) -> None:
-        command = [sys.executable, "-m", "tests.pkcs11.visitor", module, pin]
+        command = [sys.executable, "-m", "tests.cryptoki.visitor", module, pin]
         self._process = subprocess.Popen(
             command,
             cwd=Path(__file__).parents[2],

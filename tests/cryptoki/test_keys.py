@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from tests.pkcs11.softhsm import MODULE, PIN, SoftHsm
+from tests.cryptoki.softhsm import MODULE, PIN, SoftHsm
 
 from tpmhsm.approval.cards import create_card, describe_card, parse_card
 from tpmhsm.approval.identity import Passphrase, open_identity

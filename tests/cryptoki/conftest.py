@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.pkcs11.softhsm import SoftHsm, softhsm
+from tests.cryptoki.softhsm import SoftHsm, softhsm
 from tests.support.machines import (
     governed,
     governed_template,
