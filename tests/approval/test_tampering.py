@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 from tests.approval.doubles import NOW, World, card, identity, leaf_tbs, root_tbs
 from tests.approval.looking import approve, founded
 
-from tpmhsm.approval.acts import Act, Opening
+from tpmhsm.approval.acts import Act
 from tpmhsm.approval.display import render
+from tpmhsm.approval.further_acts import Opening
 from tpmhsm.approval.memory import InMemory
 from tpmhsm.approval.request import MAX_REQUEST, is_request, parse_request
 from tpmhsm.approval.review import Review, review

@@ -133,7 +133,7 @@ def test_a_window_that_nobody_opened(still: House, file_key: Identity) -> None:
     "shape",
     [
         lambda nonce, ref: nonce + bytes(4) + ref,
-        lambda nonce, ref: nonce + bytes(4) + OTHER + ref,
+        lambda nonce, ref: nonce + bytes(3) + b"\x01" + OTHER + ref,
         lambda nonce, ref: nonce + bytes(4) + OTHER,
         lambda nonce, ref: b"",
         lambda nonce, ref: OTHER,
@@ -142,12 +142,22 @@ def test_a_window_that_nobody_opened(still: House, file_key: Identity) -> None:
         lambda nonce, ref: b"tpmhsm/card/1\0" + ref,
         lambda nonce, ref: bytes(4) + OTHER + ref + bytes(100),
     ],
-    ids=["live, blank", "live", "no ref", "nothing", "digest", "expires", "longer", "card", "long"],
+    ids=[
+        "live, blank",
+        "live, expires",
+        "no ref",
+        "nothing",
+        "digest",
+        "expires",
+        "longer",
+        "card",
+        "long",
+    ],
 )
 def test_other_shapes_are_not_signed(
     still: House, file_key: Identity, shape: Callable[[bytes, bytes], bytes]
 ) -> None:
-    """An approver's key signs nonce-less aHash preimages and statements. Nothing else."""
+    """An approver's key signs aHash preimages, windows and statements. Nothing else."""
     message = shape(bytes(range(16)), ref_of(still.loot))
     for key in (file_key, identity("alice")):
         with declined("not-signable"):

@@ -18,7 +18,7 @@ import pytest
 from tests.attacks.house import House
 from tests.attacks.root import check, declined, refused, votes_of
 
-from tpmhsm.approval.acts import Opening
+from tpmhsm.approval.further_acts import Opening
 from tpmhsm.approval.request import Claims, Request
 from tpmhsm.errors import UsageError
 from tpmhsm.keys.choice import policy_of_row
@@ -225,7 +225,7 @@ def test_after_a_start_of_the_chip(sash: Sash, how: str) -> None:
 
 
 def test_after_a_suspend(sash: Sash) -> None:
-    """Shutdown(STATE), power off, Startup(STATE): 0x5e0. The session that waits has ended (0x4e3)."""
+    """Shutdown(STATE), power off, Startup(STATE): 0x5e0. The session that waits ended (0x4e3)."""
     opened = sash.opened()
     request = sash.asked("second")
     waiting = parse_window(request.content)

@@ -70,8 +70,8 @@ CONTROL: list[Case] = [
         True,
     ),
     (
-        lambda h: c.SetPrimaryPolicy(RH.LOCKOUT, D, ALG.SHA256),
-        lambda s: s.esys.set_primary_policy(s.tss.ESYS_TR.LOCKOUT, D, s.tss.TPM2_ALG.SHA256),
+        lambda h: c.SetPrimaryPolicy(RH.OWNER, D, ALG.SHA256),
+        lambda s: s.esys.set_primary_policy(s.tss.ESYS_TR.OWNER, D, s.tss.TPM2_ALG.SHA256),
         True,
     ),
     (

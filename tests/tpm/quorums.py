@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from tests.policy import makers
 
-from tpmhsm.approval.acts import Opening
+from tpmhsm.approval.further_acts import Opening
 from tpmhsm.policy.ahash import a_hash_preimage
 from tpmhsm.policy.bound import bound_increment, bound_roster_write, bound_sign
 from tpmhsm.policy.group import GroupDocument, RosterDocument

@@ -33,6 +33,14 @@ SPKI = PEER.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKe
 BRANCHES = {CC.RSA_Decrypt: RSA_DECRYPT, CC.ECDH_ZGen: ECDH_ZGEN}
 
 
+def may_decrypt(text: str) -> bool:
+    """Windows and budgets are for keys that sign."""
+    return "window(" not in text and "budget(" not in text
+
+
+TAKEN = [text for text in COSTS if may_decrypt(text)]
+
+
 @dataclass
 class Cellar(Town):
     """The same chip and groups, with keys that decrypt."""
@@ -90,7 +98,7 @@ def cellar(chip, request):
 
 @pytest.mark.parametrize(
     ("cellar", "text"),
-    [("p256", text) for text in COSTS] + [("rsa2048", t) for t in COSTS if t.startswith("any")],
+    [("p256", t) for t in TAKEN] + [("rsa2048", t) for t in TAKEN if t.startswith("any")],
     indirect=["cellar"],
 )
 def test_it_decrypts_with_as_many_commands_as_are_needed(cellar, text):
@@ -122,7 +130,7 @@ def test_an_open_key_takes_two_commands(cellar):
     max_examples=4, deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
 )  # fmt: skip
-@given(text=written.filter(expressible))
+@given(text=written.filter(lambda text: expressible(text) and may_decrypt(text)))
 def test_any_policy_of_a_decryption_key(cellar, text):
     any_policy(cellar, text)
 
@@ -132,7 +140,7 @@ def test_any_policy_of_a_decryption_key(cellar, text):
     max_examples=200, deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
 )  # fmt: skip
-@given(text=written.filter(expressible))
+@given(text=written.filter(lambda text: expressible(text) and may_decrypt(text)))
 def test_any_policy_of_a_decryption_key_long(cellar, text):
     any_policy(cellar, text)
 

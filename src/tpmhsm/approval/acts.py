@@ -4,12 +4,9 @@ Nothing here is taken from the host: a command's cpHash is H(code ‖ Names ‖ 
 recomputed from public areas and parameters from the very bytes that the person sees (TCG TPM 2.0
 Library Part 1 §16.7).
 
-    Act       one command, bound by its cpHash; at any time, or in one live session of the chip
-    Opening   a window: any signature by one key, for some seconds, from one live session
-
-An `Act` has no field for a cpHash or an expiration, an `Opening` none for a purpose: so an empty
-cpHash (a blank cheque) or a ticket for anything but a window, or SHA-1, cannot even be written
-down.
+An `Act` has no field for a cpHash or an expiration, and an `Opening` (`further_acts`) none for a
+purpose: so an empty cpHash (a blank cheque) or a ticket for anything but a window, or SHA-1, cannot
+even be written down.
 """
 
 from __future__ import annotations
@@ -17,33 +14,25 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from tpmhsm.approval.evidence import decrypting_key, signing_key
+from tpmhsm.approval.evidence import signing_key
 from tpmhsm.approval.request import Request
 from tpmhsm.errors import ApprovalRefusedError, ParseError, UsageError
 from tpmhsm.policy.ahash import NONCE_SIZE, a_hash_preimage, live_preimage
 from tpmhsm.policy.approver import check_signature, key_identity, tpmt_signature
-from tpmhsm.policy.bound import (
-    BoundCommand,
-    bound_decrypt,
-    bound_increment,
-    bound_roster_write,
-    bound_sign,
-)
-from tpmhsm.policy.budgets import parse_grant
+from tpmhsm.policy.bound import BoundCommand, bound_sign
 from tpmhsm.policy.group import RosterDocument
 from tpmhsm.policy.people import Threshold, Thresholds
 from tpmhsm.policy.refs import Purpose, policy_ref
-from tpmhsm.policy.tree import roster_name
-from tpmhsm.policy.windows import WindowDocument, describe_seconds, parse_window
 
 if TYPE_CHECKING:
+    from tpmhsm.approval.further_acts import AnyAct
     from tpmhsm.approval.identity import Identity
     from tpmhsm.policy.approver import PublicKey
 
 
-class _OfPeople:
+class OfPeople:
     """An act that the people of one ladder may approve."""
 
     people: Threshold
@@ -55,7 +44,7 @@ class _OfPeople:
 
 
 @dataclass(frozen=True)
-class Act(_OfPeople):
+class Act(OfPeople):
     """One command of the chip and the people of one ladder who may approve it.
 
     `what` in words; `epoch` is None for custodians' purposes; `ladder` counts from 1. `nonce` is
@@ -98,35 +87,6 @@ class Act(_OfPeople):
         return hashlib.sha256(self.preimage).digest()
 
 
-@dataclass(frozen=True)
-class Opening(_OfPeople):
-    """A window: any signature by one key, for some seconds from the start of one live session.
-
-    The chip holds it to that key by PolicyNameHash, which stands in the roster before the ladder,
-    and by the key's Name in the policyRef.
-    """
-
-    what: str
-    window: WindowDocument
-    ladder: int
-    people: Threshold
-    cp_hash: ClassVar[bytes] = b""
-
-    @cached_property
-    def policy_ref(self) -> bytes:
-        """What the approval is for, 32 bytes: a window, of this key."""
-        one = self.window
-        return policy_ref("window", one.group, one.epoch, self.ladder, one.key_name)
-
-    @property
-    def preimage(self) -> bytes:
-        """The 52 bytes that are signed with SHA-256: nonceTPM ‖ -seconds ‖ policyRef."""
-        return live_preimage(self.window.nonce, -self.window.seconds, b"", self.policy_ref)
-
-
-AnyAct = Act | Opening
-
-
 def sign_ahash(identity: Identity, act: AnyAct) -> bytes:
     """Return `identity`'s approval of one act: a TPMT_SIGNATURE over its aHash.
 
@@ -155,54 +115,14 @@ def acts_of(request: Request) -> tuple[AnyAct, ...]:
     write. window: one opening. certificate, crl, csr, data: one signature. decrypt: one
     decryption. Each once for every ladder of the rule.
     """
+    from tpmhsm.approval.further_acts import FURTHER
+
     try:
-        if request.kind == "group":
-            return _founding(request)
-        if request.kind == "roster":
-            return _change(request)
-        if request.kind == "window":
-            return _opening(request)
-        if request.kind == "budget":
-            return _granting(request)
-        if request.kind == "decrypt":
-            return _decryption(request)
-        return _signature(request)
+        return FURTHER.get(request.kind, _signature)(request)
     except ParseError:
         raise
     except UsageError as e:
         raise ParseError(f"request: {e.message}") from None
-
-
-def _founding(request: Request) -> tuple[Act, ...]:
-    group, roster = request.group, request.asked_roster
-    return (
-        *_custodians(request, "start the epoch counter", "epoch",
-                     bound_increment(group, written=False)),
-        *_custodians(request, "move the epoch counter", "epoch",
-                     bound_increment(group, written=True)),
-        *_custodians(request, f"write the roster of epoch {roster.epoch}", "roster",
-                     bound_roster_write(group, roster, written=False)),
-    )  # fmt: skip
-
-
-def _change(request: Request) -> tuple[Act, ...]:
-    group, roster = request.group, request.asked_roster
-    return (
-        *_custodians(request, "move the epoch counter", "epoch",
-                     bound_increment(group, written=True)),
-        *_custodians(request, f"write the roster of epoch {roster.epoch}", "roster",
-                     bound_roster_write(group, roster, written=True)),
-    )  # fmt: skip
-
-
-def _custodians(
-    request: Request, what: str, purpose: Purpose, bound: BoundCommand
-) -> tuple[Act, ...]:
-    group = request.group
-    return tuple(
-        Act(what, bound, purpose, group.id, None, number, threshold)
-        for number, threshold in enumerate(group.custodians, 1)
-    )
 
 
 _bound_sign = lru_cache(8)(bound_sign)  # asked for again with each approval of a request
@@ -217,43 +137,6 @@ def _signature(request: Request) -> tuple[Act, ...]:
     roster: RosterDocument = request.roster
     return tuple(
         Act(what, bound, "sign", roster.group, roster.epoch, number, threshold)
-        for number, threshold in enumerate(roster.officers, 1)
-    )
-
-
-def _decryption(request: Request) -> tuple[Act, ...]:
-    assert request.key is not None and request.roster is not None  # noqa: S101 - Request's own rule
-    bound = bound_decrypt(decrypting_key(request.key.public).public, request.content)
-    what = f"decrypt {len(request.content):,} bytes"
-    roster: RosterDocument = request.roster
-    return tuple(
-        Act(what, bound, "decrypt", roster.group, roster.epoch, number, threshold)
-        for number, threshold in enumerate(roster.officers, 1)
-    )
-
-
-def _granting(request: Request) -> tuple[Act, ...]:
-    assert request.key is not None and request.roster is not None  # noqa: S101 - Request's own rule
-    grant, roster = parse_grant(request.content), request.roster
-    if (grant.group, grant.key) != (roster.group, signing_key(request.key.public).name):
-        raise ParseError("request: the budget is of another group or key")
-    bound = grant.bound(roster_name(request.group))
-    what = f"grant {grant.total:,} signatures in all"
-    return tuple(
-        Act(what, bound, "budget", roster.group, roster.epoch, number, threshold, grant.nonce)
-        for number, threshold in enumerate(roster.officers, 1)
-    )
-
-
-def _opening(request: Request) -> tuple[Opening, ...]:
-    assert request.key is not None and request.roster is not None  # noqa: S101 - Request's own rule
-    window, roster = parse_window(request.content), request.roster
-    name = signing_key(request.key.public).name
-    if (window.group, window.epoch, window.key_name) != (roster.group, roster.epoch, name):
-        raise ParseError("request: the window is of another group, epoch or key")
-    what = f"open the key for {describe_seconds(window.seconds)}"
-    return tuple(
-        Opening(what, window, number, threshold)
         for number, threshold in enumerate(roster.officers, 1)
     )
 

@@ -13,9 +13,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from tpmhsm.approval import standing
-from tpmhsm.approval.acts import AnyAct, acts_of, rule_of
+from tpmhsm.approval.acts import acts_of, rule_of
 from tpmhsm.approval.content import Content, Flag, read_content
 from tpmhsm.approval.evidence import ChipKey, key_for
+from tpmhsm.approval.further_acts import AnyAct
 from tpmhsm.approval.memory import Entries, GrantedTotal, Memory, PinnedGroup, PinnedKey
 from tpmhsm.approval.request import Request
 from tpmhsm.approval.shared import own_budgets

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tpmhsm.approval.acts import AnyAct, acts_of, check_act_signature, rule_of
+from tpmhsm.approval.acts import acts_of, check_act_signature, rule_of
 from tpmhsm.approval.content import short_facts
 from tpmhsm.approval.evidence import key_for
+from tpmhsm.approval.further_acts import AnyAct
 from tpmhsm.approval.request import SIGN_KINDS, Request
 from tpmhsm.approval.screen import readable
 from tpmhsm.approval.votes import ActSignature, Approval, Denial

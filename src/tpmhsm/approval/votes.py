@@ -130,9 +130,10 @@ def read_approval(document: Any) -> Approval:
     """Read an approval's JSON object."""
     fields = Fields(document, "approval")
     fields.expect("format", APPROVAL_FORMAT)
+    kind = one_of(fields.text("kind"), KINDS, "approval: kind")
     found = Approval(
         request=fields.number("request"),
-        kind=one_of(fields.text("kind"), KINDS, "approval: kind"),
+        kind=kind,
         digest=fields.hex("digest", 32),
         group=fields.hex("group", 32),
         epoch=fields.number("epoch"),
@@ -142,7 +143,7 @@ def read_approval(document: Any) -> Approval:
         key_kind=one_of(fields.text("key_kind"), KEY_KINDS, "approval: key_kind"),
         created=moments.read_moment(fields, "created"),
         facts=texts(fields, document, "facts"),
-        signatures=tuple(_read_signature(item) for item in fields.list("signatures")),
+        signatures=tuple(_read_signature(item, kind) for item in fields.list("signatures")),
     )
     fields.done()
     load_spki(found.spki)
@@ -158,9 +159,9 @@ def texts(fields: Fields, document: dict[str, Any], key: str) -> dict[str, str]:
     return dict(found)
 
 
-def _read_signature(item: Any) -> ActSignature:
+def _read_signature(item: Any, kind: str) -> ActSignature:
     fields = Fields(item, "approval: signature")
-    cp_hash = b"" if fields.text("cp_hash") == "" else fields.hex("cp_hash", 32)
+    cp_hash = fields.hex("cp_hash", 0 if kind == "window" else 32)
     found = ActSignature(cp_hash, fields.hex("policy_ref", 32), fields.base64("signature"))
     fields.done()
     return found

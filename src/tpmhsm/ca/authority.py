@@ -20,14 +20,13 @@ from tpmhsm.ca.issuance import (
     Order,
     abandon,
     birth_of,
-    certificate_facts,
     issue,
     refuse_repetition,
     resume,
     same_wish,
 )
 from tpmhsm.ca.known_keys import check_known
-from tpmhsm.ca.records import certificate_row
+from tpmhsm.ca.records import certificate_facts, certificate_row
 from tpmhsm.ca.revocation import refuse_revoked
 from tpmhsm.ca.settings import Settings
 from tpmhsm.errors import ExistsError, NotFoundError, ParseError, UsageError

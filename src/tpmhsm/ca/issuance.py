@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
-from tpmhsm.ca.records import certificate_row
+from tpmhsm.ca.records import certificate_facts, certificate_row
 from tpmhsm.errors import NotFoundError, ParseError, TpmHsmError
-from tpmhsm.pki.describe import certificate_der, describe_certificate
 from tpmhsm.pki.issue import Prepared, assemble, restore
 from tpmhsm.pki.keys import load_spki
-from tpmhsm.pki.load import to_pem
 from tpmhsm.pki.tbs import read_tbs_certificate, rfc3339, serial_hex
 
 if TYPE_CHECKING:
@@ -203,9 +201,3 @@ def same_wish(one: bytes, other: bytes) -> bool:
         return False
     lasting = a.not_after - a.not_before == b.not_after - b.not_before
     return lasting or a.not_after == b.not_after
-
-
-def certificate_facts(certificate: x509.Certificate | bytes) -> dict[str, Any]:
-    """JSON-ready facts of a certificate (or its DER), with `pem`."""
-    pem = to_pem(certificate_der(certificate)).decode()
-    return {**describe_certificate(certificate), "pem": pem}

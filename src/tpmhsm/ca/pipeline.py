@@ -21,10 +21,10 @@ from cryptography import x509
 
 from tpmhsm.ca.batches import abandon_all, keep_all, sweep
 from tpmhsm.ca.blocklists import check_listed
-from tpmhsm.ca.issuance import Issued, certificate_facts
+from tpmhsm.ca.issuance import Issued
 from tpmhsm.ca.known_keys import KnownKeys
 from tpmhsm.ca.line import FRESH, Line
-from tpmhsm.ca.records import issued_row
+from tpmhsm.ca.records import certificate_facts, issued_row
 from tpmhsm.ca.signer import SigningTurns
 from tpmhsm.errors import RefusedError, StoreError, TpmHsmError
 from tpmhsm.pki.applicant import applicant_from_csr

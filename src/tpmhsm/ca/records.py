@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 
 from tpmhsm.pki.describe import certificate_der, describe_certificate
+from tpmhsm.pki.load import to_pem
 
 if TYPE_CHECKING:
     from tpmhsm.pki.issue import Prepared
@@ -85,3 +86,9 @@ def _names(facts: dict[str, Any], name: str) -> str:
         *_COMMON.findall(facts["subject"]),
     ]
     return "\n".join(dict.fromkeys(" ".join(one.lower().split()) for one in found if one))
+
+
+def certificate_facts(certificate: x509.Certificate | bytes) -> dict[str, Any]:
+    """JSON-ready facts of a certificate (or its DER), with `pem`."""
+    pem = to_pem(certificate_der(certificate)).decode()
+    return {**describe_certificate(certificate), "pem": pem}

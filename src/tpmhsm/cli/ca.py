@@ -288,7 +288,7 @@ def ca_json(app: App, row: AuthorityRow) -> dict[str, Any]:
         "revoked": own_state(app, row),
     }
     if row.certificate:
-        from tpmhsm.ca.issuance import certificate_facts
+        from tpmhsm.ca.records import certificate_facts
 
         found["certificate"] = certificate_facts(app.authorities.certificate(row.name))
     return found

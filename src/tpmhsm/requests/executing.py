@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Any
 from tpmhsm.approval.request import parse_request
 from tpmhsm.approval.votes import parse_approval
 from tpmhsm.ca.batches import keep_all
-from tpmhsm.ca.issuance import certificate_facts
 from tpmhsm.ca.line import FRESH, Line
-from tpmhsm.ca.records import issued_row
+from tpmhsm.ca.records import certificate_facts, issued_row
 from tpmhsm.errors import ParseError, TpmHsmError
 from tpmhsm.keys.turns import Turns
 from tpmhsm.pki.issue import assemble_der, restore

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tpmhsm.approval.acts import acts_of
 from tpmhsm.approval.verify import verify_approval
 from tpmhsm.errors import RefusedError, UsageError
-from tpmhsm.requests.ledger import begun, end
+from tpmhsm.requests.ledger import begun, end, refuse_execution
 
 if TYPE_CHECKING:
     from tpmhsm.approval.request import Request
@@ -139,16 +139,6 @@ def finish(tx: Transaction, row: RequestRow, result: Mapping[str, Any]) -> None:
     """Put on record that a request was executed, and what came of it."""
     tx.requests.finish(row.id, "executed", dict(result))
     tx.audit.append("executed", {"request": row.id, "kind": row.kind})
-
-
-def refuse_execution(row: RequestRow) -> None:
-    """UsageError for a decryption: whoever asked gets what it gives, and nobody keeps it."""
-    if row.kind == "decrypt":
-        raise UsageError(
-            f"request {row.id} is a decryption: who asked for it gets what it gives",
-            code="decryption-request",
-            hint=f"tpmhsm key decrypt {row.key} FILE again; or key derive {row.key} PEER",
-        )
 
 
 def votes_by_act(request: Request) -> list[dict[int, bytes]]:

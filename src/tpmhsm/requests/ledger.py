@@ -16,7 +16,7 @@ from tpmhsm.approval.acts import rule_of
 from tpmhsm.approval.request import SIGN_KINDS, Request, parse_request
 from tpmhsm.approval.screen import escape
 from tpmhsm.approval.votes import parse_approval, parse_denial
-from tpmhsm.errors import DeviceError
+from tpmhsm.errors import DeviceError, UsageError
 from tpmhsm.policy.people import needed, still_needed
 from tpmhsm.policy.windows import describe_seconds, parse_window
 from tpmhsm.requests.signer import DeskSigner
@@ -289,3 +289,13 @@ def _title_of(row: RequestRow) -> str:
     facts = tbs_facts(content) if row.kind == "certificate" else request_info_facts(content)
     what = "CSR" if row.kind == "csr" else "CA certificate" if facts["ca"] else "certificate"
     return f"{what} {facts['subject'] or ', '.join(facts['sans'])}"
+
+
+def refuse_execution(row: RequestRow) -> None:
+    """UsageError for a decryption: whoever asked gets what it gives, and nobody keeps it."""
+    if row.kind == "decrypt":
+        raise UsageError(
+            f"request {row.id} is a decryption: who asked for it gets what it gives",
+            code="decryption-request",
+            hint=f"tpmhsm key decrypt {row.key} FILE again; or key derive {row.key} PEER",
+        )
