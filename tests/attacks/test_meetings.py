@@ -10,10 +10,12 @@ import pytest
 from tests.attacks.house import House
 from tests.attacks.root import declined, refused
 from tests.attacks.test_budgets import DIGEST, Stolen, Till, ask, at_chip
+from tests.attacks.test_decryption import SECRET, closed
 from tests.attacks.test_pins_and_pcrs import extend
 from tests.attacks.test_roster_demands import change, measured
 
 from tpmhsm.approval.display import render
+from tpmhsm.cli.approve import confirm
 from tpmhsm.errors import RefusedError
 from tpmhsm.keys.births import Wanted, key_row
 from tpmhsm.keys.choice import policy_of_row
@@ -211,3 +213,28 @@ def test_people_are_not_asked_in_vain(house: House) -> None:
         assert "tpmhsm group change officers --pcr" in caught.value.hint
     change(house, Edits(pcrs=("sha256:0,7",)))
     house.propose_csr("root", "CN=Not in vain")
+
+
+# ── scripts ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_digest_approved_as_something_else(house: House) -> None:
+    """A script that approves files by their digests (`--expect`), and a file that is a ciphertext:
+    to decrypt it the script has to say so.
+    """
+    house.app.keyring.create("box", "rsa2048", policy="quorum(officers)", use="decrypt")
+    content = closed(house, "box", SECRET)
+    file = house.machines["carol"].look(house.draft("data", content, "papers").data)
+    opening = house.machines["carol"].look(house.draft("decrypt", content, "box").data)
+    digest = file.request.digest.hex()
+    assert digest == opening.request.digest.hex()
+    confirm(house.app, file, digest)
+    confirm(house.app, file, f"data:{digest}")
+    for expected, found in (
+        (digest, opening),
+        (f"data:{digest}", opening),
+        (f"csr:{digest}", file),
+    ):
+        with declined("other-kind"):
+            confirm(house.app, found, expected)
+    confirm(house.app, opening, f"decrypt:{digest}")

@@ -209,9 +209,9 @@ def test_lists_say_the_use(boxes: Shell) -> None:
 
 
 def approve(machine: Shell, number: int, *people: str) -> None:
-    digest = machine.json("request", "show", str(number))["digest"]
+    asked = machine.json("request", "show", str(number))
     for name in people:
-        machine.approve(str(number), name, digest)
+        machine.approve(str(number), name, f"{asked['kind']}:{asked['digest']}")
 
 
 @pytest.fixture

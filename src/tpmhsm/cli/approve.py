@@ -67,7 +67,7 @@ def vote_options(command: F) -> F:
 
 
 @click.command()
-@click.option("--expect", "expected", multiple=True, metavar="SHA256",
+@click.option("--expect", "expected", multiple=True, metavar="[KIND:]SHA256",
               help="For scripts: the digest, instead of typing; one for each request.")  # fmt: skip
 @click.option("--imported", is_flag=True,
               help="Also for a key that was imported: copies of it may exist.")  # fmt: skip
@@ -96,7 +96,8 @@ def approve(
     if expected and len(expected) != len(what):
         raise UsageError(f"{len(what)} requests, but {len(expected)} digests with --expect")
     for given in expected:
-        if len(given) != 64 or not set(given.lower()) <= set("0123456789abcdef"):
+        _, _, wanted = given.rpartition(":")
+        if len(wanted) != 64 or not set(wanted.lower()) <= set("0123456789abcdef"):
             raise UsageError(f"--expect {given!r} is no SHA-256: 64 hexadecimal digits")
     digests: Sequence[str | None] = expected or [None] * len(what)
     items = load_all(app, what, who, out, "approval")
@@ -261,6 +262,8 @@ def confirm(app: App, found: Review, expected: str | None) -> None:
             click.echo(
                 f"first use of group {one_line(found.request.group.name)}: {words}", err=True
             )
+        kind, _, expected = expected.rpartition(":")
+        _check_kind(found.request.kind, kind)
         if expected.lower() != digest:
             raise ApprovalRefusedError(
                 "the request is for other bytes than --expect says",
@@ -279,6 +282,17 @@ def confirm(app: App, found: Review, expected: str | None) -> None:
         pass  # Enter does nothing
     if typed.lower() != code_of(found):
         raise RefusedError("these are not the digits: nothing was signed", code="not-confirmed")
+
+
+def _check_kind(kind: str, expected: str) -> None:
+    """The same bytes may be signed as a file, and decrypted: a digest alone does not say which."""
+    if expected == kind or (not expected and kind != "decrypt"):
+        return
+    raise ApprovalRefusedError(
+        f"the request is of kind {kind}, and --expect says {expected or 'nothing of it'}",
+        code="other-kind",
+        hint=f"if that is what is wanted: --expect {kind}:SHA256",
+    )
 
 
 def _show_pages(found: Review) -> None:
