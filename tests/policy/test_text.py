@@ -159,14 +159,16 @@ def test_group_that_hangs_on_one():
 
 def test_group_without_one_who_can_be_spared():
     group = makers.group()
-    text = "\n".join(explain_group(group, makers.roster(group), "bob"))
+    text = "\n".join(explain_group(group, makers.roster(group), ("bob",)))
     assert "Signing: still possible with alice, carol: 2 needed, no officers to spare" in text
     assert "tpmhsm group change officers --officers 2:alice,carol,NEW" in text
 
 
 def test_group_without_one_who_cannot():
     group = makers.group(makers.threshold(2, (0, 1), founding=True))
-    text = "\n".join(explain_group(group, makers.roster(group, makers.threshold(2, (0, 1))), "bob"))
+    text = "\n".join(
+        explain_group(group, makers.roster(group, makers.threshold(2, (0, 1))), ("bob",))
+    )
     assert "Signing: impossible: 2 needed, 1 left. The keys can never sign again." in text
     assert "The officers can never be changed again." in text
 
@@ -191,14 +193,14 @@ def test_joined_ladders_that_hang_on_one():
     rule = (JOINED[0], makers.threshold(1, (3,)))
     text = "\n".join(explain_group(group, makers.roster(group, rule)))
     assert "! Every officer of (dave) is needed" in text
-    text = "\n".join(explain_group(group, makers.roster(group, rule), "dave"))
+    text = "\n".join(explain_group(group, makers.roster(group, rule), ("dave",)))
     assert "Signing: impossible: 1 needed, 0 left (nobody)." in text
     assert "--officers 2:alice,bob,carol+1:NEW" in text
 
 
 def test_joined_ladders_without_one():
     group = makers.group()
-    text = "\n".join(explain_group(group, makers.roster(group, JOINED), "erin"))
+    text = "\n".join(explain_group(group, makers.roster(group, JOINED), ("erin",)))
     words = "2 of (alice, bob, carol) and 1 of (dave), no officers to spare"
     assert f"Signing: still possible with {words}." in text
     assert "tpmhsm group change officers --officers 2:alice,bob,carol+1:dave,NEW" in text
@@ -207,4 +209,12 @@ def test_joined_ladders_without_one():
 def test_group_without_a_stranger():
     group = makers.group()
     with pytest.raises(NotFoundError):
-        explain_group(group, makers.roster(group), "mallory")
+        explain_group(group, makers.roster(group), ("mallory",))
+
+
+def test_explain_two_who_are_lost() -> None:
+    group = makers.group()
+    text = "\n".join(explain_group(group, makers.roster(group), ("alice", "bob", "alice")))
+    assert text.startswith("Without alice (officer and custodian) and bob (officer and custodian) ")
+    assert "Signing: impossible: 2 needed, 1 left. The keys can never sign again." in text
+    assert "Replacing officers: impossible" in text and "Next:" not in text

@@ -229,12 +229,14 @@ def show(app: App, name: str) -> None:
 
 @group.command(epilog="Example: tpmhsm group explain officers --without bob")
 @click.argument("name")
-@click.option("--without", metavar="NAME", help="What if this person is lost?")
+@click.option("--without", metavar="NAME", multiple=True,
+              help="What if this person is lost? Again for several at once.")  # fmt: skip
 @pass_app
-def explain(app: App, name: str, without: str | None) -> None:
+def explain(app: App, name: str, without: tuple[str, ...]) -> None:
     """Who can sign, who can replace whom."""
-    text = app.groups.explain(name, without)
-    app.emit({"group": name, "without": without, "text": text}, text)
+    lost = [one for given in without for one in given.split(",")]
+    text = app.groups.explain(name, lost)
+    app.emit({"group": name, "without": ",".join(lost) or None, "text": text}, text)
 
 
 @group.command(epilog="Example: tpmhsm group fingerprint officers")

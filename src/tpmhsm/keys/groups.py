@@ -133,10 +133,10 @@ class Groups:
             "fingerprint": found.row.fingerprint,
         }
 
-    def explain(self, name: str, without: str | None) -> str:
-        """In words: who can sign, who can replace whom."""
+    def explain(self, name: str, without: Sequence[str] = ()) -> str:
+        """In words: who can sign, who can replace whom; and if these people are lost."""
         found = self.state(name)
-        lines = explain_group(found.group, found.roster, without or "")
+        lines = explain_group(found.group, found.roster, without)
         if not (without or found.group.static):
             lines += explain_roster(found.roster, self.key_label)
         return "\n".join(lines)

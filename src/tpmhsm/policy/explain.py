@@ -51,29 +51,42 @@ class Standing:
         return max(0, min(len(names) - m for m, names in self.ladders))
 
 
-def standing(rule: Thresholds, without: str = "") -> Standing:
-    """Return how a rule stands when the named person is lost."""
+def standing(rule: Thresholds, without: Sequence[str] = ()) -> Standing:
+    """Return how a rule stands when the named people are lost."""
     return Standing(
-        tuple((t.m, tuple(m.name for m in t.members if m.name != without)) for t in rule)
+        tuple((t.m, tuple(m.name for m in t.members if m.name not in without)) for t in rule)
     )
 
 
-def explain_group(group: GroupDocument, roster: RosterDocument, without: str = "") -> list[str]:
-    """Return sentences about who can sign and who can replace whom; with `without`, if one is lost.
+def explain_group(
+    group: GroupDocument, roster: RosterDocument, without: Sequence[str] = ()
+) -> list[str]:
+    """Return sentences about who can sign and who can replace whom; with `without`, if these people
+    are lost, all of them.
 
-    NotFoundError when nobody of that name is in the group.
+    NotFoundError when nobody of one of the names is in the group.
     """
     if not without and group.static:
         return _static(group, roster)
     if not without:
         return [*_who(group, roster), *_loss(group, roster), *_warnings(group, roster)]
-    officer = find_member(roster.officers, without)
-    if group.static and officer:
-        return _static_without(group, roster, without)
-    custodian = find_member(group.custodians, without)
-    if not officer and not custodian:
-        raise NotFoundError(f'nobody called {without!r} is in the group "{group.name}"')
-    return _without(group, roster, without, bool(officer), bool(custodian))
+    lost = list(dict.fromkeys(without))
+    for name in lost:
+        if not _roles(group, roster, name):
+            raise NotFoundError(
+                f'nobody called {name!r} is in the group "{group.name}"',
+                hint=f"tpmhsm group show {group.name}; several are --without A --without B",
+            )
+    if group.static:
+        return _static_without(group, roster, lost)
+    return _without(group, roster, lost)
+
+
+def _roles(group: GroupDocument, roster: RosterDocument, name: str) -> list[str]:
+    """What somebody is in the group. Nobody governs a static one."""
+    rules = [("officer", roster.officers)]
+    rules += [] if group.static else [("custodian", group.custodians)]
+    return [role for role, rule in rules if find_member(rule, name)]
 
 
 def _static(group: GroupDocument, roster: RosterDocument) -> list[str]:
@@ -87,13 +100,14 @@ def _static(group: GroupDocument, roster: RosterDocument) -> list[str]:
     ]
 
 
-def _static_without(group: GroupDocument, roster: RosterDocument, name: str) -> list[str]:
-    left = standing(roster.officers, name)
+def _static_without(group: GroupDocument, roster: RosterDocument, lost: list[str]) -> list[str]:
+    left, names = standing(roster.officers, lost), _and(lost)
+    role = "officer" if len(lost) == 1 else "officers"
     return [
-        f'Without {name} (officer of "{group.name}", which is static):',
+        f'Without {names} ({role} of "{group.name}", which is static):',
         f"Signing: {_left(left, 'officer')}."
         + ("" if left.reachable else " The keys can never sign again."),
-        f"{name} cannot be replaced, and a stolen key of {name}'s counts on: plan a new group and "
+        f"{names} cannot be replaced, and a stolen key of theirs counts on: plan a new group and "
         "new keys.",
     ]
 
@@ -150,14 +164,11 @@ def _number(count: int, word: str) -> str:
     return f"{count or 'no'} {word}{'' if count == 1 else 's'}"
 
 
-def _without(
-    group: GroupDocument, roster: RosterDocument, name: str, officer: bool, custodian: bool
-) -> list[str]:
-    roles = " and ".join(
-        w for w, is_so in (("officer", officer), ("custodian", custodian)) if is_so
-    )
-    signing, governing = standing(roster.officers, name), standing(group.custodians, name)
-    lines = [f'Without {name} ({roles} of "{group.name}"):']
+def _without(group: GroupDocument, roster: RosterDocument, lost: list[str]) -> list[str]:
+    roles = {name: _roles(group, roster, name) for name in lost}
+    who = _and([f"{name} ({' and '.join(roles[name])})" for name in lost])
+    signing, governing = standing(roster.officers, lost), standing(group.custodians, lost)
+    lines = [f'Without {who} of "{group.name}":']
     lines.append(
         f"Signing: {_left(signing, 'officer')}."
         + ("" if signing.reachable or governing.reachable else " The keys can never sign again.")
@@ -166,18 +177,29 @@ def _without(
         f"Replacing officers: {_left(governing, 'custodian')}."
         + ("" if governing.reachable else " The officers can never be changed again.")
     )
-    if officer and governing.reachable:
-        pairs = zip(roster.officers, signing.ladders, strict=True)
-        rule = write_rule(
-            (m, names if len(names) == was.n else (*names, "NEW")) for was, (m, names) in pairs
-        )
-        lines.append(f"Next: tpmhsm group change {group.name} --officers {rule}")
-    if custodian:
+    if governing.reachable and any("officer" in found for found in roles.values()):
         lines.append(
-            f"{name} stays a custodian on paper: if the key is stolen rather than lost, it still "
-            "counts as one. Plan a new group and new keys."
+            f"Next: tpmhsm group change {group.name} --officers {_refilled(roster, signing)}"
         )
+    for name in lost:
+        if "custodian" in roles[name]:
+            lines.append(
+                f"{name} stays a custodian on paper: if the key is stolen rather than lost, it "
+                "still counts as one. Plan a new group and new keys."
+            )
     return lines
+
+
+def _refilled(roster: RosterDocument, left: Standing) -> str:
+    """The rule with somebody new in each place that is empty: '2:alice,NEW,NEW'."""
+    pairs = zip(roster.officers, left.ladders, strict=True)
+    return write_rule((m, (*names, *["NEW"] * (was.n - len(names)))) for was, (m, names) in pairs)
+
+
+def _and(words: Sequence[str]) -> str:
+    """'alice', 'alice and bob', 'alice, bob and carol'."""
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _left(state: Standing, role: str) -> str:

@@ -27,6 +27,7 @@ from tpmhsm.policy.people import (
     read_rule,
 )
 from tpmhsm.policy.text import parse_policy
+from tpmhsm.policy.tree import RSA_DECRYPT, SIGN, check_branch
 
 if TYPE_CHECKING:
     from tpmhsm.keys.groups import Groups, GroupState
@@ -196,13 +197,20 @@ class Drafts:
         }
 
     def of_signature(self, row: KeyRow, kind: str, content: bytes, claims: Claims) -> Request:
-        """A signature by a key with a quorum over these very bytes."""
+        """A signature or decryption by a key with a quorum, over these very bytes. UsageError when
+        the roster in force has no branch for it: approvals could never be used.
+        """
         quorum = self._keyring.people(row)
         if quorum is None:
             raise RefusedError(f"key {row.label!r} signs without people")
         policy = row.policy_document or row.policy
         part = KeyPart(row.label, row.public, policy, row.creation_attest, row.creation_signature)
         state = self._groups.active(quorum.group)
+        try:
+            check_branch(state.roster, RSA_DECRYPT if row.use == "decrypt" else SIGN)
+        except UsageError as error:
+            error.hint = error.hint.replace("GROUP", state.row.name)
+            raise
         self._groups.must_be_measured(state)
         return self._request(kind, state, content, claims, part)
 
