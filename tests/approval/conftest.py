@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.approval.doubles import World
+from tests.support.machines import governed, governed_template, place, plain_template
 
 
 @pytest.fixture
@@ -19,3 +20,6 @@ def world() -> World:
 @pytest.fixture(scope="session")
 def vectors(test_data: Callable[[str], Path]) -> Any:
     return json.loads(test_data("policy-vectors/policy-vectors.json").read_text())
+
+
+__all__ = ["governed", "governed_template", "place", "plain_template"]

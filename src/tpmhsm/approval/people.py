@@ -176,4 +176,6 @@ def _keys_shown(
             rows.append(Row("", attested.words))
         elif proofs:
             flags.append(Flag("UNPROVEN", f"{member.name}'s key is {proofs[0].words}"))
+        tokens = [c.token for c in cards if c.spki == member.spki and c.token is not None]
+        flags += [Flag("UNPROVEN", f"{member.name}'s key: {t.unproven}") for t in tokens[:1]]
     return rows, flags

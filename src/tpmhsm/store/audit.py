@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -96,8 +95,10 @@ def os_user() -> str:
 @lru_cache(8)
 def _name_of(uid: int) -> str:
     try:
+        import pwd
+
         return pwd.getpwuid(uid).pw_name
-    except KeyError:
+    except (ImportError, KeyError):
         return f"uid:{uid}"
 
 
@@ -106,6 +107,7 @@ class Audit:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self.appended: list[tuple[str, Mapping[str, Any]]] = []
 
     def append(
         self, act: str, facts: Mapping[str, Any] | None = None, *, actor: str | None = None
@@ -127,6 +129,7 @@ class Audit:
             values.append(entry)
         if values:
             _INSERT.run(self._connection, values)
+            self.appended += entries
         return values
 
     def head(self) -> AuditHead:

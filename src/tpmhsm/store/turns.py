@@ -9,12 +9,16 @@ opens it when its holder dies. It decides only who is next, never what is correc
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # a system without it: the database's own lock has the last word anyway
+    fcntl = None  # type: ignore[assignment]
 
 _PAUSE = 0.001
 
@@ -40,6 +44,8 @@ def turnstile(directory: Path, timeout: float) -> Iterator[float]:
 
 
 def _open(directory: Path) -> int | None:
+    if fcntl is None:
+        return None
     try:
         return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
