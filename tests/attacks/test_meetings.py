@@ -4,15 +4,17 @@ pretend to share nothing.
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
 from tests.attacks.house import House
-from tests.attacks.root import declined, refused
+from tests.attacks.root import declined, refused, votes_of
 from tests.attacks.test_budgets import DIGEST, Stolen, Till, ask, at_chip
 from tests.attacks.test_decryption import SECRET, closed
 from tests.attacks.test_pins_and_pcrs import extend
 from tests.attacks.test_roster_demands import change, measured
+from tests.attacks.test_windows import Sash
 
 from tpmhsm.approval.display import render
 from tpmhsm.cli.approve import confirm
@@ -22,13 +24,24 @@ from tpmhsm.keys.choice import policy_of_row
 from tpmhsm.policy.budgets import Counted, Grant, budget_auth
 from tpmhsm.policy.plan import Spend, plan_grant, plan_use
 from tpmhsm.policy.published import read_policy
-from tpmhsm.policy.steps import Secret
+from tpmhsm.policy.steps import CommandCode, Secret
 from tpmhsm.policy.tree import counter_nv, roster_nv
+from tpmhsm.policy.windows import parse_window
 from tpmhsm.requests.drafts import Edits
-from tpmhsm.tpm import live, objects, policies
+from tpmhsm.tpm import live, objects, policies, windows
 from tpmhsm.tpm.sessions import PolicySession, start_policy
-from tpmhsm.wire.commands import ContextLoad, ContextSave, NV_DefineSpace, NV_UndefineSpace
-from tpmhsm.wire.constants import RH, NvAttributes
+from tpmhsm.wire.commands import (
+    Certify,
+    ContextLoad,
+    ContextSave,
+    NV_DefineSpace,
+    NV_UndefineSpace,
+    ObjectChangeAuth,
+    PolicyRestart,
+    Quote,
+)
+from tpmhsm.wire.constants import ALG, RH, NvAttributes
+from tpmhsm.wire.structures import NULL_SCHEME, pcr_selection
 
 A = NvAttributes
 
@@ -238,3 +251,63 @@ def test_a_digest_approved_as_something_else(house: House) -> None:
         with declined("other-kind"):
             confirm(house.app, found, expected)
     confirm(house.app, opening, f"decrypt:{digest}")
+
+
+# ── commands and labels ──────────────────────────────────────────────────────────────────────
+
+
+def test_another_command_with_a_unit(house: House) -> None:
+    """A unit is for TPM2_Sign: with its CommandCode the chip wants that command (0x9a4), without
+    it the policy is another (0x99d). Units are used up all the same.
+    """
+    till = Till(house)
+    till.granted(9)
+    with at_chip(house) as chip:
+        key, ak = till.load(chip), objects.attestation_key(chip).handle
+        plan = till.plan()
+        attempts = (
+            Quote(key.handle, b"root", NULL_SCHEME, (pcr_selection(ALG.SHA256, (0,)),)),
+            Certify(key.handle, ak, b"root", NULL_SCHEME),
+            ObjectChangeAuth(key.handle, objects.storage_parent(chip).handle, b"known to root"),
+        )
+        for command in attempts:
+            for steps, rc in (
+                (plan.steps, 0x9A4),
+                ([one for one in plan.steps if not isinstance(one, CommandCode)], 0x99D),
+            ):
+                session = start_policy(chip)
+                for step in steps:
+                    policies.run_step(chip, session, plan, step)
+                with refused(rc, type(command).__name__):
+                    chip.send(command, session)
+                chip.flush(session.handle)
+        assert till.counted(chip) == Counted(6, 9)
+        assert till.spend_all(chip) == 3
+
+
+def test_a_windows_session_restarted(house: House) -> None:
+    """PolicyRestart leaves nonce and start: the window is still over when it was to end."""
+    sash = Sash(house)
+    request = sash.asked(seconds=3)
+    window = parse_window(request.content)
+    (votes,) = votes_of(request)
+    assert request.roster is not None
+    with sash.root() as chip:
+        session = live.resume(chip, window.nonce)
+        time.sleep(3.1)
+        chip.send(PolicyRestart(session.handle))
+        with refused(0x4E3, "PolicySigned"):
+            windows.open_window(chip, session, window, request.roster, votes)
+        chip.flush_all()
+
+
+def test_a_label_that_looks_like_another(house: House) -> None:
+    """Root calls a new key `рареrs`, with Cyrillic letters, beside the `papers` that all know."""
+    house.key("рареrs")
+    asked = house.draft("data", b"a file\n", "рареrs")
+    flags = house.machines["carol"].look(asked.data).flags
+    assert [flag.text for flag in flags if flag.head == "LOOK-ALIKE"] == [
+        "рареrs: 'рареrs' mixes CYRILLIC and LATIN letters"
+    ]
+    known = house.machines["carol"].look(house.draft("data", b"a file\n", "papers").data)
+    assert not [flag for flag in known.flags if flag.head == "LOOK-ALIKE"]

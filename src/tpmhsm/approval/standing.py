@@ -17,6 +17,7 @@ from tpmhsm.approval.evidence import ChipKey, check_creation, check_state
 from tpmhsm.approval.guarded import check_guarded_key, policy_flags
 from tpmhsm.approval.memory import Epoch, Memory, PinnedGroup, PinnedKey
 from tpmhsm.approval.request import SIGN_KINDS, Request
+from tpmhsm.approval.screen import suspicions
 from tpmhsm.errors import ApprovalRefusedError, VerificationError
 from tpmhsm.policy.approver import key_identity
 from tpmhsm.policy.fingerprint import fingerprint
@@ -420,6 +421,7 @@ def check_key(
         raise refuse(f'"{group.name}" {what} this key: {policy.text}', "no-part")
     flags = [IMPORTED] if key.imported else []
     flags += policy_flags(policy, group, granting=granting)
+    flags += [Flag("LOOK-ALIKE", f"{part.label}: {why}") for why in suspicions(part.label)]
     if pinned is not None and pinned.label != part.label:
         flags.append(Flag("KEY", f'the host says "{part.label}", you know it as "{pinned.label}"'))
     if part.policy not in (policy.text, format_document(policy)):
