@@ -15,6 +15,7 @@ FILE = "tpmhsm.toml"
 LINTS = ("tls-br", "pkix")
 _OF_AUTHORITY = ("base_url", "lint", "crl_days")
 _OF_KEYS = ("blocklists",)
+_OF_REQUESTS = ("hook", "hook_seconds")
 _OF_APPROVER = ("pkcs11_module",)
 _OF_DEVICE = ("owner_auth_file", "endorsement_auth_file")
 
@@ -37,6 +38,7 @@ class Settings:
     `blocklists` are the files of `[keys]`: keys that nobody certifies (`tpmhsm.pki.weak_list`).
     `owner_auth_file` and `endorsement_auth_file` of `[device]` have the passwords of the chip's
     hierarchies, if somebody set any. `pkcs11_module` of `[approver]` speaks to a person's token.
+    `hook` of `[requests]` is a command that is told of requests, within `hook_seconds`.
     """
 
     authorities: dict[str, AuthoritySettings] = field(default_factory=dict)
@@ -44,6 +46,8 @@ class Settings:
     owner_auth_file: str = ""
     endorsement_auth_file: str = ""
     pkcs11_module: str = ""
+    hook: tuple[str, ...] = ()
+    hook_seconds: int = 10
 
     def of(self, name: str) -> AuthoritySettings:
         """The settings of one authority; the defaults when it has none."""
@@ -67,6 +71,7 @@ def read_settings(home: Path) -> Settings:
     return Settings(
         {name: _authority(path, name, table) for name, table in tables.items()},
         _blocklists(path, document.get("keys", {})),
+        **_requests(path, document.get("requests", {})),
         **_files(path, "device", document.get("device", {}), _OF_DEVICE),
         **_files(path, "approver", document.get("approver", {}), _OF_APPROVER),
     )
@@ -85,7 +90,7 @@ def _blocklists(path: Path, table: Any) -> tuple[str, ...]:
     return tuple(str(path.parent / file) for file in files)
 
 
-def _files(path: Path, name: str, table: Any, known: tuple[str, ...]) -> dict[str, str]:
+def _files(path: Path, name: str, table: Any, known: tuple[str, ...]) -> dict[str, Any]:
     """Paths, those that are not absolute below the home."""
     where = f"{path}, [{name}]"
     if not isinstance(table, dict):
@@ -94,6 +99,24 @@ def _files(path: Path, name: str, table: Any, known: tuple[str, ...]) -> dict[st
     if not all(isinstance(file, str) and file for file in table.values()):
         raise UsageError(f"{where}: the names of files", hint=f'{known[0]} = "FILE"')
     return {name: str(path.parent / file) for name, file in table.items()}
+
+
+def _requests(path: Path, table: Any) -> dict[str, Any]:
+    where = f"{path}, [requests]"
+    if not isinstance(table, dict):
+        raise UsageError(f"{where} is no table")
+    _refuse_unknown(where, table, _OF_REQUESTS)
+    hook, seconds = table.get("hook", []), table.get("hook_seconds", 10)
+    if not isinstance(hook, list) or not all(isinstance(word, str) and word for word in hook):
+        raise UsageError(
+            f"{where}: hook is no list of words",
+            hint='hook = ["/usr/local/bin/tell", "--by-mail"]: no shell reads it',
+        )
+    if hook and not hook[0].startswith("/"):
+        raise UsageError(f"{where}: hook is {hook[0]!r}", hint="an absolute path")
+    if type(seconds) is not int or not 1 <= seconds <= 300:
+        raise UsageError(f"{where}: hook_seconds is {seconds!r}", hint="1 to 300")
+    return {"hook": tuple(hook), "hook_seconds": seconds}
 
 
 def _authority(path: Path, name: str, table: Any) -> AuthoritySettings:

@@ -15,7 +15,7 @@ import click
 
 from tpmhsm.cli.files import MAX_INPUT, read_input
 from tpmhsm.cli.words import json_text, lines, one_line, screened
-from tpmhsm.errors import StoreError
+from tpmhsm.errors import StoreError, TpmHsmError
 
 if TYPE_CHECKING:
     from tpmhsm.ca.authority import Authorities
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tpmhsm.keys.groups import Groups
     from tpmhsm.keys.keyring import Keyring
     from tpmhsm.requests.desk import Desk
+    from tpmhsm.requests.notices import Notices
     from tpmhsm.store import Store
     from tpmhsm.tpm.device import Device
 
@@ -54,6 +55,7 @@ class App:
     pin_file: str | None = None
     pin_fd: int | None = None
     by: str = ""
+    notices: Notices | None = None
     _closers: list[Callable[[], None]] = field(default_factory=list)
 
     # ── the rooms, opened when first needed ──────────────────────────────────
@@ -70,6 +72,7 @@ class App:
         return self.store
 
     def _open_store(self, *, create: bool) -> Store:
+        from tpmhsm.requests.notices import Notices
         from tpmhsm.store import Store
 
         try:
@@ -80,6 +83,8 @@ class App:
                 error.hint += " cannot be used without it; tpmhsm init makes a new, empty one"
             raise
         self._closers.append(store.close)
+        self.notices = Notices(store)
+        store.listener = self.notices.hear
         return store
 
     def _has_chip(self) -> bool:
@@ -162,8 +167,23 @@ class App:
 
         return Crls(self.store, self.desk.signer, self.authorities, self.settings)
 
+    def tell(self) -> None:
+        """Run the hook of `tpmhsm.toml` for what happened to requests. It never fails."""
+        from tpmhsm.requests.notices import EVENT, run_hook
+
+        heard = self.notices is not None and self.notices.heard
+        if not heard or EVENT in os.environ:  # a hook's own commands tell nobody
+            return
+        try:
+            command, seconds = self.settings.hook, self.settings.hook_seconds
+            for document in self.notices.take() if command and self.notices else ():
+                run_hook(command, document, seconds, self.home)
+        except TpmHsmError as error:
+            self.note(f"{error.message}; nothing else is affected")
+
     def close(self) -> None:
-        """Close what was opened, last first."""
+        """Tell the hook what happened, and close what was opened, last first."""
+        self.tell()
         while self._closers:
             self._closers.pop()()
 

@@ -268,6 +268,33 @@ def execute(app: App, identifier: str, wait: bool) -> None:
     app.done(found, f"request {row.id} is {row.state}")
 
 
+@request.command(epilog="Example: tpmhsm request remind --within 24h")
+@click.option("--within", "length", default="24h", metavar="TIME", show_default=True,
+              help="How soon they expire: 90m, 24h.")  # fmt: skip
+@pass_app
+def remind(app: App, length: str) -> None:
+    """Tell the hook of tpmhsm.toml which waiting requests expire soon; for a timer to run."""
+    from datetime import timedelta
+
+    from tpmhsm.cli.opening import seconds_of
+
+    within = timedelta(seconds=seconds_of(length))
+    rows = [request_json(app, app.desk.look(one)) for one in app.desk.expiring(within)]
+    if app.notices is not None:
+        app.notices.remind([row["id"] for row in rows])
+    app.emit(
+        {"items": rows},
+        lambda: table(
+            ("ID", "EXPIRES", "WHAT", "GROUP", "APPROVED"),
+            [
+                (str(r["id"]), r["expires"], r["title"], r["group"] or "", _approved(r))
+                for r in rows
+            ],
+            empty=f"nothing expires within {length}",
+        ),
+    )
+
+
 @request.command(epilog="Example: tpmhsm request cancel 7")
 @click.argument("identifier", metavar="ID")
 @pass_app

@@ -45,6 +45,7 @@ def overtaken(app: App) -> dict[str, Any]:
 def _await(app: App, waiting: WaitingError) -> RequestRow:
     number = waiting.request
     try:
+        app.tell()
         app.note(f"{waiting.message}\n(Ctrl-C stops waiting; the request goes on)")
         with app.progress(f"request {number} waits for approvals"):
             return _poll(app, number)

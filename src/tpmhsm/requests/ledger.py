@@ -22,6 +22,8 @@ from tpmhsm.policy.windows import describe_seconds, parse_window
 from tpmhsm.requests.signer import DeskSigner
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from tpmhsm.errors import WaitingError
     from tpmhsm.keys.groups import Groups
     from tpmhsm.keys.keyring import Keyring
@@ -140,6 +142,14 @@ class Ledger:
         with self._store.reading() as tx:
             tx.requests.get_waiting(number)
         return row
+
+    def expiring(self, within: timedelta) -> list[int]:
+        """The ids of waiting requests whose time is over before that has passed."""
+        from tpmhsm.approval import moments
+
+        self.expire()
+        with self._store.reading() as tx:
+            return [row.id for row in tx.requests.due(moments.stamp(moments.now() + within))]
 
     # ── what time and rosters do to requests ─────────────────────────────────
 
@@ -265,7 +275,7 @@ def title_of(row: RequestRow) -> str:
 def _title_of(row: RequestRow) -> str:
     document = json.loads(row.document)
     if row.kind in ("group", "roster"):
-        verb = "found" if row.kind == "group" else "change the officers of"
+        verb = "found" if row.kind == "group" else "change the roster of"
         return f"{verb} group {document['group']['name']}"
     content = b64decode(document["content"])
     if row.kind in ("data", "decrypt"):

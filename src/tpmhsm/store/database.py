@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection
 
@@ -172,6 +172,11 @@ class Transaction:
 
         return Audit(self._connection)
 
+    @property
+    def written(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """What this transaction has added to the audit log: act and facts."""
+        return self.audit.appended if "audit" in self.__dict__ else []
+
 
 class Store:
     """A database. Threads may share it; close it (or use `with`) when done.
@@ -184,6 +189,8 @@ class Store:
         self._place = place
         self._timeout = timeout
         self._engine = make_engine(place, timeout)
+        self.listener: Callable[[list[tuple[str, Mapping[str, Any]]]], None] | None = None
+        """Told what each transaction wrote into the audit log, once it is on disk."""
         self._local = threading.local()
 
     @classmethod
@@ -245,7 +252,10 @@ class Store:
         """
         with self._connection() as connection:
             begin_writing(connection, self._place, self._timeout)
-            yield Transaction(connection)
+            tx = Transaction(connection)
+            yield tx
+        if self.listener is not None and tx.written:
+            self.listener(tx.written)
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
