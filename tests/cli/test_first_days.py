@@ -27,3 +27,32 @@ def test_nobody_is_asked_for_what_the_roster_does_not_allow(governed: Shell) -> 
     assert error["code"] == "use-not-in-roster"
     assert error["hint"] == "tpmhsm group change officers --uses sign,budget,decrypt"
     assert len(governed.json("request", "list")["items"]) == before
+
+
+def test_a_closed_key_says_how_it_is_opened(governed: Shell) -> None:
+    said = governed("key", "create", "night", "--policy", "window(officers)").err
+    assert "tpmhsm group change officers --open night" in said
+    assert "tpmhsm key open night --for 15m" in said
+    shown = governed("key", "show", "night").out
+    assert "may not be opened" in shown and "group change officers --open night" in shown
+    number = governed.ask("group", "change", "officers", "--open", "night")
+    assert "change the roster of group officers" in governed("request", "list").out
+    governed.settle(number)
+    assert "closed; tpmhsm key open night --for 15m asks" in governed("key", "show", "night").out
+    number = governed.ask("key", "open", "night", "--for", "90s")
+    found = governed.json("request", "show", str(number))
+    screen = governed.approve(str(number), "alice", found["digest"]).err
+    day, ends = found["created"][:10], found["expires"]
+    assert f"expires {ends[11:16] if ends[:10] == day else ends[:10]}" in screen
+    governed("request", "cancel", str(number))
+    said = governed("key", "create", "lot", "--policy", "budget(officers)").err
+    assert "tpmhsm key grant lot N asks officers of officers" in said
+
+
+def test_status_names_every_policy(governed: Shell) -> None:
+    (governed.path / "pin").write_text("482915\n")
+    for number, policy in enumerate(("all(window(officers), budget(officers))", "pin")):
+        governed("key", "create", f"k{number}", "--policy", policy, "--pin-file", "pin")
+    screen = governed("status").out
+    assert "…" not in screen and "1 pin" in screen
+    assert max(map(len, screen.splitlines())) <= 80 and len(screen.splitlines()) <= 24

@@ -94,7 +94,7 @@ def test_a_change_names_what_it_overtakes(staffed: Shell) -> None:
     anew = f"is asked anew in epoch {staffed.json('group', 'show', 'officers')['epoch']}"
     assert f"request {number} (CSR CN=waiting) {anew}; the approvals of bob are void" in said
     assert f"request {untouched} (CSR CN=untouched) {anew}; nobody had approved it" in said
-    assert f"request {other} (change the officers of group officers) is cancelled" in said
+    assert f"request {other} (change the roster of group officers) is cancelled" in said
     staffed.settle(number, "carol", "dave")
 
 

@@ -140,7 +140,9 @@ def _claims(review: Review) -> Iterator[Row]:
     for name, text in lines[:MAX_CLAIMS]:
         yield Row(name.replace("_", " ").capitalize(), _cut(text))
     yield Row("Device", f"{request.device.label}, {request.device.kind}")
-    yield Row("Asked", f"{request.created:%Y-%m-%d %H:%M}, expires {request.expires:%Y-%m-%d}")
+    same_day = request.created.date() == request.expires.date()
+    ends = f"{request.expires:%H:%M}" if same_day else f"{request.expires:%Y-%m-%d}"
+    yield Row("Asked", f"{request.created:%Y-%m-%d %H:%M}, expires {ends}")
 
 
 def _cut(claim: str) -> str:

@@ -11,7 +11,7 @@ from tpmhsm.cli.decrypting import decrypt, derive
 from tpmhsm.cli.files import STDIO
 from tpmhsm.cli.granting import budget_json, budgets_of, grant
 from tpmhsm.cli.key_import import import_
-from tpmhsm.cli.opening import close, open_, window_json, window_words
+from tpmhsm.cli.opening import close, closed_words, open_, window_json, window_words
 from tpmhsm.cli.options import Out, out_options, wait_option
 from tpmhsm.cli.pins import pin_options, use_options
 from tpmhsm.cli.waiting import settled
@@ -77,7 +77,7 @@ def create(app: App, label: str, alg: str, hash_name: str, use: Use, policy: str
     pin = app.pins.new_pin_of(label) if wanted.has_pin else b""
     with app.progress(f"the chip makes a key ({alg})"):
         row = app.keyring.create(label, alg, policy=text, hash_name=hash_name, pin=pin, use=use)
-    for note in _notes(app, wanted):
+    for note in _notes(app, label, wanted):
         app.note(f"note: {note}")
     app.done(
         key_json(row), f"made {row.label}: {row.alg}, {row.policy}, in {app.device.describe()}"
@@ -94,7 +94,7 @@ def _use(row: KeyRow) -> str:
     return f"{row.use}, imported" if was_imported(row) else row.use
 
 
-def _notes(app: App, policy: KeyPolicy) -> list[str]:
+def _notes(app: App, key_label: str, policy: KeyPolicy) -> list[str]:
     """What whoever makes such a key must know."""
     from tpmhsm.policy.explain import STATIC
     from tpmhsm.policy.words import SOFTWARE_PCRS
@@ -115,12 +115,14 @@ def _notes(app: App, policy: KeyPolicy) -> list[str]:
         )
     if policy.granting:
         found.append(
-            f"nothing is granted yet: tpmhsm key grant LABEL N asks {' or '.join(policy.granting)}"
+            f"nothing is granted yet: tpmhsm key grant {key_label} N asks officers of "
+            f"{' or '.join(policy.granting)}"
         )
-    if policy.has_windows:
+    if policy.windows:
         found.append(
-            "it is closed, and may not be opened yet: tpmhsm group change GROUP --open LABEL asks "
-            "the custodians, then tpmhsm key open LABEL --for 15m the officers"
+            f"it is closed, and may not be opened yet: tpmhsm group change {policy.windows[0]} "
+            f"--open {key_label} asks the custodians, then tpmhsm key open {key_label} --for 15m "
+            "the officers"
         )
     if policy.has_pcrs:
         found.append("an update of what is measured ends what the PCRs guard, for good")
@@ -189,7 +191,7 @@ def show(app: App, label: str) -> None:
                 ("Policy", row.policy),
                 ("Demands", found["policy_document"].rstrip() if row.policy_document else ""),
                 ("Budget", "\n".join(one.words for one in budgets)),
-                ("Window", window_words(window) if window else ""),
+                ("Window", window_words(window) if window else closed_words(app, row)),
                 ("Name", row.name),
                 ("SPKI SHA-256", row.spki_sha256),
                 ("Created", row.created),

@@ -15,6 +15,7 @@ from tpmhsm.policy.windows import describe_seconds
 
 if TYPE_CHECKING:
     from tpmhsm.keys.windows import OpenKey
+    from tpmhsm.store.keys import KeyRow
 
 _LENGTH = re.compile(r"(?:(\d{1,3})h)?(?:(\d{1,4})m)?(?:(\d{1,5})s)?")
 
@@ -43,6 +44,20 @@ def window_json(window: OpenKey) -> dict[str, Any]:
 def window_words(window: OpenKey) -> str:
     """'open until 2026-11-23T17:15:00Z (9 minutes 12 seconds left), by officers'."""
     return f"open until {window.ends} ({describe_seconds(window.left)} left), by {window.group}"
+
+
+def closed_words(app: App, row: KeyRow) -> str:
+    """How a closed key is opened, and by whom; empty for one that no window opens."""
+    policy, name = app.keyring.policy(row), bytes.fromhex(row.name)
+    for group in policy.groups:
+        if name in app.groups.state(group).roster.windows:
+            return f"closed; tpmhsm key open {row.label} --for 15m asks the officers of {group}"
+    if not policy.windows:
+        return ""
+    return (
+        "closed, and may not be opened:\n"
+        f"tpmhsm group change {policy.windows[0]} --open {row.label} asks the custodians"
+    )
 
 
 @click.command("open")

@@ -263,7 +263,7 @@ def _below(found: dict[str, Any]) -> list[str]:
     opened = [f"{w['key']} until {w['ends']}, by {w['group']}" for w in keys["windows"]]
     return [
         *_block("Device", [found["device"]["where"]]),
-        *_block("Keys", [f"{keys['count']}" + (f": {policies}" if policies else "")]),
+        *_block("Keys", _wrapped(f"{keys['count']}" + (f": {policies}" if policies else ""))),
         *(_block("Budgets", left) if left else []),
         *(_block("Open", opened) if opened else []),
         *_block("People", groups),
@@ -281,6 +281,12 @@ def _block(name: str, values: list[str], most: int = 4) -> list[str]:
     label = click.style(f"{name:10}", bold=True)
     first, *rest = shown or ["none"]
     return [label + _cut(first, WIDTH - 10), *(" " * 10 + _cut(one, WIDTH - 10) for one in rest)]
+
+
+def _wrapped(line: str) -> list[str]:
+    from textwrap import wrap
+
+    return wrap(line, WIDTH - 10, break_on_hyphens=False)
 
 
 def _cut(line: str, width: int = WIDTH) -> str:

@@ -103,9 +103,10 @@ class KeyPolicy:
         return any(alternative.pin for alternative in self.alternatives)
 
     @property
-    def has_windows(self) -> bool:
-        """Whether an alternative wants that officers opened the key."""
-        return any(alternative.window for alternative in self.alternatives)
+    def windows(self) -> tuple[str, ...]:
+        """The labels of all groups that are to open the key, each once."""
+        named = (alternative.group for alternative in self.alternatives if alternative.window)
+        return tuple(dict.fromkeys(label for label in named if label))
 
     @property
     def has_pcrs(self) -> bool:
