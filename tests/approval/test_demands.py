@@ -118,6 +118,11 @@ CHANGES = {
         {"measured": {"sha256": {7: b"\x22" * 32}}},
         {"STATE", "LESS"},
     ),
+    "demands PCRs 0 (sha256) as they are now": (
+        {},
+        {"measured": {"sha256": {0: bytes(32)}}},
+        {"STATE", "EMPTY"},
+    ),
     "no longer asked for budgets, decryptions": ({}, {"uses": ("sign",)}, set()),
     "officers may be asked for decryptions": (
         {"uses": ("sign", "budget")},

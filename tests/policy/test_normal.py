@@ -291,6 +291,12 @@ def test_words_of_a_quorum_with_more():
     assert "it still needs the approvals" in text
 
 
+def test_words_of_a_window():
+    text = words("window(officers)")
+    assert "While it is closed nobody else can sign" in text
+    assert "Nobody else can sign" not in text
+
+
 def test_words_of_alternatives():
     text = words("any(quorum(a), all(quorum(b), pcr(sha1:0)))")
     assert "Any one of these 2 will do; the weakest decides:" in text

@@ -157,6 +157,11 @@ def _state_flags(before: RosterDocument, new: RosterDocument) -> list[Flag]:
     if not new.measured:
         return [Flag("ANY STATE", "the keys can be used whatever firmware or system was started")]
     flags = [Flag("STATE", "the values are the host's word: was there an update, and by whom?")]
+    flags += [
+        Flag("EMPTY", f"all of {bank} are 00 or FF: nothing was measured, so they protect nothing")
+        for bank, values in sorted(new.measured.items())
+        if all(set(value) in ({0x00}, {0xFF}) for value in values.values())
+    ]
     lost = [
         f"{bank}:{number}"
         for bank, values in before.measured.items()

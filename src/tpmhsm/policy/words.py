@@ -95,7 +95,9 @@ def _people(alternatives: tuple[Alternative, ...], known: Groups) -> list[str]:
     lines = []
     labels = dict.fromkeys(g for one in alternatives for g in (one.group, one.budget) if g)
     if all(one.group for one in alternatives):
-        lines.append("Nobody else can sign: not root on this machine, not the owner of the TPM.")
+        closed = any(one.window for one in alternatives)
+        who = "While it is closed nobody else can sign" if closed else "Nobody else can sign"
+        lines.append(f"{who}: not root on this machine, not the owner of the TPM.")
     lines += [
         line
         for label in dict.fromkeys(one.budget for one in alternatives if one.budget)
