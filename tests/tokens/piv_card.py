@@ -365,10 +365,11 @@ class PivCard:
     def _wait_for_touch(self) -> None:
         patience = 15 * self.second
         wanted = None if self.touch is None else self.touch * self.second
-        if wanted is None or wanted >= patience:
-            self.pause.wait(patience)
+        refused = wanted is None or wanted >= patience
+        if self.pause.wait(patience if refused else wanted):
+            raise ConnectionAbortedError
+        if refused:
             raise Refused(SECURITY)
-        self.pause.wait(wanted)
 
     def _authenticate_manager(self, algorithm: int, fields: dict[int, bytes]) -> bytes:
         if algorithm != self.management_type:
@@ -515,9 +516,9 @@ class Inserted:
 
     def pull(self) -> None:
         """Take the card out; it returns when the thread has ended."""
-        self.card.pause.set()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+        self.card.pause.set()
         self._thread.join(10)
         self._socket.close()
         self.card.pause.clear()

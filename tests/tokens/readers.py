@@ -100,12 +100,24 @@ def missing() -> str:
     return "" if Path(DRIVER).exists() else "vsmartcard-vpcd is not installed"
 
 
+_running: list[Readers] = []
+
+
 @contextlib.contextmanager
 def running() -> Iterator[Readers]:
-    """Two readers in namespaces of their own; skips where there can be none."""
+    """Two readers in namespaces of their own; skips where there can be none.
+
+    One daemon for a process, at one place, however many fixtures ask: the PC/SC library reads
+    where its daemon is once.
+    """
+    if _running:
+        yield _running[0]
+        return
     if lacks := missing():
         pytest.skip(f"virtual card readers: {lacks}")
-    folder = Path(tempfile.mkdtemp(prefix="cards-"))
+    folder = Path(tempfile.gettempdir()) / f"cards-{os.getpid()}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
     rootless = ["--map-root-user"] if os.geteuid() else []
     command = ["unshare", *rootless, "--mount", "--net", sys.executable, "-m", "tests.tokens.stage"]
     stage = subprocess.Popen(
@@ -122,9 +134,11 @@ def running() -> Iterator[Readers]:
             pytest.skip(f"virtual card readers: {(reason.splitlines() or ['?'])[-1]}")
         readers = Readers(folder)
         os.environ.update(readers.environment)
+        _running.append(readers)
         yield readers
         readers.empty()
     finally:
+        _running.clear()
         os.environ.pop("PCSCLITE_CSOCK_NAME", None)
         stage.stdin.close()
         stage.wait(15)

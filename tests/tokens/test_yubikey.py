@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -322,6 +323,12 @@ def test_a_touch_after_14_seconds(readers: Readers) -> None:
 def test_no_card(readers: Readers) -> None:
     readers.empty()
     refusal(opened, DeviceError, "no-card")
+
+
+def test_without_the_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tpmhsm.approval.piv", None)
+    error = refusal(opened, UsageError, "not-installed")
+    assert error.hint == "pip install 'tpmhsm[yubikey]'"
 
 
 def test_two_cards(readers: Readers) -> None:
