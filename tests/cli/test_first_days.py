@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.cli.test_terminal import at_terminal
 from tests.support.shell import Shell
 
 
@@ -56,3 +57,38 @@ def test_status_names_every_policy(governed: Shell) -> None:
     screen = governed("status").out
     assert "…" not in screen and "1 pin" in screen
     assert max(map(len, screen.splitlines())) <= 80 and len(screen.splitlines()) <= 24
+
+
+def test_explanations_are_broken_between_words_at_a_terminal(governed_template: Shell) -> None:
+    with at_terminal(governed_template, "policy", "explain", "quorum(officers)") as terminal:
+        code, said = terminal.end()
+    lines = said.replace("\r", "").split("\n")
+    assert code == 0 and len(lines) > 4
+    assert max(map(len, lines)) <= 80
+    piped = governed_template("policy", "explain", "quorum(officers)").out
+    assert max(map(len, piped.splitlines())) > 80
+    assert " ".join(said.split()) == " ".join(piped.split())
+
+
+def test_keys_are_listed_with_their_policies_at_a_terminal(governed_template: Shell) -> None:
+    with at_terminal(governed_template, "key", "list") as terminal:
+        code, said = terminal.end()
+    assert code == 0 and "quorum(officers)" in said and "…" not in said
+
+
+def test_wrong_turns_of_decryption_say_the_next_command(plain: Shell) -> None:
+    plain("key", "create", "ring", "--use", "decrypt")
+    assert (
+        "openssl pkey -in THEIRS -pubout" in plain("key", "derive", "ring", "web.csr", code=2).err
+    )
+
+
+def test_two_changes_for_one_epoch_are_warned_of(governed: Shell) -> None:
+    change = ("group", "change", "officers", "--officers")
+    first = governed.ask(*change, "2:alice,bob,carol")
+    said = governed(*change, "3:alice,bob,carol", code=3).err
+    assert f"warning: request {first} waits for the same epoch: only one of them can come" in said
+    second = governed.json("request", "list")["items"][-1]["id"]
+    for number in (first, second):
+        governed("request", "cancel", str(number))
+    assert "same epoch" not in governed(*change, "1:alice,bob,carol", code=3).err

@@ -264,6 +264,21 @@ def _fitting(widths: list[int]) -> list[int]:
     return widths
 
 
+def prose(text: str) -> str:
+    """Sentences, one a line: as they are when piped, broken between words on a terminal."""
+    from shutil import get_terminal_size
+    from textwrap import wrap
+
+    if not sys.stdout.isatty():
+        return text
+    width = min(100, get_terminal_size().columns)
+    broken = (
+        wrap(line, width, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
+        for line in text.split("\n")
+    )
+    return "\n".join("\n".join(parts) for parts in broken)
+
+
 def facts(pairs: Sequence[tuple[str, object]]) -> str:
     """Aligned `name  value` lines; empty values are left out.
 

@@ -43,7 +43,7 @@ def show(app: App) -> None:
 
     host = load_host(app.store)
     found: dict[str, Any] = {**host_json(host), "where": app.device.describe()}
-    lines = [(k.replace("_", " "), v) for k, v in found.items()]
+    lines = _lines(found)
     if state := _state(app):
         standing, lockout = state
         found |= {"hierarchies": asdict(standing), "lockout": lockout_json(lockout)}
@@ -86,7 +86,7 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, object]]:
     for name, value in found.items():
         label = name.replace("_", " ")
         if isinstance(value, dict):
-            lines += [(f"{label}: {k.replace('_', ' ')}", v) for k, v in value.items()]
+            lines += [(f"{label}: {k}", v) for k, v in _lines(value)]
         elif isinstance(value, (list, tuple)):
             lines.append((label, ", ".join(map(str, value)) or "none"))
         elif isinstance(value, bool):
@@ -195,4 +195,4 @@ def seal(app: App, /, keeping: Keeping, secret: Secret, **chosen: Any) -> None:
     state = seal_chip(app.device, host, sealing)
     record(app.store, state, kept=not chosen["discard"])
     found = {**lockout_json(state), "recovery_file": keeping.recovery}
-    app.done(found, lambda: sealed_words(keeping, state))
+    app.done(found, lambda: sealed_words(keeping, state, chosen["old"]))

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from tpmhsm.cli.app import App, facts, pass_app, table
+from tpmhsm.cli.app import App, facts, pass_app, prose, table
 from tpmhsm.cli.files import STDIO
 from tpmhsm.cli.options import Out, out_options, wait_option
 from tpmhsm.cli.waiting import settled
@@ -173,7 +173,25 @@ def _said(app: App, waiting: WaitingError) -> WaitingError:
         app.note("note: the same people and numbers: only approvals of the old epoch become void")
     else:
         app.note(f"the change: {waiting.details['change']}")
+    if beside := _beside(app, waiting.request):
+        app.note(
+            f"warning: {beside} for the same epoch: only one of them can come into force, and who"
+            " approved another abstains until that epoch has passed (tpmhsm request cancel ID)"
+        )
     return waiting
+
+
+def _beside(app: App, number: int) -> str:
+    """'request 7 waits', for other changes of the same group."""
+    group = app.desk.get(number).group_id
+    found = [
+        str(row.id)
+        for row in app.desk.all("waiting")
+        if (row.kind, row.group_id) == ("roster", group) and row.id != number
+    ]
+    if not found:
+        return ""
+    return f"request{'s' if found[1:] else ''} {', '.join(found)} wait{'' if found[1:] else 's'}"
 
 
 def _show(app: App, found: dict[str, Any]) -> None:
@@ -236,7 +254,7 @@ def explain(app: App, name: str, without: tuple[str, ...]) -> None:
     """Who can sign, who can replace whom."""
     lost = [one for given in without for one in given.split(",")]
     text = app.groups.explain(name, lost)
-    app.emit({"group": name, "without": ",".join(lost) or None, "text": text}, text)
+    app.emit({"group": name, "without": ",".join(lost) or None, "text": text}, lambda: prose(text))
 
 
 @group.command(epilog="Example: tpmhsm group fingerprint officers")

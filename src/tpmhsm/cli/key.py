@@ -87,6 +87,11 @@ def create(app: App, label: str, alg: str, hash_name: str, use: Use, policy: str
 IMPORTED = "imported, not made in the chip: copies may exist outside, and obey no policy"
 
 
+def _alg(row: KeyRow) -> str:
+    """'p256'; 'p384 sha384' where the hash is not the usual one."""
+    return row.alg if row.hash == "sha256" else f"{row.alg} {row.hash}"
+
+
 def _use(row: KeyRow) -> str:
     """'sign', 'decrypt', 'sign, imported'."""
     from tpmhsm.keys.births import was_imported
@@ -153,9 +158,9 @@ def list_(app: App) -> None:
     app.emit(
         {"items": [shown(row) for row in rows]},
         lambda: table(
-            ("LABEL", "ALG", "HASH", "USE", "POLICY", *head, "CREATED", "SPKI SHA-256"),
+            ("LABEL", "POLICY", *head, "ALG", "USE", "CREATED", "SPKI SHA-256"),
             [
-                (r.label, r.alg, r.hash, _use(r), r.policy, *left(r), r.created, r.spki_sha256[:16])
+                (r.label, r.policy, *left(r), _alg(r), _use(r), r.created[:10], r.spki_sha256[:16])
                 for r in rows
             ],
             empty="no keys; tpmhsm key create LABEL",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tpmhsm.cli.app import App, facts, pass_app
+from tpmhsm.cli.app import App, facts, pass_app, prose
 from tpmhsm.cli.files import STDIO
 from tpmhsm.errors import NotFoundError, ParseError, StoreError, UsageError
 
@@ -77,7 +77,7 @@ def explain(app: App, given: str | None, label: str | None) -> None:
     else:
         parsed, about = _of_key(app, label)
     words = "\n".join([*about, _explained(app, parsed)])
-    app.emit({"policy": format_policy(parsed), "text": words}, words)
+    app.emit({"policy": format_policy(parsed), "text": words}, lambda: prose(words))
 
 
 def _of_key(app: App, label: str) -> tuple[Policy, list[str]]:

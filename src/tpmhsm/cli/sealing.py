@@ -130,15 +130,15 @@ def lockout_words(state: Lockout) -> str:
 
     back = f"one try comes back every {duration(state.recovery)} that the chip runs"
     if not state.tries:
-        return f"0 wrong PINs of {state.max_tries} before PINs are refused; {back}"
+        return f"none; {state.max_tries} are allowed, {back}"
     until = f"the next by {deadline(state.recovery)}, all by "
     until += deadline(state.recovery * state.tries)
     if not state.active:
-        return f"{state.tries} wrong PINs of {state.max_tries}; {back}: {until}"
+        return f"{state.tries} of {state.max_tries}; {back}:\n{until}"
     now = "tpmhsm device unlock" + (" --recovery FILE" if state.lockout_auth_set else "")
     return (
         f"PINs are refused after {state.tries} wrong ones (an unclean stop counts as one)\n"
-        f"{back}: {until}\nor now: {now}"
+        f"{back}:\n{until}\nor now: {now}"
     )
 
 
@@ -148,7 +148,7 @@ def hierarchies_words(found: Hierarchies) -> list[tuple[str, str]]:
     endorsement = "has a password" if found.endorsement_set else "no password"
     lockout = "no password: root sets the count of wrong PINs back; tpmhsm device seal closes it"
     if found.lockout_set:
-        lockout = "sealed: nobody sets the count of wrong PINs back without its password"
+        lockout = "sealed: only its password sets the count of wrong PINs back"
     platform = "off until the next start"
     if found.platform_on:
         platform = "on, with a password (the firmware's)"
@@ -162,14 +162,15 @@ def hierarchies_words(found: Hierarchies) -> list[tuple[str, str]]:
     ]
 
 
-def sealed_words(keeping: Keeping, state: Lockout) -> str:
+def sealed_words(keeping: Keeping, state: Lockout, old: str | None = None) -> str:
     """What was done, and what that means."""
     from tpmhsm.tpm.pins import duration
 
     told = f"{state.max_tries} wrong PINs, then one try every {duration(state.recovery)}"
     if keeping.recovery is None:
         return f"sealed, nobody has the password: {told}"
+    void = f"\n{old} is void: destroy it, for the chip counts its password as a wrong one"
     return (
         f"sealed: {told}\nwrote {keeping.recovery}: keep it elsewhere than on this machine;\n"
-        "with it and its passphrase tpmhsm device unlock ends a lockout"
+        f"with it and its passphrase tpmhsm device unlock ends a lockout{void if old else ''}"
     )

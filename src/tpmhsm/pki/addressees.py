@@ -34,6 +34,7 @@ def find_recipient(
             f"recipient {chosen.number} ({chosen.words}): {chosen.problem}",
             code="not-openable",
             hint="the sender must use OAEP: openssl cms -encrypt … -keyopt rsa_padding_mode:oaep"
+            f" -keyopt rsa_oaep_md:{oaep_hash}"
             if chosen.kind == "RSA"
             else "",
         )

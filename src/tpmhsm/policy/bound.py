@@ -147,7 +147,9 @@ def derive_point(public: Public, spki: bytes) -> EccPoint:
         other = None
     if not isinstance(other, ec.EllipticCurvePublicKey) or other.curve.name != name:
         raise UsageError(
-            f"the other's public key is none on this key's curve, {name}", code="not-for-this-key"
+            f"the other's public key is none on this key's curve, {name}",
+            code="not-for-this-key",
+            hint="the public key alone, of a key on that curve: openssl pkey -in THEIRS -pubout",
         )
     numbers = other.public_numbers()
     return EccPoint(numbers.x.to_bytes(size, "big"), numbers.y.to_bytes(size, "big"))

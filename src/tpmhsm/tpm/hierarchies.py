@@ -136,7 +136,8 @@ def must_be_open(chip: Chip, current: bytes = b"") -> None:
         raise RefusedError(
             "the lockout hierarchy of this chip has a password already",
             code="already-sealed",
-            hint="tpmhsm device seal … --old FILE, or --auth-file F if another program set it",
+            hint="tpmhsm device seal … --old FILE, or --auth-file F if another program set it;"
+            " where nobody kept it (init of a software TPM) it stays as it is: lockouts just end",
         )
 
 

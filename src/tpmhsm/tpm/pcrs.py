@@ -45,7 +45,8 @@ def measure_at_birth(chip: Chip, pcrs: Iterable[Pcr]) -> dict[str, dict[int, byt
             raise UsageError(
                 f"PCRs 0 to 7 of the {bank} bank are empty: no firmware measures into them",
                 code="policy-pcr-empty",
-                hint="as on every software TPM without firmware; such PCRs protect nothing",
+                hint="as on every software TPM without firmware; such PCRs protect nothing:"
+                " pin, quorum(GROUP) or budget(GROUP) do",
             )
     return measure(chip, pcrs)
 
