@@ -10,7 +10,7 @@ from tests.approval.doubles import NOW, World, identity, threshold
 from tests.approval.doubles import ecc_public as public_area
 
 from tpmhsm.approval.display import pages, render
-from tpmhsm.approval.evidence import QUORUM_KEY_ATTRIBUTES
+from tpmhsm.approval.evidence import MADE_HERE, QUORUM_KEY_ATTRIBUTES
 from tpmhsm.approval.memory import Certified, InMemory, PinnedKey
 from tpmhsm.approval.request import Claims, Request, parse_request
 from tpmhsm.approval.review import Review, review
@@ -74,6 +74,14 @@ def test_a_key_that_this_home_knows(town: Town) -> None:
     found = look(town, town.asking({}, {"windows": (town.name,)}), memory)
     assert set(heads(found)) == {"OPENS"}
     assert "allows to open leaf" in words(found) and "issuing" not in words(found)
+
+
+def test_an_imported_key_is_said_to_be_one(town: Town) -> None:
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    town.public = public_area(key, QUORUM_KEY_ATTRIBUTES & ~MADE_HERE, key_policy(town.group))
+    town.name = name_of_public(town.public)
+    found = look(town, town.asking({}, {"windows": (town.name,)}))
+    assert set(heads(found)) == {"OPENS", "IMPORTED", "UNKNOWN KEY"}
 
 
 def test_an_authoritys_key_is_said_to_be_one(town: Town) -> None:

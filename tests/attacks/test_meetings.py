@@ -29,13 +29,18 @@ from tpmhsm.policy.tree import counter_nv, roster_nv
 from tpmhsm.policy.windows import parse_window
 from tpmhsm.requests.drafts import Edits
 from tpmhsm.tpm import live, objects, policies, windows
-from tpmhsm.tpm.sessions import PolicySession, start_policy
+from tpmhsm.tpm.sessions import Password, PolicySession, start_policy
 from tpmhsm.wire.commands import (
     Certify,
     ContextLoad,
     ContextSave,
     NV_DefineSpace,
+    NV_Extend,
+    NV_Increment,
+    NV_ReadLock,
+    NV_SetBits,
     NV_UndefineSpace,
+    NV_WriteLock,
     ObjectChangeAuth,
     PolicyRestart,
     Quote,
@@ -92,6 +97,22 @@ def test_a_decoy_with_another_policy(house: House) -> None:
     with declined("shared-budget"):
         bob.look(house.app.desk.export(house.propose_csr("ca", "CN=Big CA")))
     assert till.index == alone.index == signs.index
+
+
+def test_units_for_a_harmless_key(house: House) -> None:
+    """What nobody refuses: officers who never approved anything for the true key grant its budget
+    by granting that of a decoy. The true key signs; who approved for it before refuses.
+    """
+    till = Till(house, "ca")
+    alone = decoy(house, till, "harmless", "budget(officers)")
+    other = alone.granted(2, ("bob", "carol"))
+    assert other.grant.index == till.index
+    with at_chip(house) as chip:
+        assert till.spend_all(chip) == 2
+    later = house.app.desk.grants.propose("ca", 3)
+    with declined("shared-budget"):
+        house.machines["bob"].look(house.ask(later))
+    assert house.machines["alice"].look(house.ask(later)).content.granted
 
 
 def test_a_budget_in_a_window(house: House) -> None:
@@ -283,6 +304,35 @@ def test_another_command_with_a_unit(house: House) -> None:
                 chip.flush(session.handle)
         assert till.counted(chip) == Counted(6, 9)
         assert till.spend_all(chip) == 3
+
+
+def test_other_nv_commands_on_a_budget(house: House) -> None:
+    """No other command changes what it holds; a read by its password burns a unit."""
+    till = Till(house)
+    till.granted(3)
+    index, secret = till.index, Password(budget_auth(till.row.private))
+    writing = (
+        lambda by: NV_SetBits(by, index, 1),
+        lambda by: NV_Extend(by, index, b"more"),
+        lambda by: NV_Increment(by, index),
+        lambda by: NV_WriteLock(by, index),
+    )
+    hands = (
+        (RH.OWNER, Password()),
+        (index, secret),
+        (index, Password()),
+        (RH.PLATFORM, Password()),
+    )
+    with at_chip(house) as chip:
+        for command in writing:
+            for (by, auth), rc in zip(hands, (0x149, 0x12F, 0x12F, 0x185), strict=True):
+                with refused(rc, type(command(by)).__name__):
+                    chip.send(command(by), auth)
+        for (by, auth), rc in zip(hands, (0x282, 0x282, 0x9A2, 0x185), strict=True):
+            with refused(rc, "NV_ReadLock"):
+                chip.send(NV_ReadLock(by, index), auth)
+        assert till.counted(chip) == Counted(1, 3)
+        assert till.spend_all(chip) == 2
 
 
 def test_a_windows_session_restarted(house: House) -> None:

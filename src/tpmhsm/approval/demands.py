@@ -145,6 +145,8 @@ def _opened_flags(one: _Key, memory: Memory) -> list[Flag]:
     ]
     if one.key and any(c.ca for c in memory.certified(sha256(one.key.spki).digest())):
         flags.append(Flag("AUTHORITY", f"{one.words} certifies: whoever signs with it is the CA"))
+    if one.key and one.key.imported:
+        flags.append(Flag("IMPORTED", f"{one.words} was not made in the chip: copies may exist"))
     if not one.pinned:
         flags.append(Flag("UNKNOWN KEY", f"what {one.words} is called, only the host says"))
     return flags
