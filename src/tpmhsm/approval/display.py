@@ -59,26 +59,27 @@ def question(review: Review) -> str:
 
 def _lines(review: Review, width: int) -> Iterator[str]:
     yield from _header(review, width)
-    yield _rule("decoded here, from the bytes you sign", width)
+    yield rule_line("decoded here, from the bytes you sign", width)
     for row in review.content.rows:
-        yield from _row(_noted(row, review), width)
+        yield from row_lines(noted(row, review), width)
     for flag in (*review.flags, *review.content.flags):
-        yield from _flag(flag, width)
+        yield from flag_lines(flag, width)
     for listing in review.content.listings:
-        yield from _listing(listing, width)
-    yield _rule("the host claims (unchecked)", width)
-    for row in _claims(review):
-        yield from _row(row, width)
+        yield from listing_lines(listing, width)
+    yield rule_line("the host claims (unchecked)", width)
+    for row in claim_rows(review):
+        yield from row_lines(row, width)
     yield from _signature(review, width)
 
 
 def _header(review: Review, width: int) -> Iterator[str]:
     left = f"APPROVE {review.request.id} · {escape(review.content.title)}"
     right = f"{escape(review.approver.name)}, {escape(review.identity)}"
-    yield from _two_sides(left, right, width)
+    yield from two_sides(left, right, width)
 
 
-def _two_sides(left: str, right: str, width: int) -> Iterator[str]:
+def two_sides(left: str, right: str, width: int) -> Iterator[str]:
+    """Two texts at the ends of a line; below each other where they do not fit."""
     gap = width - width_of(left) - width_of(right)
     if gap >= 2:
         yield left + " " * gap + right
@@ -87,17 +88,19 @@ def _two_sides(left: str, right: str, width: int) -> Iterator[str]:
     yield from (" " * max(0, width - width_of(line)) + line for line in wrap(right, width))
 
 
-def _rule(title: str, width: int) -> str:
+def rule_line(title: str, width: int) -> str:
+    """A line that begins a part of the screen."""
     start = f"── {title} "
     return start + "─" * max(0, width - width_of(start))
 
 
-def _noted(row: Row, review: Review) -> Row:
+def noted(row: Row, review: Review) -> Row:
     """The signing key's standing is known to the review, not to the bytes."""
     return Row(row.label, row.text, review.key_words) if row.note == "KEY" else row
 
 
-def _row(row: Row, width: int) -> Iterator[str]:
+def row_lines(row: Row, width: int) -> Iterator[str]:
+    """A row, cut at the width."""
     lines = wrap(escape(row.text), width - _LABEL)
     note = escape(row.note)
     used = _LABEL + width_of(lines[-1])
@@ -113,7 +116,8 @@ def _row(row: Row, width: int) -> Iterator[str]:
     yield from (" " * _LABEL + line for line in lines[1:])
 
 
-def _flag(flag: Flag, width: int) -> Iterator[str]:
+def flag_lines(flag: Flag, width: int) -> Iterator[str]:
+    """A warning, cut at the width."""
     head = f"{flag.mark} {flag.head}"
     indent = max(_HEAD, width_of(head) + 2)
     lines = wrap(escape(flag.text), width - indent)
@@ -121,8 +125,9 @@ def _flag(flag: Flag, width: int) -> Iterator[str]:
     yield from (" " * indent + line for line in lines[1:])
 
 
-def _listing(listing: Listing, width: int) -> Iterator[str]:
-    yield _rule(listing.title, width)
+def listing_lines(listing: Listing, width: int) -> Iterator[str]:
+    """A long list in full, each item with its number."""
+    yield rule_line(listing.title, width)
     digits = len(str(len(listing.items)))
     for number, item in enumerate(listing.items, 1):
         lines = wrap(escape(item), width - digits - 2)
@@ -130,7 +135,8 @@ def _listing(listing: Listing, width: int) -> Iterator[str]:
         yield from (" " * (digits + 2) + line for line in lines[1:])
 
 
-def _claims(review: Review) -> Iterator[Row]:
+def claim_rows(review: Review) -> Iterator[Row]:
+    """What the host says, and nothing proves."""
     claims, request = review.request.claims, review.request
     reason = f'"{_cut(claims.reason)}"' if claims.reason else "none given"
     yield Row("Reason", reason + (f", {_cut(claims.by)}" if claims.by else ""))
@@ -152,17 +158,23 @@ def _cut(claim: str) -> str:
 
 
 def _signature(review: Review, width: int) -> Iterator[str]:
-    yield _rule("your signature", width)
+    yield rule_line("your signature", width)
+    yield from compare_lines(review, width)
+    for row in (Row("Allows", allows_words(review)), Row("Count", count_words(review))):
+        yield from row_lines(row, width)
+    yield from row_lines(Row("SHA-256", groups_of(review.request.digest.hex())), width)
+
+
+def compare_lines(review: Review, width: int) -> Iterator[str]:
+    """At first use, the fingerprint that people compare aloud; else nothing."""
     if review.first_use:
         words = " ".join(review.group.fingerprint)
-        yield from _row(Row("Compare", words), width)
-        yield from _row(Row("", "aloud with the other members: this is your first use"), width)
-    for row in (Row("Allows", _allows(review)), Row("Count", _count(review))):
-        yield from _row(row, width)
-    yield from _row(Row("SHA-256", groups_of(review.request.digest.hex())), width)
+        yield from row_lines(Row("Compare", words), width)
+        yield from row_lines(Row("", "aloud with the other members: this is your first use"), width)
 
 
-def _allows(review: Review) -> str:
+def allows_words(review: Review) -> str:
+    """What the signature can be used for."""
     request = review.request
     if request.kind == "budget" and request.key is not None and request.roster is not None:
         epoch = f"epoch {request.roster.epoch} only"
@@ -180,7 +192,8 @@ def _allows(review: Review) -> str:
     return f'on "{request.group.name}": {acts}; nothing else'
 
 
-def _count(review: Review) -> str:
+def count_words(review: Review) -> str:
+    """How many have approved, and what is missing."""
     rule = rule_of(review.request)
     have = review.needed - still_needed(rule, review.approved)
     who = f" ({', '.join(review.approved)}, verified)" if review.approved else ""

@@ -69,6 +69,8 @@ def vote_options(command: F) -> F:
 @click.command()
 @click.option("--expect", "expected", multiple=True, metavar="[KIND:]SHA256",
               help="For scripts: the digest, instead of typing; one for each request.")  # fmt: skip
+@click.option("--together", is_flag=True,
+              help="Several requests in one table, with one decision for all.")  # fmt: skip
 @click.option("--imported", is_flag=True,
               help="Also for a key that was imported: copies of it may exist.")  # fmt: skip
 @vote_options
@@ -79,6 +81,7 @@ def approve(
     what: tuple[str, ...],
     who: Who,
     expected: tuple[str, ...],
+    together: bool,
     imported: bool,
     out: Out,
     secret: Secret,
@@ -91,7 +94,10 @@ def approve(
     \b
     Example:
       tpmhsm approve 7.req --as alice -i alice.key
+      tpmhsm approve 7.req 8.req 9.req --together --as alice -i alice.key
     """
+    if together and expected:
+        raise UsageError("--together is a question to a person", hint="--expect names each digest")
     what = tuple(dict.fromkeys(what))
     if expected and len(expected) != len(what):
         raise UsageError(f"{len(what)} requests, but {len(expected)} digests with --expect")
@@ -102,10 +108,12 @@ def approve(
     digests: Sequence[str | None] = expected or [None] * len(what)
     items = load_all(app, what, who, out, "approval")
     person = open_person(app, who, secret)
+    voter = Voter(who, person, imported)
+    seen = _decide_together(app, items, voter) if together else [None] * len(items)
     done: list[dict[str, Any]] = []
-    for item, digest in zip(items, digests, strict=True):
+    for item, digest, shown in zip(items, digests, seen, strict=True):
         with counting(done):
-            done.append(_approve(app, item, Voter(who, person, imported), digest, out))
+            done.append(_approve(app, item, voter, digest, out, shown))
     finish(app, done, out)
 
 
@@ -127,17 +135,33 @@ class Voter:
         return review(request, memory, self.person, self.who.name, now, imported=self.imported)
 
 
-def _approve(app: App, item: Item, voter: Voter, digest: str | None, out: Out) -> dict[str, Any]:
+def _decide_together(app: App, items: Sequence[Item], voter: Voter) -> list[Review | None]:
+    """Show all in one table and take one decision; gives what was shown of each."""
+    from tpmhsm.approval.batch import batch_of, pages, render
+
+    with app.own_store().reading() as tx:
+        batch = batch_of([voter.review(item.request, tx) for item in items])
+    _take_decision(pages(batch), lambda: render(batch), batch.question, batch.code)
+    return list(batch.reviews)
+
+
+def _approve(
+    app: App, item: Item, voter: Voter, digest: str | None, out: Out, shown: Review | None = None
+) -> dict[str, Any]:
+    """One approval; `shown`: decided already, among others, after this was on the screen."""
     from tpmhsm.approval.approve import make_approval
     from tpmhsm.requests.memory import StoredMemory
 
     request, who, store = item.request, voter.who, app.own_store()
-    with store.reading() as tx:
-        found = voter.review(request, tx)
-    confirm(app, found, digest)
+    if shown is None:
+        with store.reading() as tx:
+            found = voter.review(request, tx)
+        confirm(app, found, digest)
     with store.transaction() as tx:
         # once more: another approval may have been made while the person was reading
         found = voter.review(request, tx)
+        if shown is not None:
+            _check_nothing_new(shown, found)
         StoredMemory(tx).keep(found.entries)
         tx.audit.append("approve", {"request": request.id, "digest": request.digest.hex()})
     approval = make_approval(found, voter.person)
@@ -148,6 +172,17 @@ def _approve(app: App, item: Item, voter: Voter, digest: str | None, out: Out) -
         publish_executed(app, row)
         return {**result, "state": row.state, **overtaken(app)}
     return {**result, "file": hand_over(app, item, who, out, "approval", approval.data)}
+
+
+def _check_nothing_new(shown: Review, found: Review) -> None:
+    from tpmhsm.approval.batch import unseen
+
+    if new := unseen(shown, found):
+        raise ApprovalRefusedError(
+            f"request {found.request.id} has a warning that was not on the screen: {new[0]}",
+            code="changed-since",
+            hint="approve it alone",
+        )
 
 
 def what_of(found: Review) -> dict[str, Any]:
@@ -249,7 +284,7 @@ def open_person(app: App, who: Who, secret: Secret) -> Identity:
 
 def confirm(app: App, found: Review, expected: str | None) -> None:
     """Show everything, and take nothing but the first digits of the digest for a yes."""
-    from tpmhsm.approval.display import code_of, question, render
+    from tpmhsm.approval.display import code_of, pages, question, render
 
     digest = found.request.digest.hex()
     if expected is not None:
@@ -271,16 +306,23 @@ def confirm(app: App, found: Review, expected: str | None) -> None:
                 details={"digest": digest, "expected": expected.lower()},
             )
         return
+    _take_decision(pages(found), lambda: render(found), question(found), code_of(found))
+
+
+def _take_decision(
+    shown: Sequence[str], whole: Callable[[], str], question: str, code: str
+) -> None:
+    """Show pages, and take nothing but `code` for a yes."""
     if not at_terminal():
-        click.echo(render(found), err=True)
+        click.echo(whole(), err=True)
         raise UsageError(
             "there is no terminal to confirm at",
             hint="scripts say --expect SHA256, the digest from elsewhere than the host",
         )
-    _show_pages(found)
-    while not (typed := ask(question(found), undone="nothing was signed").strip()):
+    _show_pages(shown)
+    while not (typed := ask(question, undone="nothing was signed").strip()):
         pass  # Enter does nothing
-    if typed.lower() != code_of(found):
+    if typed.lower() != code:
         raise RefusedError("these are not the digits: nothing was signed", code="not-confirmed")
 
 
@@ -295,10 +337,7 @@ def _check_kind(kind: str, expected: str) -> None:
     )
 
 
-def _show_pages(found: Review) -> None:
-    from tpmhsm.approval.display import pages
-
-    shown = pages(found)
+def _show_pages(shown: Sequence[str]) -> None:
     for number, page in enumerate(shown, 1):
         click.echo(page, err=True)
         if number < len(shown):
