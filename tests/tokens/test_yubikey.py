@@ -418,6 +418,29 @@ def test_a_card_that_another_program_keeps_for_itself(readers: Readers) -> None:
     scard.SCardReleaseContext(context)
 
 
+def test_a_card_that_another_program_does_not_let_go(
+    readers: Readers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from smartcard import scard
+
+    from tpmhsm.approval import piv
+
+    card = readers.insert(fit())
+    _, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
+    _, names = scard.SCardListReaders(context, [])
+    mode, protocol = scard.SCARD_SHARE_SHARED, scard.SCARD_PROTOCOL_T1
+    _, handle, _ = scard.SCardConnect(context, sorted(names)[0], mode, protocol)
+    assert scard.SCardBeginTransaction(handle) == scard.SCARD_S_SUCCESS
+    monkeypatch.setattr(piv, "PATIENCE", 0.3)
+    refusal(opened, DeviceError, "card-busy")
+    assert not card.log
+    scard.SCardEndTransaction(handle, scard.SCARD_LEAVE_CARD)
+    monkeypatch.undo()  # who waited too long gets the card now, and lets it go
+    opened().sign(A_HASH)
+    scard.SCardDisconnect(handle, scard.SCARD_LEAVE_CARD)
+    scard.SCardReleaseContext(context)
+
+
 # ── keys that are made ───────────────────────────────────────────────────────
 
 

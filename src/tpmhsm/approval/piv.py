@@ -8,6 +8,7 @@ its end the card is reset, so that no PIN stays verified.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ from yubikit.piv import PivSession
 from tpmhsm.errors import DeviceError, RefusedError, TpmHsmError, UsageError
 
 YUBIKEY = "yubico yubikey"
+PATIENCE = 10.0
+"""Seconds for other programs to finish what they do with the card."""
+
 OLDEST = (5, 3, 0)
 """Older ones do not tell whether the PIN is the factory's, nor a key's policies."""
 
@@ -58,12 +62,23 @@ class Card:
 
 
 class Connection(SmartCardConnection):
-    """A card in a reader, shared with other programs, in a transaction until closed."""
+    """A card in a reader, shared with other programs, in a transaction until closed.
 
-    def __init__(self, context: int, reader: str) -> None:
+    Making one waits for the end of other programs' transactions, for ever if need be.
+    """
+
+    def __init__(self, reader: str) -> None:
+        self._context = _context()
+        try:
+            self._connect(reader)
+        except BaseException:
+            scard.SCardReleaseContext(self._context)
+            raise
+
+    def _connect(self, reader: str) -> None:
         protocols = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
         result, self._card, active = scard.SCardConnect(
-            context, reader, scard.SCARD_SHARE_SHARED, protocols
+            self._context, reader, scard.SCARD_SHARE_SHARED, protocols
         )
         _check(result)
         t1 = active == scard.SCARD_PROTOCOL_T1
@@ -88,6 +103,7 @@ class Connection(SmartCardConnection):
         """Reset the card and let it go; a card that is gone is let go too."""
         scard.SCardEndTransaction(self._card, scard.SCARD_RESET_CARD)
         scard.SCardDisconnect(self._card, scard.SCARD_LEAVE_CARD)
+        scard.SCardReleaseContext(self._context)
 
 
 @contextmanager
@@ -98,36 +114,65 @@ def hold_card(serial: int | None) -> Iterator[Card]:
     another program has it ('card-busy'), pulled out in the block ('card-removed'). UsageError: two
     of them ('several-cards'). RefusedError: too old, or its PIV application does not work.
     """
-    result, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
-    _check(result)
     found: list[tuple[Card, Connection]] = []
     try:
         with _translated():
-            for reader in _readers(context):
-                if (connection := _connect(context, reader)) is not None:
+            for reader in _readers():
+                if (connection := _connect(reader)) is not None:
                     found.append((_greet(connection), connection))
             yield _choose([card for card, _ in found], serial)
     finally:
         for _, connection in found:
             connection.close()
-        scard.SCardReleaseContext(context)
 
 
-def _readers(context: int) -> list[str]:
+def _context() -> int:
+    result, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
+    _check(result)
+    return int(context)
+
+
+def _readers() -> list[str]:
+    context = _context()
     result, names = scard.SCardListReaders(context, [])
+    scard.SCardReleaseContext(context)
     if result == scard.SCARD_E_NO_READERS_AVAILABLE:
         return []
     _check(result)
     return [name for name in names if YUBIKEY in name.lower()]
 
 
-def _connect(context: int, reader: str) -> Connection | None:
-    try:
-        return Connection(context, reader)
-    except DeviceError as error:
-        if error.code == "card-removed":  # an empty reader
-            return None
-        raise
+def _connect(reader: str) -> Connection | None:
+    """Connect, or give up after a while (DeviceError 'card-busy'); None for an empty reader.
+
+    The library cannot give up: a thread waits in our place, and lets go of what it gets too late.
+    """
+    done: list[Connection | DeviceError] = []
+    lock, late = threading.Lock(), threading.Event()
+
+    def attempt() -> None:
+        outcome: Connection | DeviceError
+        try:
+            outcome = Connection(reader)
+        except DeviceError as error:
+            outcome = error
+        with lock:
+            done.append(outcome)
+            if late.is_set() and isinstance(outcome, Connection):
+                outcome.close()
+
+    waiting = threading.Thread(target=attempt, daemon=True)
+    waiting.start()
+    waiting.join(PATIENCE)
+    with lock:
+        if not done:
+            late.set()
+            raise _busy()
+    if isinstance(done[0], Connection):
+        return done[0]
+    if done[0].code == "card-removed":
+        return None
+    raise done[0]
 
 
 def _greet(connection: Connection) -> Card:
@@ -180,6 +225,14 @@ def _gone() -> DeviceError:
     )
 
 
+def _busy() -> DeviceError:
+    return DeviceError(
+        "another program holds the YubiKey",
+        code="card-busy",
+        hint="close it; gpg's daemon ends with: gpgconf --kill scdaemon",
+    )
+
+
 def _check(result: int) -> None:
     """Raise DeviceError for a result of PC/SC that is no success."""
     if result == scard.SCARD_S_SUCCESS:
@@ -193,11 +246,7 @@ def _check(result: int) -> None:
             hint="apt-get install pcscd; systemctl start pcscd.socket",
         )
     if result == scard.SCARD_E_SHARING_VIOLATION:
-        raise DeviceError(
-            "another program holds the YubiKey",
-            code="card-busy",
-            hint="close it; gpg's daemon ends with: gpgconf --kill scdaemon",
-        )
+        raise _busy()
     raise DeviceError(f"the card reader failed: {scard.SCardGetErrorMessage(result)}", code="card")
 
 
