@@ -61,6 +61,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("plain")
     for name, options in {
         "p256": ("-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"),
+        "p521": ("-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-521"),
         "p384": ("-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"),
         "ed25519": ("-algorithm", "ED25519"),
         "rsa1024": ("-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024"),
@@ -149,7 +150,7 @@ def test_weak_files_are_refused_with_the_command_that_helps(
     assert open_file_key(private_file(fresh), lambda prompt: SECRET).public_key
 
 
-@pytest.mark.parametrize("name", ["p384", "ed25519", "rsa1024", "rsa3"])
+@pytest.mark.parametrize("name", ["p384", "p521", "ed25519", "rsa1024", "rsa3"])
 def test_other_kinds_of_keys_are_refused(plain: Path, name: str) -> None:
     path = wrapped(plain, name, "-scrypt")
     with pytest.raises(RefusedError, match="approver key") as refused:
@@ -205,6 +206,26 @@ def test_files_that_are_no_keys(tmp_path: Path) -> None:
     big.write_bytes(bytes(1 << 17))
     with pytest.raises(ParseError, match="larger"):
         open_file_key(private_file(big), never)
+    os.truncate(big, 50 << 20)
+    with pytest.raises(ParseError, match="larger"):
+        open_file_key(big, never)
+    with pytest.raises(UsageError, match="not a file"):
+        open_file_key(Path("/dev/zero"), never)
+
+
+def test_what_is_there_instead_of_a_key_is_named(plain: Path) -> None:
+    subject = ("-x509", "-key", "p256.pem", "-subj", "/CN=alice", "-out", "cert.pem")
+    openssl("req", *subject, cwd=plain)
+    openssl("pkey", "-in", "p256.pem", "-pubout", "-out", "public.pem", cwd=plain)
+    openssl("pkcs12", "-export", "-inkey", "p256.pem", "-in", "cert.pem", "-passout", "pass:x",
+            "-out", "both.p12", cwd=plain)  # fmt: skip
+    for name, words in (
+        ("cert.pem", "this is a certificate"),
+        ("public.pem", "this is a public key"),
+        ("both.p12", "not an encrypted private key"),
+    ):
+        with pytest.raises((RefusedError, ParseError), match=words):
+            open_file_key(private_file(plain / name), never)
 
 
 def test_a_new_key_never_replaces_anything(tmp_path: Path) -> None:

@@ -51,7 +51,8 @@ def test_two_of_two_down_to_the_chip(plain: Shell, hsm: SoftHsm) -> None:
     said = approve(plain, hsm, founding).err
     assert 'key "erin" in token "erins"' in said
     assert "! YOUR KEY" in said and "software: its module" in said
-    plain.approve(str(founding), "alice", digest(plain, founding))
+    others = plain.approve(str(founding), "alice", digest(plain, founding)).err
+    assert "! UNPROVEN" in others and 'erin\'s key: not proven: token "erins"' in others
     plain("key", "create", "root", "--policy", "quorum(duo)")
     for words in (
         ("ca", "create", "duo-ca", "--key", "root", "--subject", "CN=Duo,O=Example"),
