@@ -9,6 +9,7 @@ import pytest
 from tests.approval.test_yubico import der
 from tests.support.cli import Home
 from tests.support.shell import Shell
+from tests.support.terminal import ENTER, Terminal
 from tests.tokens.attestations import test_root as made_root
 from tests.tokens.piv_card import PivCard
 from tests.tokens.readers import Readers
@@ -171,3 +172,26 @@ def test_creating_again_gives_the_same_card(staffed: tuple[Shell, PivCard]) -> N
     assert (machine.path / "erin.card").read_bytes() == before
     assert machine("approver", "create", "x", "-i", "x.key", "--slot", "9c", code=2)
     assert machine("approver", "create", "x", "-i", "x.key", "--alg", "rsa2048", code=2)
+
+
+def test_a_person_at_a_terminal(staffed: tuple[Shell, PivCard]) -> None:
+    machine, card = staffed
+    number, digest = founding(machine)
+    command = machine.command("approve", number, "--as", "erin", "-i", "yubikey")
+    where = machine.surroundings()
+    with Terminal(command, where["cwd"], where["env"]) as terminal:
+        while True:
+            shown = terminal.expect("Enter shows the next)", "times: ")
+            if shown.endswith("times: "):
+                break
+            terminal.type(ENTER)
+        assert f"Type {digest[:4]} to sign, then touch the key 3 times: " in shown
+        terminal.type(f"{digest[:4]}\r")
+        terminal.expect("PIN of YubiKey 4711: ")
+        terminal.type(f"{PIN}\r")
+        code, said = terminal.end()
+    assert code == 0
+    assert said.count("touch YubiKey 4711 when it blinks") == 3
+    assert PIN not in said
+    assert machine.json("request", "show", number)["state"] == "executed"
+    assert card.signatures == 4
