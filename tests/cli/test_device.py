@@ -143,7 +143,8 @@ def test_a_wrong_password_closes_the_hierarchy_for_a_while(sealed: Shell) -> Non
 def test_sealed_anew(sealed: Shell) -> None:
     again = ("device", "seal", "--recovery", "new", *PASS)
     sealed(*again, code=1)
-    sealed(*again, "--force", "--old", "chip.recovery")
+    said = sealed(*again, "--force", "--old", "chip.recovery").out
+    assert "chip.recovery is void: destroy it" in said
     sealed("device", "unlock", "--recovery", "new", *PASS)
     error = sealed.json("device", "unlock", "--recovery", "chip.recovery", *PASS, code=1)["error"]
     assert error["code"] == "wrong-secret"

@@ -92,3 +92,22 @@ def test_two_changes_for_one_epoch_are_warned_of(governed: Shell) -> None:
     for number in (first, second):
         governed("request", "cancel", str(number))
     assert "same epoch" not in governed(*change, "1:alice,bob,carol", code=3).err
+
+
+def test_who_waits_is_told_until_when_and_what_else_would_do(governed: Shell) -> None:
+    (governed.path / "pin").write_text("482915\n")
+    (governed.path / "note").write_text("a note\n")
+    pin = ("--pin-file", "pin")
+    governed("key", "create", "lot", "--policy", "budget(officers)")
+    governed("key", "create", "night", "--policy", "quorum(officers)")
+    governed("key", "create", "either", "--policy", "any(quorum(officers), pin)", *pin)
+    said = governed("key", "sign", "night", "note", code=3).err
+    assert "before any restart" not in said and "--pin-file" not in said
+    said = governed("key", "sign", "either", "note", code=3).err
+    assert "with --pin-file F the same command asks nobody" in said
+    governed("key", "sign", "either", "note", *pin)
+    first = governed.json("key", "grant", "lot", "3", code=3)["error"]
+    expires = governed.json("request", "show", str(first["request"]))["expires"]
+    assert f"(by {expires}, and before any restart of the chip)" in first["message"]
+    governed.settle(first["request"])
+    assert "restart" not in governed("key", "grant", "lot", "3", code=3).err

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tpmhsm.approval.acts import rule_of
 from tpmhsm.approval.request import parse_request
-from tpmhsm.errors import RefusedError, WaitingError
+from tpmhsm.errors import NotFoundError, RefusedError, WaitingError
 from tpmhsm.policy.people import describe_outstanding, still_needed
 from tpmhsm.requests.drafts import Drafts, register
 
@@ -26,6 +26,15 @@ if TYPE_CHECKING:
 
 _KNOWN = 1.0
 """Seconds that a key's row is used without looking again."""
+
+
+def _is_live(row: RequestRow) -> bool:
+    """Whether it is approved over a nonce of a session that waits in the chip."""
+    if row.kind != "budget":
+        return row.kind == "window"
+    from tpmhsm.policy.budgets import parse_grant
+
+    return parse_grant(parse_request(row.document).content).first
 
 
 class DeskSigner:
@@ -74,11 +83,13 @@ class DeskSigner:
         who = "custodians" if row.kind in ("group", "roster") else "officers"
         missing = _missing(row, approvals)
         words = f" (fingerprint: {group.fingerprint})" if row.kind == "group" else ""
+        if _is_live(row):
+            words = f" (by {row.expires}, and before any restart of the chip)"
         return WaitingError(
             f"waiting for {missing} {who} of {group.name}: request {request}{words}",
             request=request,
             hint=f"tpmhsm request export {request} writes the file for the approvers' machines; "
-            f"tpmhsm approve {request} --as NAME -i KEY approves here",
+            f"tpmhsm approve {request} --as NAME -i KEY approves here{self._instead(row)}",
             details={
                 "needed": row.needed,
                 "approvals": len(approvals),
@@ -87,6 +98,17 @@ class DeskSigner:
                 "fingerprint": group.fingerprint,
             },
         )
+
+    def _instead(self, row: RequestRow) -> str:
+        """What signs or decrypts without people, where the key's policy has a PIN for that."""
+        if row.kind in {"group", "roster", "budget", "window"} or not row.key:
+            return ""
+        try:
+            alternatives = self._keyring.policy(self._keyring.get(row.key)).alternatives
+        except NotFoundError:  # deleted meanwhile
+            return ""
+        alone = any(one.pin and not one.group for one in alternatives)
+        return "; with --pin-file F the same command asks nobody" if alone else ""
 
     def complete(
         self, tx: Transaction, row: RequestRow, key: KeyRow, content: bytes, signature: bytes
