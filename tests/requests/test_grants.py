@@ -8,10 +8,12 @@ import pytest
 from tests.attacks.house import House
 
 from tpmhsm.approval.display import render
+from tpmhsm.approval.memory import Entries, Granted, GrantedTotal
 from tpmhsm.approval.request import Claims
 from tpmhsm.errors import ChipRefusedError, RefusedError
 from tpmhsm.policy.budgets import Counted, parse_grant
 from tpmhsm.requests.drafts import register
+from tpmhsm.requests.memory import StoredMemory
 
 DIGEST = bytes(range(32))
 
@@ -118,3 +120,23 @@ def test_a_later_grant_overtook_this_one(house: House) -> None:
     assert caught.value.code == "budget-passed"
     assert house.app.desk.get(asked.request).state == "cancelled"
     assert counted(house) == Counted(0, 9)
+
+
+def test_a_home_remembers_on_which_index_a_key_counts(house: House) -> None:
+    index, name, nonce = b"\x01" * 34, b"\x02" * 34, b"\x03" * 16
+    seen = GrantedTotal(index, name, 0)
+    with house.app.store.transaction() as tx:
+        memory = StoredMemory(tx)
+        for entries, known in (
+            (Entries(counted=(seen,)), Granted(0, frozenset(), frozenset({name}))),
+            (
+                Entries(granted=GrantedTotal(index, name, 5, nonce), counted=(seen,)),
+                Granted(5, frozenset({nonce}), frozenset({name})),
+            ),
+            (
+                Entries(granted=GrantedTotal(index, name, 7), counted=(seen,)),
+                Granted(7, frozenset({nonce}), frozenset({name})),
+            ),
+        ):
+            memory.keep(entries)
+            assert memory.granted(index) == known
