@@ -53,6 +53,9 @@ class SoftIdentity:
         self.description = "file test.key"
         self.signed: list[bytes] = []
 
+    def close(self) -> None:
+        pass
+
     def sign(self, message: bytes) -> bytes:
         check_signable(message)
         self.signed.append(message)

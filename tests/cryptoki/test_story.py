@@ -109,6 +109,22 @@ def test_what_goes_wrong_has_a_code(
     assert not (plain.path / "erin2.card").exists()
 
 
+def test_the_token_is_logged_out_of_at_the_end(plain: Shell, hsm: SoftHsm) -> None:
+    """Otherwise another program would find a card open; here the same process would."""
+    uri = hsm.token("erins")
+    settings(plain)
+    (plain.path / "pin").write_text(f"{PIN}\n")
+    (plain.path / "wrong").write_text("000000\n")
+    words = ("approver", "create", "erin", "-i", uri, "--force", "--pin-file")
+    plain(*words, "pin")
+    assert plain.json(*words, "wrong", code=1)["error"]["code"] == "wrong-pin"
+    plain("approver", "add", "erin.card")
+    number = plain.ask("group", "create", "solo", "--officers", "1:erin")
+    vote = ("approve", str(number), "--as", "erin", "-i", uri, "--pin-file")
+    plain(*vote, "pin", "--expect", "0" * 64, code=1)
+    plain(*vote, "pin", "--expect", digest(plain, number))
+
+
 def test_a_passphrase_is_no_pin(plain: Shell, hsm: SoftHsm) -> None:
     erin(plain, hsm)
     words = ("approver", "create", "x", "-i", "pkcs11:token=erins", "--passphrase-file", "pin")

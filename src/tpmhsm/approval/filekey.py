@@ -57,6 +57,9 @@ class FileIdentity:
         """Nothing that a card need repeat."""
         return
 
+    def close(self) -> None:
+        """Nothing to log out of."""
+
     def sign(self, message: bytes) -> bytes:
         """Sign with SHA-256: DER ECDSA, or RSASSA-PKCS1-v1_5."""
         from cryptography.hazmat.primitives import hashes

@@ -73,6 +73,10 @@ class Identity(Protocol):
         """Sign a message that came through one of the two doors."""
         ...
 
+    def close(self) -> None:
+        """Log out of a token, so that no other program finds it open; it signs no more."""
+        ...
+
 
 def check_signable(message: bytes) -> None:
     """Refuse (ApprovalRefusedError) anything but an aHash preimage or a statement."""

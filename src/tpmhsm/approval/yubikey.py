@@ -87,6 +87,9 @@ class YubikeyIdentity:
         """Nothing that a card need repeat."""
         return
 
+    def close(self) -> None:
+        """Nothing is open between two signatures."""
+
     def sign(self, message: bytes) -> bytes:
         """Verify the PIN, wait for a touch, sign with SHA-256; the signature is verified.
 

@@ -181,6 +181,10 @@ class App:
         except TpmHsmError as error:
             self.note(f"{error.message}; nothing else is affected")
 
+    def at_end(self, act: Callable[[], None]) -> None:
+        """Do this when the command ends, however it ends."""
+        self._closers.append(act)
+
     def close(self) -> None:
         """Tell the hook what happened, and close what was opened, last first."""
         self.tell()

@@ -279,7 +279,9 @@ def open_person(app: App, who: Who, secret: Secret) -> Identity:
     if not who.identity:
         raise UsageError("an identity is needed", hint="-i alice.key")
     ask = identity_secret(app, who.identity, secret)
-    return open_identity(who.identity, ask, app.note, module_of(app, who.identity))
+    found = open_identity(who.identity, ask, app.note, module_of(app, who.identity))
+    app.at_end(found.close)
+    return found
 
 
 def confirm(app: App, found: Review, expected: str | None) -> None:

@@ -82,6 +82,7 @@ def _in_token(app: App, name: str, new: NewKey) -> Identity:
     pin = identity_secret(app, new.identity, new.secret)
     module = module_of(app, new.identity)
     key, made = make_pkcs11(new.identity, name, pin, new.algorithm, module)
+    app.at_end(key.close)
     app.note(f"{'made' if made else 'using'} {key.description}")
     return key
 
@@ -114,18 +115,20 @@ def trust_cards(app: App, files: Sequence[tuple[str, bytes]]) -> list[dict[str, 
     from tpmhsm.approval.cards import DEVICE_CARD, parse_card, parse_device_card
     from tpmhsm.requests.memory import APPROVER, DEVICE
 
-    found: list[tuple[str, str, bytes, bytes]] = []
+    found: list[tuple[str, str, bytes, dict[str, Any]]] = []
     for file, data in files:
         if _format_of(file, data) == DEVICE_CARD:
             device = _named(file, data, parse_device_card)
-            found.append((DEVICE, device.label, device.data, device.digest))
+            found.append((DEVICE, device.label, device.data, {"digest": device.digest.hex()}))
         else:
             card = _named(file, data, parse_card)
-            found.append((APPROVER, card.name, card.data, card.digest))
+            proof = {} if card.proof is None else {"proof": card.proof.words}
+            facts = {"digest": card.digest.hex(), **proof}
+            found.append((APPROVER, card.name, card.data, facts))
     with app.own_store().transaction() as tx:
         for kind, name, data, _ in found:
             tx.trusted.add(kind, name, data)
-    return [{"kind": k, "name": n, "digest": d.hex()} for k, n, _, d in found]
+    return [{"kind": kind, "name": name, **facts} for kind, name, _, facts in found]
 
 
 def _named(file: str, data: bytes, parse: Callable[[bytes], Any]) -> Any:
