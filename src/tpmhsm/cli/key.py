@@ -158,11 +158,8 @@ def list_(app: App) -> None:
     app.emit(
         {"items": [shown(row) for row in rows]},
         lambda: table(
-            ("LABEL", "POLICY", *head, "ALG", "USE", "CREATED", "SPKI SHA-256"),
-            [
-                (r.label, r.policy, *left(r), _alg(r), _use(r), r.created[:10], r.spki_sha256[:16])
-                for r in rows
-            ],
+            ("LABEL", "POLICY", *head, "ALG", "USE", "SPKI SHA-256"),
+            [(r.label, r.policy, *left(r), _alg(r), _use(r), r.spki_sha256[:16]) for r in rows],
             empty="no keys; tpmhsm key create LABEL",
         ),
     )

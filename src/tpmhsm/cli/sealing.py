@@ -131,8 +131,9 @@ def lockout_words(state: Lockout) -> str:
     back = f"one try comes back every {duration(state.recovery)} that the chip runs"
     if not state.tries:
         return f"none; {state.max_tries} are allowed, {back}"
-    until = f"the next by {deadline(state.recovery)}, all by "
-    until += deadline(state.recovery * state.tries)
+    until = f"the next by {deadline(state.recovery)}"
+    if state.tries > 1:
+        until += f", all by {deadline(state.recovery * state.tries)}"
     if not state.active:
         return f"{state.tries} of {state.max_tries}; {back}:\n{until}"
     now = "tpmhsm device unlock" + (" --recovery FILE" if state.lockout_auth_set else "")
