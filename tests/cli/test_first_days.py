@@ -104,7 +104,7 @@ def test_who_waits_is_told_until_when_and_what_else_would_do(governed: Shell) ->
     said = governed("key", "sign", "night", "note", code=3).err
     assert "before any restart" not in said and "--pin-file" not in said
     said = governed("key", "sign", "either", "note", code=3).err
-    assert "with --pin-file F the same command asks nobody" in said
+    assert "the command that asked, with --pin-file F, asks nobody" in said
     governed("key", "sign", "either", "note", *pin)
     first = governed.json("key", "grant", "lot", "3", code=3)["error"]
     expires = governed.json("request", "show", str(first["request"]))["expires"]

@@ -24,7 +24,9 @@ def seconds_of(text: str) -> int:
     """Read `15m`, `90s`, `1h30m`. Raises UsageError."""
     found = _LENGTH.fullmatch(text.strip())
     if not found or not any(found.groups()):
-        raise UsageError(f"--for {text!r}: not a length of time", hint="as 15m, 90s or 1h30m")
+        raise UsageError(
+            f"--for {text!r}: not a length of time", hint="as 15m, 90s or 1h30m; at most 24h"
+        )
     hours, minutes, seconds = (int(part or 0) for part in found.groups())
     return (hours * 60 + minutes) * 60 + seconds
 

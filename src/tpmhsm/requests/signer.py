@@ -108,7 +108,7 @@ class DeskSigner:
         except NotFoundError:  # deleted meanwhile
             return ""
         alone = any(one.pin and not one.group for one in alternatives)
-        return "; with --pin-file F the same command asks nobody" if alone else ""
+        return "; the command that asked, with --pin-file F, asks nobody" if alone else ""
 
     def complete(
         self, tx: Transaction, row: RequestRow, key: KeyRow, content: bytes, signature: bytes
