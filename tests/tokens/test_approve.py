@@ -92,6 +92,7 @@ def test_what_approvers_see_of_a_key_that_yubico_vouches_for(
     assert all(len(line) <= 80 for line in proven.splitlines())
     assert machine.json("approver", "show", "erin")["proof"] == words
     assert words in machine("show", "erin.card").out
+    assert f"trusted: approver erin, {words}" in machine("trust", "add", "erin.card").out
     cards.parse_card.cache_clear()
 
 

@@ -22,7 +22,13 @@ def add(app: App, files: tuple[str, ...]) -> None:
     from tpmhsm.cli.people import trust_cards
 
     found = trust_cards(app, [(file, app.read(file)) for file in files])
-    app.done({"items": found}, "\n".join(f"trusted: {c['kind']} {c['name']}" for c in found))
+    proofs = [f", {c['proof']}" if "proof" in c else "" for c in found]
+    app.done(
+        {"items": found},
+        "\n".join(
+            f"trusted: {c['kind']} {c['name']}{p}" for c, p in zip(found, proofs, strict=True)
+        ),
+    )
 
 
 @trust.command("list", epilog="Example: tpmhsm trust list")
