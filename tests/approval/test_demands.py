@@ -131,7 +131,7 @@ CHANGES = {
         {"measured": {"sha256": {0: bytes(32)}}},
         {"STATE", "EMPTY"},
     ),
-    "no longer asked for budgets, decryptions": ({}, {"uses": ("sign",)}, set()),
+    "no longer asked for budgets, decryptions": ({}, {"uses": ("sign",)}, {"UNITS"}),
     "officers may be asked for decryptions": (
         {"uses": ("sign", "budget")},
         {"uses": ("sign", "budget", "decrypt")},

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from tests.attacks.house import House
 from tests.attacks.root import declined, refused, votes_of
-from tests.attacks.test_budgets import DIGEST, Stolen, Till, ask, at_chip
+from tests.attacks.test_budgets import DIGEST, Stolen, Till, ask, at_chip, replay
 from tests.attacks.test_decryption import SECRET, closed
 from tests.attacks.test_pins_and_pcrs import extend
 from tests.attacks.test_roster_demands import change, measured
@@ -361,3 +361,20 @@ def test_a_label_that_looks_like_another(house: House) -> None:
     ]
     known = house.machines["carol"].look(house.draft("data", b"a file\n", "papers").data)
     assert not [flag for flag in known.flags if flag.head == "LOOK-ALIKE"]
+
+
+def test_units_outlast_the_roster(house: House) -> None:
+    """What nobody refuses: units that were granted need no roster. They sign after the custodians
+    took budgets out of it, demanded PCRs, and these moved. An older grant adds none (0x126).
+    """
+    till = Till(house)
+    till.granted(2)
+    later = till.granted(1)
+    measured(house)
+    change(house, Edits(uses="sign"))
+    with at_chip(house) as chip:
+        extend(chip, 7, b"root's own firmware")
+        till.sign(chip)
+        with refused(0x126, "PolicyNV"):
+            replay(chip, later)
+        assert till.spend_all(chip) == 2

@@ -1,5 +1,5 @@
 """What a roster says besides its people, as custodians have to see it before they approve it: what
-officers may be asked for, which keys they may open, which PCRs every use demands.
+officers may be asked for, which keys they may open, which PCRs approvals demand.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ def read_demands(
     flags = [
         flag for name in opened_keys(before, new) for flag in _opened_flags(keys[name], memory)
     ]
+    if "budget" in before.uses and "budget" not in new.uses:
+        flags.append(Flag("UNITS", "those that were granted sign on; deleting a key ends its own"))
     if new.measured != before.measured:
         flags += _state_flags(before, new)
     return Demands(
@@ -84,7 +86,7 @@ def _listings(roster: RosterDocument, keys: list[str]) -> list[Listing]:
         found.append(Listing("keys that officers may open", tuple(keys)))
     if roster.measured:
         lines = tuple(f"{where}  {groups_of(value, 8)}" for where, value in _values(roster))
-        found.append(Listing("PCRs that every use demands", lines))
+        found.append(Listing("PCRs that every approval, grant and window demands", lines))
     return found
 
 

@@ -119,9 +119,9 @@ def _found_static(
     "pcrs",
     multiple=True,
     metavar="BANK:N,…",
-    help="Every use of every key demands these PCRs as they are now.",
+    help="Every approval, grant and window demands these PCRs as they are now.",
 )
-@click.option("--no-pcr", is_flag=True, help="No use demands PCRs any longer.")
+@click.option("--no-pcr", is_flag=True, help="No approval demands PCRs any longer.")
 @click.option(
     "--uses",
     default="",

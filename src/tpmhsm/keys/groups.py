@@ -61,7 +61,7 @@ class Certified:
 class Wanted:
     """What a new roster is to say; None leaves it as it is. `opened` and `closed`: Names of keys.
 
-    `pcrs`: the PCRs whose values now every use is to demand; () for none.
+    `pcrs`: the PCRs whose values now every approval is to demand; () for none.
     """
 
     officers: Thresholds | None = None

@@ -175,7 +175,7 @@ class RosterDocument:
 
     `group` is the group's id. `uses`: of `USES`, in that order. `windows`: Names (34 bytes, sorted)
     of the keys that they may open for some seconds. `measured`: the PCRs, with their values, that
-    every use of every key demands besides. UsageError for anything that cannot be.
+    every approval, grant and window demands besides. UsageError for anything that cannot be.
     """
 
     group: bytes

@@ -1,5 +1,5 @@
 """What a roster says besides its people: what officers may be asked for, which keys they may open,
-which state of the machine every use demands; and what a change of that changes, in words.
+which state of the machine approvals demand; and what a change of that changes, in words.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ def uses_in_words(roster: RosterDocument) -> str:
     return ", ".join(USE_WORDS[use] for use in roster.uses)
 
 
+_UNITS = "units of a budget that were granted are used without"
+
+
 def state_in_words(measured: Measured) -> str:
     """'PCRs 0, 2, 7 (sha256)'; empty when none are demanded."""
     parts = (f"{', '.join(map(str, pcr.pcrs))} ({pcr.bank})" for pcr in demanded(measured))
@@ -43,7 +46,8 @@ def explain_roster(roster: RosterDocument, naming: Naming = short_name) -> list[
         lines.append("They may open no key for a time: that would take the custodians.")
     if roster.measured:
         lines.append(
-            f"Every use demands {state_in_words(roster.measured)} as the custodians approved them. "
+            f"Every approval, grant and window demands {state_in_words(roster.measured)} as the "
+            f"custodians approved them; {_UNITS}. "
             "After an update they approve the new ones (tpmhsm group change --pcr); the keys stay."
         )
     return lines
@@ -56,8 +60,9 @@ def explain_now(label: str, roster: RosterDocument) -> list[str]:
     lines = [f'Now the officers of "{label}" may open {keys} (tpmhsm group show {label}).']
     if roster.measured:
         lines.append(
-            f"Besides, each use demands {state_in_words(roster.measured)} as the custodians "
-            "approved them; after an update they approve the new ones, and the key stays."
+            f"Besides, approvals, grants and windows demand {state_in_words(roster.measured)} as "
+            f"the custodians approved them; {_UNITS}. After an update they approve the new ones, "
+            "and the key stays."
         )
     return lines
 
