@@ -101,6 +101,15 @@ def test_only_what_is_alike(base):
         batch_of([base, replace(varied(base, 9, ()), key_words="another key")])
 
 
+def test_two_keys_under_one_label(base):
+    """What a key is called is the host's word."""
+    other = varied(base, 2, ())
+    key = replace(other.request.key, public=other.request.key.public + b"x")
+    with pytest.raises(UsageError):
+        batch_of([base, replace(other, request=replace(other.request, key=key))])
+    assert batch_of([base, other])
+
+
 def test_what_was_not_on_the_screen(base):
     later = varied(base, 7, base.content.rows, (*base.content.flags, Flag("NEW", "since")))
     assert unseen(base, base) == ()

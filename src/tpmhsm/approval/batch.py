@@ -45,7 +45,7 @@ class Batch:
 
 def batch_of(reviews: Sequence[Review]) -> Batch:
     """Put reviews together. UsageError unless all ask one group, for one kind of act by one key."""
-    alike = {(r.request.kind, r.request.group.id, r.key_words) for r in reviews}
+    alike = {(r.request.kind, r.request.group.id, r.key_words, _key(r)) for r in reviews}
     numbers = [r.request.id for r in reviews]
     if len(reviews) < 2 or len(alike) != 1 or len(set(numbers)) != len(numbers):
         raise UsageError(
@@ -54,6 +54,11 @@ def batch_of(reviews: Sequence[Review]) -> Batch:
             hint="leave --together out: each is shown and asked for alone",
         )
     return Batch(tuple(reviews))
+
+
+def _key(review: Review) -> bytes:
+    """The public area: what it is called is the host's word."""
+    return review.request.key.public if review.request.key else b""
 
 
 def unseen(shown: Review, now: Review) -> tuple[str, ...]:
