@@ -243,8 +243,9 @@ def check_known(roster: RosterDocument, known: dict[int, bytes]) -> None:
         raise refuse(
             f"two rosters for epoch {roster.epoch}: this is not the one this home knows",
             "two-rosters",
-            hint="if you approved another change for it that was overtaken, the others pass the next"
-            " epoch without you; if not, somebody shows different people different officers: talk",
+            hint="if you approved another change for it that was overtaken, the others pass the"
+            " next epoch without you; if not, somebody shows different people different officers:"
+            " talk",
         )
 
 

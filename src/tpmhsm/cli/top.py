@@ -9,7 +9,7 @@ import click
 from tpmhsm.cli.app import App, facts, pass_app
 from tpmhsm.cli.sealing import Keeping, keeping_options, sealed_words
 from tpmhsm.cli.secrets import Secret, passphrase_options
-from tpmhsm.errors import DeviceError, UsageError
+from tpmhsm.errors import DeviceError, RefusedError, UsageError
 
 if TYPE_CHECKING:
     from tpmhsm.keys.host import HostDevice
@@ -78,16 +78,16 @@ def _seal(
 ) -> Lockout | None:
     """Seal the chip if that is wanted; a software TPM of the home's own, unless it is not."""
     from tpmhsm.keys.sealing import Sealing, seal
-    from tpmhsm.tpm.probe import lockout
 
-    if wanted is None and keeping.recovery is None:
-        if app.device.check is None:
-            return None
-        with app.device.transaction() as chip:
-            wanted = not lockout(chip).lockout_auth_set
-    if wanted is False:
+    own = app.device.check is not None
+    if wanted is False or (wanted is None and keeping.recovery is None and not own):
         return None
-    return seal(app.device, host, Sealing(keep=keeping.keeper(host, secret)))
+    try:
+        return seal(app.device, host, Sealing(keep=keeping.keeper(host, secret)))
+    except RefusedError as error:  # before, or by another who sets this home up at the same time
+        if wanted or keeping.recovery is not None or error.code != "already-sealed":
+            raise
+        return None
 
 
 def _sealed_words(app: App, fresh: bool, keeping: Keeping, sealed: Lockout | None) -> str:

@@ -38,13 +38,15 @@ def seal(device: Device, host: HostDevice, sealing: Sealing) -> Lockout:
     """
     from tpmhsm.tpm.probe import lockout
 
+    secret = hierarchies.new_secret()
+    if sealing.keep is not None:  # this may take a person's time, so not while the chip is held
+        with device.transaction() as chip:
+            _salt(chip, host)
+            hierarchies.must_be_open(chip, sealing.current)
+        sealing.keep(secret)
     with device.transaction() as chip:
         salt = _salt(chip, host)
         hierarchies.must_be_open(chip, sealing.current)
-    secret = hierarchies.new_secret()
-    if sealing.keep is not None:
-        sealing.keep(secret)
-    with device.transaction() as chip:
         hierarchies.seal_lockout(chip, salt, secret, sealing.limits, sealing.current)
         return lockout(chip)
 
