@@ -65,7 +65,8 @@ def test_a_key_and_a_card_are_made(place: Path) -> None:
     machine.person("zoe")
     found = machine.json("show", "zoe.card")
     assert "zoe" in str(found)
-    refused: Result = machine("approver", "create", "yan", "-i", "yubikey", "--pin-fd", "0", code=4)
+    yubikey = ("approver", "create", "yan", "-i", "yubikey", "--pin-fd", "0")
+    refused: Result = machine(*yubikey, stdin=b"135790\n", code=4)  # none is plugged in
     assert "Traceback" not in refused.err
 
 

@@ -46,7 +46,12 @@ class Execution:
             return row
         if self._ledger.missing(row):
             raise self._ledger.waiting(number)
-        row = self._ledger.must_wait(number)
+        try:
+            row = self._ledger.must_wait(number)
+        except UsageError:
+            if (done := self._ledger.get(number)).state == "executed":
+                return done  # by another process, just now
+            raise
         request = self._ledger.request(number)
         if request.kind == "group":
             self._found(row, request)
