@@ -60,7 +60,8 @@ def test_a_request_is_approved_by_file(governed: Shell, laptop: Bare) -> None:
     laptop(*denied)
 
 
-def test_a_key_and_a_card_are_made(place: Path) -> None:
+def test_a_key_and_a_card_are_made(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PCSCLITE_CSOCK_NAME", str(place / "nothing"))
     machine = Bare(place)
     machine.person("zoe")
     found = machine.json("show", "zoe.card")

@@ -133,13 +133,11 @@ def running() -> Iterator[Readers]:
             reason = stage.stderr.read().decode().strip()
             pytest.skip(f"virtual card readers: {(reason.splitlines() or ['?'])[-1]}")
         readers = Readers(folder)
-        os.environ.update(readers.environment)
         _running.append(readers)
         yield readers
         readers.empty()
     finally:
         _running.clear()
-        os.environ.pop("PCSCLITE_CSOCK_NAME", None)
         stage.stdin.close()
         stage.wait(15)
         stage.stdout.close()

@@ -134,9 +134,15 @@ def _signature(request: Request) -> tuple[Act, ...]:
     digest = hashlib.new(key.hash_name, request.content).digest()
     bound = _bound_sign(key.public, digest)
     what = f"sign {len(request.content):,} bytes"
-    roster: RosterDocument = request.roster
+    return officers(request.roster, what, "sign", bound)
+
+
+def officers(
+    roster: RosterDocument, what: str, purpose: Purpose, bound: BoundCommand, nonce: bytes = b""
+) -> tuple[Act, ...]:
+    """One command, once for each ladder of the officers."""
     return tuple(
-        Act(what, bound, "sign", roster.group, roster.epoch, number, threshold)
+        Act(what, bound, purpose, roster.group, roster.epoch, number, threshold, nonce)
         for number, threshold in enumerate(roster.officers, 1)
     )
 

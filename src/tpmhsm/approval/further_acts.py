@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-from tpmhsm.approval.acts import Act, OfPeople
+from tpmhsm.approval.acts import Act, OfPeople, officers
 from tpmhsm.approval.evidence import decrypting_key, signing_key
 from tpmhsm.approval.request import Request
 from tpmhsm.errors import ParseError
 from tpmhsm.policy.ahash import live_preimage
 from tpmhsm.policy.bound import BoundCommand, bound_decrypt, bound_increment, bound_roster_write
 from tpmhsm.policy.budgets import parse_grant
-from tpmhsm.policy.group import RosterDocument
 from tpmhsm.policy.people import Threshold
 from tpmhsm.policy.refs import Purpose, policy_ref
 from tpmhsm.policy.tree import roster_name
@@ -89,11 +88,7 @@ def _decryption(request: Request) -> tuple[Act, ...]:
     assert request.key is not None and request.roster is not None  # noqa: S101 - Request's own rule
     bound = bound_decrypt(decrypting_key(request.key.public).public, request.content)
     what = f"decrypt {len(request.content):,} bytes"
-    roster: RosterDocument = request.roster
-    return tuple(
-        Act(what, bound, "decrypt", roster.group, roster.epoch, number, threshold)
-        for number, threshold in enumerate(roster.officers, 1)
-    )
+    return officers(request.roster, what, "decrypt", bound)
 
 
 def _granting(request: Request) -> tuple[Act, ...]:
@@ -103,10 +98,7 @@ def _granting(request: Request) -> tuple[Act, ...]:
         raise ParseError("request: the budget is of another group or key")
     bound = grant.bound(roster_name(request.group))
     what = f"grant {grant.total:,} signatures in all"
-    return tuple(
-        Act(what, bound, "budget", roster.group, roster.epoch, number, threshold, grant.nonce)
-        for number, threshold in enumerate(roster.officers, 1)
-    )
+    return officers(roster, what, "budget", bound, grant.nonce)
 
 
 def _opening(request: Request) -> tuple[Opening, ...]:

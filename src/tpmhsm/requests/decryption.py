@@ -124,12 +124,12 @@ class Decryptions:
     def _approved(self, row: KeyRow, content: bytes, claims: Claims) -> bytes:
         """By the approvals of the same bytes before, or else people are asked."""
         digest = sha256(content).hexdigest()
-        for request in reversed(self._ledger.all()):
-            if (request.kind, request.key, request.digest) != (KIND, row.label, digest):
+        for request in reversed(self._ledger.of_key(KIND, row.label, "waiting", "executed")):
+            if request.digest != digest:
                 continue
-            if request.state == "waiting" and self._ledger.missing(request):
+            if self._ledger.missing(request):
                 raise self._ledger.waiting(request.id)
-            if request.state in ("waiting", "executed") and self._in_force(request):
+            if self._in_force(request):
                 return self.execute(request.id)
         draft = self._ledger.signer.draft(row.label, KIND, content, claims)
         with self._store.transaction() as tx:
@@ -148,11 +148,7 @@ class Decryptions:
 
         It is on record before it is given. Raises WaitingError while approvals are missing.
         """
-        row = self._ledger.get(number)
-        if self._ledger.missing(row):
-            raise self._ledger.waiting(number)
-        if row.state != "executed":
-            row = self._ledger.must_wait(number)
+        row = self._ledger.must_go_on(number)
         request: Request = self._ledger.request(number)
         (votes,) = votes_by_act(request)
         key = self._keyring.get(row.key or "")

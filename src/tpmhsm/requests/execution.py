@@ -40,18 +40,10 @@ class Execution:
         Raises WaitingError while approvals are missing, UsageError for a request that ended
         otherwise, RefusedError when chip or verifier do not accept the approvals.
         """
-        row = self._ledger.get(number)
-        refuse_execution(row)
+        refuse_execution(self._ledger.get(number))
+        row = self._ledger.must_go_on(number)
         if row.state == "executed":
             return row
-        if self._ledger.missing(row):
-            raise self._ledger.waiting(number)
-        try:
-            row = self._ledger.must_wait(number)
-        except UsageError:
-            if (done := self._ledger.get(number)).state == "executed":
-                return done  # by another process, just now
-            raise
         request = self._ledger.request(number)
         if request.kind == "group":
             self._found(row, request)
@@ -98,11 +90,8 @@ class Execution:
 
     def _give_up_if_passed(self, row: RequestRow, error: RefusedError) -> None:
         """What was approved for an epoch that is gone can never be executed."""
-        if error.code != "epoch-passed":
-            return
-        with self._store.transaction() as tx:
-            if still_waits(tx, row):
-                end(tx, row, "cancelled", error.message)
+        if error.code == "epoch-passed":
+            give_up(self._store, row, error.message)
 
     def _sign(self, row: RequestRow, request: Request) -> None:
         key = self._keyring.get(row.key or "")
@@ -138,6 +127,13 @@ class Execution:
 def still_waits(tx: Transaction, row: RequestRow) -> bool:
     """False when another process was faster: what it did stands."""
     return tx.requests.get(row.id).state == "waiting"
+
+
+def give_up(store: Store, row: RequestRow, why: str) -> None:
+    """Cancel a request that can never be executed, unless another process was faster."""
+    with store.transaction() as tx:
+        if still_waits(tx, row):
+            end(tx, row, "cancelled", why)
 
 
 def finish(tx: Transaction, row: RequestRow, result: Mapping[str, Any]) -> None:

@@ -18,8 +18,7 @@ from tpmhsm.errors import ChipRefusedError, DeviceError, RefusedError, UsageErro
 from tpmhsm.policy.budgets import MOST, Grant, parse_grant
 from tpmhsm.policy.plan import Officers
 from tpmhsm.requests.drafts import register
-from tpmhsm.requests.execution import finish, still_waits, votes_by_act
-from tpmhsm.requests.ledger import end
+from tpmhsm.requests.execution import finish, give_up, still_waits, votes_by_act
 
 if TYPE_CHECKING:
     from tpmhsm.approval.request import Request
@@ -75,11 +74,10 @@ class Grants:
         return self._ledger.waiting(number)
 
     def _waiting(self, label: str, group: str) -> tuple[RequestRow, Grant] | None:
-        for row in self._ledger.all("waiting"):
-            if (row.kind, row.key) == (KIND, label):
-                request = self._ledger.request(row.id)
-                if request.group.name == group:
-                    return row, parse_grant(request.content)
+        for row in self._ledger.of_key(KIND, label, "waiting"):
+            request = self._ledger.request(row.id)
+            if request.group.name == group:
+                return row, parse_grant(request.content)
         return None
 
     def _draft(self, label: str, group: str, index: int, total: int, claims: Claims) -> Request:
@@ -107,18 +105,13 @@ class Grants:
             before = self._keyring.budgets.grant(key, officers, grant)
         except RefusedError as error:
             if error.code in _OVER or (grant.first and isinstance(error, ChipRefusedError)):
-                self._give_up(row, error)
+                give_up(self._store, row, error.message)
+                error.hint = f"tpmhsm key grant {row.key} N asks once more"
             raise
         with self._store.transaction() as tx:
             if still_waits(tx, row):
                 more = {"granted": grant.total - before, "total": grant.total}
                 finish(tx, row, {"key": key.label, **more})
-
-    def _give_up(self, row: RequestRow, error: RefusedError) -> None:
-        with self._store.transaction() as tx:
-            if still_waits(tx, row):
-                end(tx, row, "cancelled", error.message)
-        error.hint = f"tpmhsm key grant {row.key} N asks once more"
 
     def withdraw(self, row: RequestRow) -> None:
         """Let go of the session that waits for a first grant."""

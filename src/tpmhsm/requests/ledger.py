@@ -77,6 +77,12 @@ class Ledger:
         with self._store.reading() as tx:
             return tx.requests.all(state)
 
+    def of_key(self, kind: str, label: str, *states: str) -> list[RequestRow]:
+        """Those of one kind for one key in one of the states; what is due expires first."""
+        self.expire()
+        with self._store.reading() as tx:
+            return [row for row in tx.requests.of_key(kind, label) if row.state in states]
+
     def get(self, number: int) -> RequestRow:
         """One request, asked anew if the roster has changed meanwhile. Raises NotFoundError."""
         self.expire()
@@ -142,6 +148,17 @@ class Ledger:
         with self._store.reading() as tx:
             tx.requests.get_waiting(number)
         return row
+
+    def must_go_on(self, number: int) -> RequestRow:
+        """The request while it waits, or when it was executed, by another process just now perhaps.
+
+        WaitingError while approvals are missing, UsageError when it ended otherwise.
+        """
+        if self.missing(self.get(number)):
+            raise self.waiting(number)
+        with self._store.reading() as tx:
+            row = tx.requests.get(number)
+            return row if row.state == "executed" else tx.requests.get_waiting(number)
 
     def expiring(self, within: timedelta) -> list[int]:
         """The ids of waiting requests whose time is over before that has passed."""

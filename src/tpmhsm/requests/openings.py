@@ -18,8 +18,7 @@ from tpmhsm.policy.tree import check_branch, must_change
 from tpmhsm.policy.tree import window as branch_of
 from tpmhsm.policy.windows import WindowDocument, check_seconds, parse_window
 from tpmhsm.requests.drafts import register
-from tpmhsm.requests.execution import finish, still_waits, votes_by_act
-from tpmhsm.requests.ledger import end
+from tpmhsm.requests.execution import finish, give_up, still_waits, votes_by_act
 from tpmhsm.store.windows import WindowRow
 
 if TYPE_CHECKING:
@@ -94,9 +93,8 @@ class Openings:
         return state.row.name
 
     def _waiting(self, label: str) -> tuple[RequestRow, WindowDocument] | None:
-        for row in self._ledger.all("waiting"):
-            if (row.kind, row.key) == (KIND, label):
-                return row, parse_window(self._ledger.request(row.id).content)
+        for row in self._ledger.of_key(KIND, label, "waiting"):
+            return row, parse_window(self._ledger.request(row.id).content)
         return None
 
     def _draft(self, row: KeyRow, group: str, seconds: int, claims: Claims) -> Request:
@@ -123,7 +121,8 @@ class Openings:
             tickets = self._keyring.windows.open(window, request.roster, votes, until)
         except RefusedError as error:
             if error.code == "live-session-gone" or isinstance(error, ChipRefusedError):
-                self._give_up(row, error)
+                give_up(self._store, row, error.message)
+                error.hint = f"tpmhsm key open {row.key} --for … asks once more"
             raise
         with self._store.transaction() as tx:
             if still_waits(tx, row):
@@ -131,12 +130,6 @@ class Openings:
                 facts = {"key": row.key, "ends": moments.stamp(until), "seconds": window.seconds}
                 tx.audit.append("window-opened", {"request": row.id, **facts})
                 finish(tx, row, facts)
-
-    def _give_up(self, row: RequestRow, error: RefusedError) -> None:
-        with self._store.transaction() as tx:
-            if still_waits(tx, row):
-                end(tx, row, "cancelled", error.message)
-        error.hint = f"tpmhsm key open {row.key} --for … asks once more"
 
     def withdraw(self, row: RequestRow) -> None:
         """Let go of the session that waits."""

@@ -212,6 +212,10 @@ class Requests(Repository[RequestRow]):
         """All requests, or those in one state, by id."""
         return self._select(*([] if state is None else [requests.c.state == state]))
 
+    def of_key(self, kind: str, key: str) -> list[RequestRow]:
+        """All of one kind for the key with this label, by id."""
+        return self._select(requests.c.kind == kind, requests.c.key == key)
+
     def finish(self, request_id: int, state: str, result: Any = None) -> RequestRow:
         """End a waiting request: executed, denied, expired or cancelled, with a JSON result.
 
