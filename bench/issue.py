@@ -26,13 +26,12 @@ from tests.support.cli import PASSPHRASE
 from tests.support.shell import Shell, govern, new_machine
 
 from bench.rounds import Contestant, Outcome, alternate
-from tpmhsm.approval import moments
 from tpmhsm.approval.acts import acts_of, rule_of, sign_ahash
 from tpmhsm.approval.content import short_facts
-from tpmhsm.approval.evidence import signing_key
 from tpmhsm.approval.filekey import FileIdentity, open_file_key
 from tpmhsm.approval.request import Request
 from tpmhsm.approval.votes import ActSignature, Approval
+from tpmhsm.attest.statements import signing_key
 from tpmhsm.ca.authority import Authorities
 from tpmhsm.ca.pipeline import Certified
 from tpmhsm.cli.app import App
@@ -41,6 +40,7 @@ from tpmhsm.keys.host import load_host
 from tpmhsm.pki.csr import CsrContent, prepare_csr
 from tpmhsm.pki.names import parse_dn
 from tpmhsm.pki.sans import host_san
+from tpmhsm.policy import moments
 from tpmhsm.policy.approver import key_identity, spki_of
 from tpmhsm.policy.people import members_of
 from tpmhsm.requests.executing import ready

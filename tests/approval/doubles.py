@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from tpmhsm.approval.cards import Card, DeviceCard, create_card, create_device_card, parse_card
-from tpmhsm.approval.evidence import AK_ATTRIBUTES, QUORUM_KEY_ATTRIBUTES, ChipState
 from tpmhsm.approval.identity import check_signable
 from tpmhsm.approval.memory import InMemory
 from tpmhsm.approval.request import Claims, KeyPart, Request
+from tpmhsm.attest.statements import AK_ATTRIBUTES, QUORUM_KEY_ATTRIBUTES, ChipState
 from tpmhsm.policy.group import GroupDocument, RosterDocument, founders_of
 from tpmhsm.policy.people import Threshold
 from tpmhsm.policy.tree import counter_nv, key_policy, roster_content, roster_nv

@@ -18,7 +18,7 @@ from tpmhsm.approval.cards import (
     parse_card,
     parse_device_card,
 )
-from tpmhsm.approval.evidence import AK_ATTRIBUTES
+from tpmhsm.attest.statements import AK_ATTRIBUTES
 from tpmhsm.errors import ParseError, TpmHsmError, UsageError, VerificationError
 from tpmhsm.policy.documents import canonical
 from tpmhsm.wire.constants import ObjectAttributes as A

@@ -10,10 +10,10 @@ from tests.approval.doubles import NOW, World, identity, threshold
 from tests.approval.doubles import ecc_public as public_area
 
 from tpmhsm.approval.display import pages, render
-from tpmhsm.approval.evidence import MADE_HERE, QUORUM_KEY_ATTRIBUTES
 from tpmhsm.approval.memory import Certified, InMemory, PinnedKey
 from tpmhsm.approval.request import Claims, Request, parse_request
 from tpmhsm.approval.review import Review, review
+from tpmhsm.attest.statements import MADE_HERE, QUORUM_KEY_ATTRIBUTES
 from tpmhsm.policy.group import RosterDocument
 from tpmhsm.policy.tree import key_policy
 from tpmhsm.wire.names import name_of_public
@@ -87,7 +87,7 @@ def test_an_imported_key_is_said_to_be_one(town: Town) -> None:
 def test_an_authoritys_key_is_said_to_be_one(town: Town) -> None:
     from hashlib import sha256
 
-    from tpmhsm.approval.evidence import signing_key
+    from tpmhsm.attest.statements import signing_key
 
     memory = town.memory("alice")
     spki = sha256(signing_key(town.public).spki).digest()

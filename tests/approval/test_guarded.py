@@ -8,8 +8,8 @@ from tests.approval.looking import founded, look, refused
 from tests.policy.test_normal import complete
 
 from tpmhsm.approval.display import render
-from tpmhsm.approval.evidence import QUORUM_KEY_ATTRIBUTES
 from tpmhsm.approval.request import KeyPart, parse_request
+from tpmhsm.attest.statements import QUORUM_KEY_ATTRIBUTES
 from tpmhsm.policy.compile import KeyPolicy
 from tpmhsm.policy.published import format_document, read_policy
 from tpmhsm.policy.tree import roster_name

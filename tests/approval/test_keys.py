@@ -19,8 +19,8 @@ from tests.approval.doubles import (
 )
 from tests.approval.looking import founded, look, refused
 
-from tpmhsm.approval.evidence import QUORUM_KEY_ATTRIBUTES
 from tpmhsm.approval.request import KeyPart
+from tpmhsm.attest.statements import QUORUM_KEY_ATTRIBUTES
 from tpmhsm.errors import ApprovalRefusedError, ParseError
 from tpmhsm.policy.tree import key_policy
 from tpmhsm.wire.constants import ALG, CC, CURVE, ObjectAttributes

@@ -13,8 +13,8 @@ from tests.approval.looking import approve, founded, look
 
 from tpmhsm.approval.acts import sign_ahash
 from tpmhsm.approval.approve import make_approval, make_denial, verify_approval, verify_denial
-from tpmhsm.approval.evidence import signing_key
 from tpmhsm.approval.votes import is_approval, parse_approval, parse_denial
+from tpmhsm.attest.statements import signing_key
 from tpmhsm.errors import (
     ApprovalRefusedError,
     ParseError,

@@ -18,7 +18,6 @@ from typing import Any
 from tests.approval.doubles import SoftIdentity, card, identity
 from tests.attacks.root import Loot, Root, votes_of
 
-from tpmhsm.approval import moments
 from tpmhsm.approval.approve import make_approval
 from tpmhsm.approval.cards import create_card, parse_card
 from tpmhsm.approval.memory import InMemory
@@ -32,6 +31,7 @@ from tpmhsm.keys.groups import GroupState
 from tpmhsm.keys.host import measure, save_host
 from tpmhsm.pki.csr import CsrContent
 from tpmhsm.pki.names import parse_dn
+from tpmhsm.policy import moments
 from tpmhsm.store import Store
 from tpmhsm.store.keys import KeyRow
 from tpmhsm.store.requests import RequestRow

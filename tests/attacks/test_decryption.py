@@ -338,7 +338,7 @@ def test_a_key_that_fixes_no_padding_signs(cellar: House) -> None:
 
 
 def decrypting(public: bytes) -> None:
-    from tpmhsm.approval.evidence import decrypting_key
+    from tpmhsm.attest.statements import decrypting_key
 
     decrypting_key(public)
 

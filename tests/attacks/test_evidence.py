@@ -18,8 +18,8 @@ from tests.attacks.house import House
 from tests.attacks.root import Root, declined, refused
 
 from tpmhsm.approval.cards import create_device_card
-from tpmhsm.approval.evidence import QUORUM_KEY_ATTRIBUTES, ChipState
 from tpmhsm.approval.request import KeyPart, Request
+from tpmhsm.attest.statements import QUORUM_KEY_ATTRIBUTES, ChipState
 from tpmhsm.errors import ParseError, TpmHsmError
 from tpmhsm.keys.host import load_host
 from tpmhsm.policy.tree import key_policy

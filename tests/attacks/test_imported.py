@@ -21,10 +21,10 @@ from tests.attacks.conftest import checked
 from tests.attacks.house import House
 from tests.attacks.root import Root, declined, refused
 
-from tpmhsm.approval import moments
 from tpmhsm.approval.request import KeyPart, parse_request
 from tpmhsm.approval.review import Review, review
 from tpmhsm.keys.births import Wanted, was_imported
+from tpmhsm.policy import moments
 from tpmhsm.policy.steps import CommandCode
 from tpmhsm.store.keys import KeyRow
 from tpmhsm.tpm import imports, objects

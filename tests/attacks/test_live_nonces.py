@@ -16,8 +16,8 @@ from tests.attacks.root import declined
 from tests.attacks.test_indices import WITHOUT_BOB, remake
 from tests.attacks.test_rosters import WITHOUT_CAROL, change
 
-from tpmhsm.approval.evidence import ChipState
 from tpmhsm.approval.live import Answer, Checked, check_answer, parse_answer, qualifying
+from tpmhsm.attest.statements import ChipState
 from tpmhsm.errors import ParseError
 from tpmhsm.policy.tree import COUNTER_ATTRIBUTES, COUNTER_SIZE, counter_nv
 from tpmhsm.requests.certifying import certify_group

@@ -16,8 +16,8 @@ from tests.attacks.house import RULE, House, Machine
 from tests.attacks.root import declined, refused, votes_of
 from tests.attacks.test_indices import WITHOUT_BOB, increment, kept, pretend, remake, write
 
-from tpmhsm.approval.evidence import ChipState
 from tpmhsm.approval.request import Request, parse_request
+from tpmhsm.attest.statements import ChipState
 from tpmhsm.policy.group import RosterDocument
 from tpmhsm.policy.people import Threshold
 from tpmhsm.policy.tree import COUNTER_SIZE, counter_nv

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from tests.support.shell import Shell
 
-from tpmhsm.approval.evidence import check_creation, signing_key
+from tpmhsm.attest.statements import check_creation, signing_key
 from tpmhsm.errors import ExistsError, NotFoundError, UsageError, VerificationError
 from tpmhsm.keys.host import load_host
 from tpmhsm.keys.keyring import Keyring

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
-from tpmhsm.approval.evidence import signing_key
 from tpmhsm.approval.request import Request
+from tpmhsm.attest.statements import signing_key
 from tpmhsm.errors import ApprovalRefusedError, ParseError, UsageError
 from tpmhsm.policy.ahash import NONCE_SIZE, a_hash_preimage, live_preimage
 from tpmhsm.policy.approver import check_signature, key_identity, tpmt_signature

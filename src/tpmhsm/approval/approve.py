@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tpmhsm.approval import moments
 from tpmhsm.approval.acts import sign_ahash
-from tpmhsm.approval.evidence import key_for
 from tpmhsm.approval.request import Request
 from tpmhsm.approval.review import Review
 from tpmhsm.approval.statements import DENIAL, sign_statement
 from tpmhsm.approval.verify import Verified, verify_approval, verify_denial
 from tpmhsm.approval.votes import MAX_REASON, ActSignature, Approval, Denial, parse_denial
+from tpmhsm.attest.statements import key_for
 from tpmhsm.errors import ApprovalRefusedError, UsageError
+from tpmhsm.policy import moments
 from tpmhsm.policy.approver import key_identity, spki_of
 from tpmhsm.policy.documents import to_base64
 

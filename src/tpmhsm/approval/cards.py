@@ -15,10 +15,10 @@ from functools import cached_property, lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from tpmhsm.approval import moments
 from tpmhsm.approval.files import read_json
 from tpmhsm.approval.statements import CARD, check_statement, sign_statement
 from tpmhsm.errors import ParseError
+from tpmhsm.policy import moments
 from tpmhsm.policy.approver import approver_name, load_spki, spki_of
 from tpmhsm.policy.documents import Fields, canonical, check_label, to_base64
 from tpmhsm.policy.people import CONTRIBUTION, Member
@@ -242,7 +242,7 @@ def create_device_card(
 @lru_cache(64)
 def parse_device_card(data: bytes) -> DeviceCard:
     """Read a device's card; ParseError for anything amiss, the AK's attributes included."""
-    from tpmhsm.approval.evidence import check_attestation_key
+    from tpmhsm.attest.statements import check_attestation_key
 
     fields = Fields(read_json(data, "device card", MAX_CARD), "device card")
     fields.expect("format", DEVICE_CARD)

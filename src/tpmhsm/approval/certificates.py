@@ -8,10 +8,10 @@ from typing import Any
 
 from tpmhsm.approval import warnings
 from tpmhsm.approval.content import Content, Flag, Listing, Row
-from tpmhsm.approval.evidence import ChipKey
 from tpmhsm.approval.memory import Certified, Memory
 from tpmhsm.approval.request import Request
 from tpmhsm.approval.screen import groups_of, readable
+from tpmhsm.attest.statements import ChipKey
 from tpmhsm.errors import ApprovalRefusedError, ParseError
 from tpmhsm.pki.facts import RawExtension
 from tpmhsm.pki.oddities import (

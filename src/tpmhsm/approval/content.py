@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tpmhsm.approval.evidence import ChipKey
 from tpmhsm.approval.memory import ApprovedCrl, Certified, GrantedTotal, Memory
 from tpmhsm.approval.request import Request
+from tpmhsm.attest.statements import ChipKey
 
 
 @dataclass(frozen=True)

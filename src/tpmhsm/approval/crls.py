@@ -16,10 +16,10 @@ from hashlib import sha256
 
 from tpmhsm.approval.certificates import algorithm_of
 from tpmhsm.approval.content import Content, Flag, Listing, Row
-from tpmhsm.approval.evidence import ChipKey
 from tpmhsm.approval.memory import ApprovedCrl, Memory
 from tpmhsm.approval.request import Request
 from tpmhsm.approval.screen import groups_of, readable
+from tpmhsm.attest.statements import ChipKey
 from tpmhsm.errors import ApprovalRefusedError, ParseError, TpmHsmError, UsageError
 from tpmhsm.pki.crl import CrlHead, TbsCrl, assemble_tbs, read_tbs_crl
 from tpmhsm.pki.crl_entries import (

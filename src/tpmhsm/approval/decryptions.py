@@ -10,9 +10,9 @@ from __future__ import annotations
 from hashlib import sha256
 
 from tpmhsm.approval.content import Content, Flag, Listing, Row
-from tpmhsm.approval.evidence import ChipKey
 from tpmhsm.approval.request import Request
 from tpmhsm.approval.screen import readable
+from tpmhsm.attest.statements import ChipKey
 from tpmhsm.errors import ApprovalRefusedError, ParseError, UsageError
 from tpmhsm.pki.envelopes import Envelope, read_envelope
 from tpmhsm.policy.bound import bound_decrypt, command_of

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from tpmhsm.approval.content import Flag, Listing, Row
-from tpmhsm.approval.evidence import ChipKey, signing_key
 from tpmhsm.approval.memory import Memory
 from tpmhsm.approval.request import KEY_CLAIM, Request
 from tpmhsm.approval.screen import groups_of, readable
+from tpmhsm.attest.statements import ChipKey, signing_key
 from tpmhsm.errors import TpmHsmError
 from tpmhsm.policy.group import USES, RosterDocument
 from tpmhsm.policy.rosters import (

@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import ClassVar
 
 from tpmhsm.approval.acts import Act, OfPeople, officers
-from tpmhsm.approval.evidence import decrypting_key, signing_key
 from tpmhsm.approval.request import Request
+from tpmhsm.attest.statements import decrypting_key, signing_key
 from tpmhsm.errors import ParseError
 from tpmhsm.policy.ahash import live_preimage
 from tpmhsm.policy.bound import BoundCommand, bound_decrypt, bound_increment, bound_roster_write

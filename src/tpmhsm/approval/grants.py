@@ -9,10 +9,10 @@ from dataclasses import replace
 from hashlib import sha256
 
 from tpmhsm.approval.content import Content, Flag, Row
-from tpmhsm.approval.evidence import ChipKey, check_budget
 from tpmhsm.approval.guarded import check_guarded_key
 from tpmhsm.approval.memory import Granted, GrantedTotal, Memory
 from tpmhsm.approval.request import Request
+from tpmhsm.attest.statements import ChipKey, check_budget
 from tpmhsm.errors import ApprovalRefusedError, VerificationError
 from tpmhsm.policy.budgets import Counted, Grant, budget_name, parse_grant
 from tpmhsm.policy.compile import KeyPolicy

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tpmhsm.approval.content import Flag
-from tpmhsm.approval.evidence import MADE_HERE, QUORUM_KEY_ATTRIBUTES, ChipKey
+from tpmhsm.attest.statements import MADE_HERE, QUORUM_KEY_ATTRIBUTES, ChipKey
 from tpmhsm.errors import UsageError, VerificationError
 from tpmhsm.policy.bound import command_of
 from tpmhsm.policy.compile import KeyPolicy

@@ -14,10 +14,10 @@ from hashlib import sha256
 from typing import Any
 
 from tpmhsm.approval.cards import DeviceCard, parse_device_card
-from tpmhsm.approval.evidence import ChipState, check_state
 from tpmhsm.approval.files import read_json
 from tpmhsm.approval.memory import Entries, Epoch, Live, Memory
 from tpmhsm.approval.standing import check_known, first_epoch, known_rosters, refuse
+from tpmhsm.attest.statements import ChipState, check_state
 from tpmhsm.errors import ParseError, UsageError, VerificationError
 from tpmhsm.policy.documents import Fields, canonical, encode_json, to_base64
 from tpmhsm.policy.group import GroupDocument, RosterDocument, check_pair, parse_group, parse_roster

@@ -6,11 +6,11 @@ import re
 from hashlib import sha256
 
 from tpmhsm.approval.content import Content, Flag, Listing, Row
-from tpmhsm.approval.evidence import ChipKey
 from tpmhsm.approval.identity import STATEMENT_TAGS
 from tpmhsm.approval.memory import Memory
 from tpmhsm.approval.request import Request
 from tpmhsm.approval.screen import groups_of
+from tpmhsm.attest.statements import ChipKey
 from tpmhsm.errors import ApprovalRefusedError
 from tpmhsm.pki.disguise import is_text, signed_structure
 

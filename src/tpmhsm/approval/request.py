@@ -16,9 +16,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from tpmhsm.approval import moments
 from tpmhsm.approval.cards import Card, DeviceCard, parse_card, parse_device_card
-from tpmhsm.approval.evidence import BudgetState, ChipState
 from tpmhsm.approval.files import read_json
 from tpmhsm.approval.votes import (
     KINDS,
@@ -29,7 +27,9 @@ from tpmhsm.approval.votes import (
     read_denial,
     texts,
 )
+from tpmhsm.attest.statements import BudgetState, ChipState
 from tpmhsm.errors import ParseError, TpmHsmError, UsageError
+from tpmhsm.policy import moments
 from tpmhsm.policy.documents import Fields, canonical, encode_json, to_base64
 from tpmhsm.policy.group import GroupDocument, RosterDocument, parse_group, parse_roster
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from tpmhsm.approval import standing
 from tpmhsm.approval.acts import acts_of, rule_of
 from tpmhsm.approval.content import Content, Flag, read_content
-from tpmhsm.approval.evidence import ChipKey, key_for
 from tpmhsm.approval.further_acts import AnyAct
 from tpmhsm.approval.memory import Entries, GrantedTotal, Memory, PinnedGroup, PinnedKey
 from tpmhsm.approval.request import Request
 from tpmhsm.approval.shared import own_budgets
 from tpmhsm.approval.verify import verify_approval, verify_denial
+from tpmhsm.attest.statements import ChipKey, key_for
 from tpmhsm.errors import ParseError, UsageError, VerificationError
 from tpmhsm.policy.approver import key_identity
 from tpmhsm.policy.people import Member, needed, still_needed

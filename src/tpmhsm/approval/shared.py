@@ -8,10 +8,10 @@ anything for.
 
 from __future__ import annotations
 
-from tpmhsm.approval.evidence import ChipKey
 from tpmhsm.approval.guarded import check_guarded_key
 from tpmhsm.approval.memory import GrantedTotal, Memory
 from tpmhsm.approval.request import Request
+from tpmhsm.attest.statements import ChipKey
 from tpmhsm.errors import ApprovalRefusedError
 from tpmhsm.wire.codec import decode
 from tpmhsm.wire.public import Public

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from tpmhsm.approval import moments
 from tpmhsm.approval.acts import rule_of
 from tpmhsm.approval.cards import Card
 from tpmhsm.approval.content import Flag
-from tpmhsm.approval.evidence import ChipKey, check_creation, check_state
 from tpmhsm.approval.guarded import check_guarded_key, policy_flags
 from tpmhsm.approval.memory import Epoch, Memory, PinnedGroup, PinnedKey
 from tpmhsm.approval.request import SIGN_KINDS, Request
 from tpmhsm.approval.screen import suspicions
+from tpmhsm.attest.statements import ChipKey, check_creation, check_state
 from tpmhsm.errors import ApprovalRefusedError, VerificationError
+from tpmhsm.policy import moments
 from tpmhsm.policy.approver import key_identity
 from tpmhsm.policy.fingerprint import fingerprint
 from tpmhsm.policy.group import GroupDocument, RosterDocument, check_pair

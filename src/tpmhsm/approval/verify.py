@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from tpmhsm.approval.acts import acts_of, check_act_signature, rule_of
 from tpmhsm.approval.content import short_facts
-from tpmhsm.approval.evidence import key_for
 from tpmhsm.approval.further_acts import AnyAct
 from tpmhsm.approval.request import SIGN_KINDS, Request
 from tpmhsm.approval.screen import readable
 from tpmhsm.approval.votes import ActSignature, Approval, Denial
+from tpmhsm.attest.statements import key_for
 from tpmhsm.errors import VerificationError
 from tpmhsm.policy.approver import key_identity
 from tpmhsm.policy.people import Member, members_of

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from tpmhsm.approval import moments
 from tpmhsm.approval.cards import KEY_KINDS
 from tpmhsm.approval.files import read_json
 from tpmhsm.approval.statements import DENIAL, check_statement
 from tpmhsm.errors import ParseError
+from tpmhsm.policy import moments
 from tpmhsm.policy.approver import load_spki
 from tpmhsm.policy.documents import Fields, canonical, to_base64
 

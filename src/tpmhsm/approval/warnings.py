@@ -154,7 +154,7 @@ def issuer_flags(
 
 
 def _issuer_certificate(facts: dict[str, Any], request: Request) -> Iterator[Flag]:
-    from tpmhsm.approval.evidence import signing_key
+    from tpmhsm.attest.statements import signing_key
     from tpmhsm.pki.load import load_certificate
     from tpmhsm.pki.tbs import read_tbs_certificate
 

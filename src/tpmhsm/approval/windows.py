@@ -5,9 +5,9 @@ from __future__ import annotations
 from hashlib import sha256
 
 from tpmhsm.approval.content import Content, Flag, Row
-from tpmhsm.approval.evidence import ChipKey
 from tpmhsm.approval.memory import Memory
 from tpmhsm.approval.request import Request
+from tpmhsm.attest.statements import ChipKey
 from tpmhsm.errors import ApprovalRefusedError
 from tpmhsm.policy.windows import describe_seconds, parse_window
 

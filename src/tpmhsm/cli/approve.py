@@ -127,8 +127,8 @@ class Voter:
 
     def review(self, request: Request, tx: Transaction) -> Review:
         """Every check, against the memory in a transaction."""
-        from tpmhsm.approval import moments
         from tpmhsm.approval.review import review
+        from tpmhsm.policy import moments
         from tpmhsm.requests.memory import StoredMemory
 
         memory, now = StoredMemory(tx), moments.now()
@@ -187,7 +187,7 @@ def _check_nothing_new(shown: Review, found: Review) -> None:
 
 def what_of(found: Review) -> dict[str, Any]:
     """What was approved, as the tool itself computed it."""
-    from tpmhsm.approval.evidence import key_for
+    from tpmhsm.attest.statements import key_for
 
     request = found.request
     key = request.key

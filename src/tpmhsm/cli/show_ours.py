@@ -23,9 +23,9 @@ def show_ours(data: bytes) -> tuple[str, Shown] | None:
 
 
 def _request(data: bytes) -> Shown | None:
-    from tpmhsm.approval import moments
     from tpmhsm.approval.acts import rule_of
     from tpmhsm.approval.request import is_request, parse_request
+    from tpmhsm.policy import moments
     from tpmhsm.policy.people import needed
 
     if not is_request(data):

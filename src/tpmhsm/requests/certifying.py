@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tpmhsm.approval.evidence import ChipState
 from tpmhsm.approval.live import NONCE, Answer, qualifying
+from tpmhsm.attest.statements import ChipState
 from tpmhsm.errors import UsageError
 from tpmhsm.keys.host import load_host
 from tpmhsm.requests.drafts import device_card

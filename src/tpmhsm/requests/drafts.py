@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from tpmhsm.approval import moments
 from tpmhsm.approval.acts import rule_of
 from tpmhsm.approval.cards import Card, DeviceCard, create_device_card, parse_card
-from tpmhsm.approval.evidence import BudgetState, ChipState
 from tpmhsm.approval.request import KEY_CLAIM, Claims, KeyPart, Request
+from tpmhsm.attest.statements import BudgetState, ChipState
 from tpmhsm.errors import RefusedError, UsageError
 from tpmhsm.keys.groups import Wanted
+from tpmhsm.policy import moments
 from tpmhsm.policy.budgets import parse_grant
 from tpmhsm.policy.group import USES
 from tpmhsm.policy.model import Pcr

@@ -12,9 +12,9 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from tpmhsm.approval import moments
 from tpmhsm.approval.request import Claims
 from tpmhsm.errors import ChipRefusedError, DeviceError, RefusedError, UsageError
+from tpmhsm.policy import moments
 from tpmhsm.policy.budgets import MOST, Grant, parse_grant
 from tpmhsm.policy.plan import Officers
 from tpmhsm.requests.drafts import register

@@ -162,7 +162,7 @@ class Ledger:
 
     def expiring(self, within: timedelta) -> list[int]:
         """The ids of waiting requests whose time is over before that has passed."""
-        from tpmhsm.approval import moments
+        from tpmhsm.policy import moments
 
         self.expire()
         with self._store.reading() as tx:

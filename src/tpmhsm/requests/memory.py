@@ -148,7 +148,7 @@ class StoredMemory:
         self._tx.memory.remember_granted(row)
 
     def _keep_crl(self, crl: ApprovedCrl) -> None:
-        from tpmhsm.approval.moments import stamp
+        from tpmhsm.policy.moments import stamp
         from tpmhsm.store.memory import ApprovedCrlRow
 
         self._tx.memory.remember_crl(

@@ -11,9 +11,9 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from tpmhsm.approval import moments
 from tpmhsm.approval.request import Claims
 from tpmhsm.errors import ChipRefusedError, RefusedError, UsageError
+from tpmhsm.policy import moments
 from tpmhsm.policy.tree import check_branch, must_change
 from tpmhsm.policy.tree import window as branch_of
 from tpmhsm.policy.windows import WindowDocument, check_seconds, parse_window
