@@ -1,0 +1,259 @@
+"""What follows from a file of evidence: nine questions, each answered in words.
+
+    which chip · which maker · what kind of chip · born there · can it leave · who must agree ·
+    is the roster current · is the log complete · how fresh
+
+Each answer is `proven`, `refuted` or `not-proven`, and names the bytes that say so: where they
+stand in the evidence, and their SHA-256. `tpmhsm.attest.verify` gives the answers; reports and
+terminals show them. Words are for readers who know no TPM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from hashlib import sha256
+from typing import Any, Literal
+
+from tpmhsm.policy.moments import stamp
+
+Answer = Literal["proven", "refuted", "not-proven"]
+
+Question = Literal["chip", "maker", "kind", "born", "leave", "agree", "roster", "log", "fresh"]
+
+QUESTIONS: Mapping[Question, str] = {
+    "chip": "Which chip is it?",
+    "maker": "Who made the chip?",
+    "kind": "What kind of chip is it: hardware or software?",
+    "born": "Was the key made inside this chip?",
+    "leave": "Can the key leave the chip?",
+    "agree": "Who must agree before the key signs?",
+    "roster": "Is the list of these people the one in force?",
+    "log": "Is the log of all signatures complete?",
+    "fresh": "How fresh is this evidence?",
+}
+"""In the order in which they are answered."""
+
+DeviceClass = Literal["discrete", "firmware", "virtual", "emulator", "software", "unproven"]
+
+HARDWARE: frozenset[DeviceClass] = frozenset({"discrete", "firmware"})
+
+CLASS_WORDS: Mapping[DeviceClass, str] = {
+    "discrete": "a chip of its own (discrete TPM)",
+    "firmware": "a TPM inside the processor (firmware TPM)",
+    "virtual": "a virtual TPM of a cloud or hypervisor",
+    "emulator": "an emulator",
+    "software": "a software TPM",
+    "unproven": "not proven to be hardware",
+}
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Bytes that say so: `path` in the evidence ("keys[0].creation.attest"), `sha256` of these
+    bytes in hex, `what` they are in a few words.
+    """
+
+    path: str
+    sha256: str
+    what: str
+
+    @classmethod
+    def of(cls, path: str, data: bytes, what: str) -> Proof:
+        """The reference to `data`, which stands at `path`."""
+        return cls(path, sha256(data).hexdigest(), what)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. `code` is a stable word for programs, `subject` what it is
+    about ("key root", "group officers"; empty: the device or the whole file).
+    """
+
+    question: Question
+    answer: Answer
+    code: str
+    words: str
+    proof: tuple[Proof, ...] = ()
+    subject: str = ""
+
+    def encode(self) -> dict[str, Any]:
+        """JSON-ready; names are stable."""
+        return {
+            "answer": self.answer,
+            "code": self.code,
+            "words": self.words,
+            "subject": self.subject,
+            "proof": [vars(one) for one in self.proof],
+        }
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer to one question, from all findings on it: refuted if one is, proven if all are."""
+
+    question: Question
+    findings: tuple[Finding, ...]
+
+    @property
+    def asked(self) -> str:
+        """The question in words."""
+        return QUESTIONS[self.question]
+
+    @cached_property
+    def answer(self) -> Answer:
+        """`proven` only if there is something to prove and nothing speaks against it."""
+        found = {finding.answer for finding in self.findings}
+        if "refuted" in found:
+            return "refuted"
+        return "proven" if found == {"proven"} else "not-proven"
+
+    @cached_property
+    def deciding(self) -> tuple[Finding, ...]:
+        """The findings for which the answer is what it is."""
+        return tuple(finding for finding in self.findings if finding.answer == self.answer)
+
+    @property
+    def words(self) -> str:
+        """The answer in words, what decides first."""
+        return " ".join(dict.fromkeys(finding.words for finding in self.deciding))
+
+    @property
+    def code(self) -> str:
+        """The stable word of the finding that decides."""
+        return self.deciding[0].code if self.deciding else "nothing-said"
+
+    @cached_property
+    def proof(self) -> tuple[Proof, ...]:
+        """The bytes behind the answer, each once."""
+        return tuple(dict.fromkeys(one for finding in self.deciding for one in finding.proof))
+
+    def encode(self) -> dict[str, Any]:
+        """JSON-ready; names are stable."""
+        return {
+            "question": self.question,
+            "asked": self.asked,
+            "answer": self.answer,
+            "code": self.code,
+            "words": self.words,
+            "proof": [vars(one) for one in self.proof],
+            "findings": [finding.encode() for finding in self.findings],
+        }
+
+
+LinkKind = Literal["root", "intermediate", "ek", "ak", "key", "certificate"]
+
+
+@dataclass(frozen=True)
+class Link:
+    """One link of the picture "vendor root → EK → AK → key → certificates".
+
+    `label` is a name in words, `holds` whether it is bound to the link at `parent` (its place in
+    `Judgement.links`; -1 for the first), `how` says what binds them, or what is missing.
+    """
+
+    kind: LinkKind
+    label: str
+    parent: int
+    holds: Answer
+    how: str
+    proof: Proof | None = None
+
+    def encode(self) -> dict[str, Any]:
+        """JSON-ready; names are stable."""
+        return {**vars(self), "proof": vars(self.proof) if self.proof else None}
+
+
+@dataclass(frozen=True)
+class People:
+    """Who stands behind a group, as its documents say and the chip certifies.
+
+    `officers` and `custodians` are rules in words, `names` all members with what they are.
+    """
+
+    group: str
+    id: str
+    epoch: int
+    officers: str
+    custodians: str
+    names: tuple[tuple[str, str], ...]
+    current: Answer
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class KeyFacts:
+    """One key: label, Name in hex, what it is ("P-256 9f3a61c0 77be0d12"), its policy as text and
+    in words, the certificates' subjects, and for each granting group the units used and granted.
+    """
+
+    label: str
+    name: str
+    words: str
+    policy: str
+    demands: str
+    certificates: tuple[str, ...] = ()
+    budgets: tuple[tuple[str, int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The whole answer. `sentence` comes first wherever it is shown.
+
+    `device_class` is what the pinned root says of the chip; `software` when the device names
+    itself so, `unproven` otherwise. `evidence` is the SHA-256 of the file in hex, `at` the time for
+    which certificates were judged, `nonce` whether a nonce of the verifier's was answered.
+    """
+
+    sentence: str
+    device_class: DeviceClass
+    verdicts: tuple[Verdict, ...]
+    evidence: str
+    made: datetime
+    at: datetime
+    nonce: bool
+    links: tuple[Link, ...] = ()
+    people: tuple[People, ...] = ()
+    keys: tuple[KeyFacts, ...] = ()
+    hints: tuple[str, ...] = ()
+
+    def verdict(self, question: Question) -> Verdict:
+        """The verdict on one question."""
+        return next(one for one in self.verdicts if one.question == question)
+
+    def answered(self, answer: Answer) -> tuple[Verdict, ...]:
+        """The verdicts with this answer, in order."""
+        return tuple(one for one in self.verdicts if one.answer == answer)
+
+    @property
+    def is_hardware(self) -> bool:
+        """Whether a pinned root of a maker of hardware stands behind it, and all links hold."""
+        return self.device_class in HARDWARE and self.verdict("kind").answer == "proven"
+
+    def encode(self) -> dict[str, Any]:
+        """JSON-ready; names are stable."""
+        return {
+            "sentence": self.sentence,
+            "device_class": self.device_class,
+            "hardware": self.is_hardware,
+            "evidence": self.evidence,
+            "made": stamp(self.made),
+            "at": stamp(self.at),
+            "nonce": self.nonce,
+            "verdicts": [one.encode() for one in self.verdicts],
+            "links": [one.encode() for one in self.links],
+            "people": [vars(one) for one in self.people],
+            "keys": [vars(one) for one in self.keys],
+            "hints": list(self.hints),
+        }
+
+
+def verdicts_of(findings: Iterable[Finding]) -> tuple[Verdict, ...]:
+    """All nine verdicts, in order; a question that nothing was found on is `not-proven`."""
+    found = list(findings)
+    return tuple(
+        Verdict(question, tuple(one for one in found if one.question == question))
+        for question in QUESTIONS
+    )
