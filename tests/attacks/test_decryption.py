@@ -27,6 +27,7 @@ from tests.attacks.test_pins_and_pcrs import Wire
 from tests.support.messages import message_for
 
 from tpmhsm.approval.request import Claims
+from tpmhsm.attest.public_keys import public_key_of
 from tpmhsm.errors import ApprovalRefusedError, ParseError, WaitingError
 from tpmhsm.policy.plan import Officers, Plan, plan_use
 from tpmhsm.policy.steps import Signed, Step
@@ -331,7 +332,7 @@ def test_a_key_that_fixes_no_padding_signs(cellar: House) -> None:
         made = objects.create_from(chip, parent, template.replace(parameters=bare), "rsa2048")
         key = objects.load_key(chip, parent, made.public, made.private)
         power = chip.send(RSA_Decrypt(key.handle, formatted(), RsaDecrypt(ALG.NULL), b"")).message
-        public: Any = objects.public_key_of(made.public)
+        public: Any = public_key_of(made.public)
         public.verify(power, ANY, padding.PKCS1v15(), Prehashed(hashes.SHA256()))
         with pytest.raises(ParseError, match="not fixed to OAEP"):
             decrypting(made.public)

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from tests.tpm.quorums import sign_for
 from tests.tpm.test_key_policies import COSTS, PIN, Town, expressible, trial, written
 
+from tpmhsm.attest.public_keys import public_key_of
 from tpmhsm.errors import ChipRefusedError, UsageError
 from tpmhsm.policy.bound import bound_decrypt, bound_use, command_of
 from tpmhsm.policy.plan import Officers, plan_use
@@ -61,7 +62,7 @@ class Cellar(Town):
 
     def content(self, key):
         """What is asked of the chip, and what it must give."""
-        public = objects.public_key_of(key.public)
+        public = public_key_of(key.public)
         if self.alg == "p256":
             return SPKI, PEER.exchange(ec.ECDH(), public)
         sha = hashes.SHA256()

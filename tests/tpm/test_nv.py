@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tpmhsm.attest.public_keys import public_key_of
 from tpmhsm.errors import (
     ChipRefusedError,
     DeviceError,
@@ -195,7 +196,7 @@ def test_content_is_certified(chip):
     nv.write(chip, FIRST, data, allowed(chip, CC.NV_Write))
     attestation = nv.certify(chip, ak, FIRST, b"nonce")
     signature = objects.plain_signature(decode(Signature, attestation.signature))
-    key = objects.public_key_of(ak.public)
+    key = public_key_of(ak.public)
     key.verify(signature, attestation.attest, ec.ECDSA(hashes.SHA256()))
     attest = decode(Attest, attestation.attest)
     assert isinstance(attest.attested, NvCertifyInfo)

@@ -9,6 +9,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
+from tpmhsm.attest.public_keys import public_key_of
 from tpmhsm.errors import ChipRefusedError, NotFoundError, ParseError, UsageError, VerificationError
 from tpmhsm.tpm import objects, software
 from tpmhsm.tpm.sessions import start_policy, start_trial
@@ -48,7 +49,7 @@ def test_a_key_signs(chip, algorithm, hash_name):
     assert objects.hash_of(key.public) == hash_name
     digest = hashlib.new(hash_name, MESSAGE).digest()
     signature = objects.sign_digest(chip, key, digest)
-    public = objects.public_key_of(created.public)
+    public = public_key_of(created.public)
     verify(public, signature, hash_name)
     with pytest.raises(InvalidSignature):
         verify(public, objects.sign_digest(chip, key, bytes(len(digest))), hash_name)
@@ -59,7 +60,7 @@ def test_a_key_signs(chip, algorithm, hash_name):
 def test_a_large_key_signs(chip, algorithm):
     created, key = make(chip, algorithm)
     signature = objects.sign_digest(chip, key, hashlib.sha256(MESSAGE).digest())
-    verify(objects.public_key_of(created.public), signature, "sha256")
+    verify(public_key_of(created.public), signature, "sha256")
 
 
 def test_what_the_chip_lacks_is_said_in_words(chip):
@@ -98,7 +99,7 @@ def test_a_guarded_key_signs_under_its_policy_only(chip):
     assert e.value.rc == 0x99D
     chip.send(PolicyCommandCode(session.handle, CC.Sign))
     signature = objects.sign_digest(chip, key, digest, session)
-    verify(objects.public_key_of(created.public), signature, "sha256")
+    verify(public_key_of(created.public), signature, "sha256")
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,7 @@ def test_attestation_key_is_restricted(chip):
 
 def check_creation(attestation, ak, created, nonce):
     signature = objects.plain_signature(decode(Signature, attestation.signature))
-    public = objects.public_key_of(ak.public)
+    public = public_key_of(ak.public)
     public.verify(signature, attestation.attest, ec.ECDSA(hashes.SHA256()))
     attest = decode(Attest, attestation.attest)
     assert isinstance(attest.attested, CreationInfo)
@@ -243,19 +244,17 @@ def test_short_coordinates_are_the_same_key():
         area = objects.signing_template("p256", None).replace(
             unique=EccPoint(form, numbers.y.to_bytes(32, "big"))
         )
-        assert objects.public_key_of(area) == key
+        assert public_key_of(area) == key
 
 
 def test_public_areas_without_a_key():
     template = objects.signing_template("p256", None)
     with pytest.raises(ParseError, match="without a valid key"):
-        objects.public_key_of(template.replace(unique=EccPoint(b"\1", b"\1")))
+        public_key_of(template.replace(unique=EccPoint(b"\1", b"\1")))
     with pytest.raises(ParseError, match="unknown curve"):
-        objects.public_key_of(
-            template.replace(parameters=template.parameters.replace(curve=CURVE.BN_P256))
-        )
+        public_key_of(template.replace(parameters=template.parameters.replace(curve=CURVE.BN_P256)))
     with pytest.raises(ParseError):
-        objects.public_key_of(b"garbage")
+        public_key_of(b"garbage")
     with pytest.raises(ParseError, match="unknown kind"):
         objects.plain_signature(Signature(ALG.NULL, None))
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.policy import makers
 from tests.tpm.quorums import World, sign_for
 
+from tpmhsm.attest.public_keys import public_key_of
 from tpmhsm.errors import ChipRefusedError, ParseError, UsageError
 from tpmhsm.policy import plan as plans
 from tpmhsm.policy.bound import bound_increment, bound_roster_write, bound_sign, increment_command
@@ -57,7 +58,7 @@ def world(chip):
 
 
 def check(key, digest, signature):
-    public = objects.public_key_of(key.public)
+    public = public_key_of(key.public)
     algorithm = utils.Prehashed(hashes.SHA256())
     if isinstance(public, ec.EllipticCurvePublicKey):
         public.verify(signature, digest, ec.ECDSA(algorithm))

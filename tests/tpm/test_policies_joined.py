@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.policy import makers
 from tests.tpm.quorums import sign_for
 
+from tpmhsm.attest.public_keys import public_key_of
 from tpmhsm.errors import ChipRefusedError
 from tpmhsm.policy.bound import (
     bound_increment,
@@ -157,7 +158,7 @@ class Joined:
             count = refuses_each_one_less(self.chip, plan, command, (0x1C4, 0x084))
             assert count == needed(roster.officers)
             signature = policies.execute(self.chip, plan, command)
-            objects.public_key_of(key.public).verify(
+            public_key_of(key.public).verify(
                 objects.plain_signature(signature.signature),
                 DIGEST,
                 ec.ECDSA(utils.Prehashed(hashes.SHA256())),

@@ -9,8 +9,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from tpmhsm.attest.public_keys import public_key_of
 from tpmhsm.errors import DeviceError
-from tpmhsm.tpm import evidence, nv, objects, software
+from tpmhsm.tpm import evidence, nv, software
 from tpmhsm.tpm.probe import probe
 from tpmhsm.wire.codec import decode
 from tpmhsm.wire.commands import EvictControl
@@ -81,7 +82,7 @@ def test_endorsement_key_is_the_certificate_s(chip):
     found = evidence.endorsement(chip)
     assert found.certificate == evidence.ek_certificates(chip)[0]
     certificate = x509.load_der_x509_certificate(found.certificate)
-    assert spki(objects.public_key_of(found.public)) == spki(certificate.public_key())
+    assert spki(public_key_of(found.public)) == spki(certificate.public_key())
     attributes = decode(Public, found.public).attributes
     assert attributes & Attribute.RESTRICTED
     assert attributes & Attribute.DECRYPT
@@ -101,7 +102,7 @@ def test_endorsement_key_that_nobody_made_persistent(chip):
 def test_templates_make_the_keys_that_the_makers_certified(chip, template):
     certificate = x509.load_der_x509_certificate(nv.read(chip, template))
     public = evidence._primary(chip, evidence._TEMPLATES[template])
-    assert spki(objects.public_key_of(public)) == spki(certificate.public_key())
+    assert spki(public_key_of(public)) == spki(certificate.public_key())
 
 
 def test_a_chip_without_certificates(chip, monkeypatch):

@@ -55,12 +55,9 @@ def key_row(
     born: Attestation | None = None,
 ) -> KeyRow:
     """The record of a new key; `born` is what the chip certifies of its creation, if it made it."""
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
+    from tpmhsm.attest.public_keys import spki_of_public
     from tpmhsm.store.keys import KeyRow
-    from tpmhsm.tpm.objects import public_key_of
 
-    key = public_key_of(made.public)
     return KeyRow(
         label=wanted.label,
         alg=wanted.alg,
@@ -71,7 +68,7 @@ def key_row(
         public=made.public,
         private=made.private,
         name=made.name.hex(),
-        spki=key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+        spki=spki_of_public(made.public),
         group_id=group_id,
         creation_data=made.creation_data,
         creation_hash=made.creation_hash,

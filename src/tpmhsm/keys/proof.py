@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tpmhsm.attest.public_keys import spki_of_public
 from tpmhsm.errors import ChipRefusedError, DeviceError, NotFoundError, TpmHsmError
 from tpmhsm.keys.budgets import indices_of, missing_indices
 from tpmhsm.keys.choice import policy_of_row
@@ -110,16 +111,10 @@ def check_keys(
 
 
 def _columns(row: KeyRow, groups: Groups) -> list[str]:
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    from tpmhsm.tpm import objects
-
     faults = []
     try:
         area = decode(Public, row.public)
-        spki = objects.public_key_of(area).public_bytes(
-            Encoding.DER, PublicFormat.SubjectPublicKeyInfo
-        )
+        spki = spki_of_public(area)
         if name_of_public(area).hex() != row.name:
             faults.append("its Name is not that of its public area")
         if spki != row.spki:

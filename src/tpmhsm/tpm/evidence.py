@@ -12,10 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tpmhsm.attest.public_keys import public_key_of
 from tpmhsm.errors import ChipRefusedError, DeviceError, NotFoundError, ParseError
 from tpmhsm.tpm import capabilities, nv
 from tpmhsm.tpm.chip import Chip
-from tpmhsm.tpm.objects import Loaded, public_key_of, read_loaded
+from tpmhsm.tpm.objects import Loaded, read_loaded
 from tpmhsm.wire.codec import encode
 from tpmhsm.wire.commands import CreatePrimary
 from tpmhsm.wire.constants import ALG, CURVE, HT, PT, RH
