@@ -24,6 +24,7 @@ from tpmhsm.pki.general_names import (
     read_general_names,
     subject_names,
 )
+from tpmhsm.pki.loose import read_loosely
 from tpmhsm.pki.signatures import split_signed
 from tpmhsm.pki.subtrees import Subtrees, read_subtrees
 from tpmhsm.pki.tbs import TbsCertificate, read_tbs_certificate
@@ -154,6 +155,41 @@ def read_path_certificate(raw: bytes) -> PathCertificate:
         MappingProxyType(found.items),
         (*_outer_faults(fields, algorithm), *found.faults),
         minor_faults=tuple(found.minor),
+        **found.values,
+    )
+
+
+def read_path_certificate_loosely(raw: bytes) -> PathCertificate:
+    """The same of a certificate that breaks rules of DER outside of its extensions, as some that
+    are burnt into chips do: BER where it is BER, what breaks in `minor_faults`.
+
+    ParseError when its times or names cannot be read either.
+    """
+    try:
+        return read_path_certificate(raw)
+    except ParseError:
+        loose = read_loosely(raw)
+    if loose.not_before is None or loose.not_after is None:
+        raise ParseError("a certificate whose validity cannot be read")
+    found = _Extensions(loose.extensions)
+    told = (Fault("broken", f"breaks rules of its encoding: {words}") for words in loose.faults)
+    return PathCertificate(
+        loose.raw,
+        loose.tbs,
+        loose.outer_algorithm,
+        loose.signature,
+        loose.version,
+        loose.serial_number,
+        loose.issuer,
+        loose.subject,
+        name_key(loose.issuer),
+        name_key(loose.subject),
+        loose.not_before,
+        loose.not_after,
+        loose.spki,
+        MappingProxyType(found.items),
+        tuple(found.faults),
+        minor_faults=(*found.minor, *told, Fault("broken", "is not in strict DER")),
         **found.values,
     )
 
