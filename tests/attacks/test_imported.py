@@ -250,12 +250,12 @@ def swapped(
     root: Root, parent: objects.Loaded, area: Public, shown: Public, foreign: imports.Foreign
 ) -> None:
     """Import a duplicate that was wrapped for `area`, beside another public area."""
-    from tpmhsm.tpm.imports import outer_wrapped
     from tpmhsm.wire.codec import TPM2B
     from tpmhsm.wire.commands import Import
     from tpmhsm.wire.names import name_of_public
+    from tpmhsm.wire.sealing import sealed_to
     from tpmhsm.wire.structures import Sensitive
 
     sensitive = TPM2B.pack(encode(Sensitive(area.type, b"", b"", foreign.secret)))
-    duplicate, seed = outer_wrapped(parent.public, sensitive, name_of_public(area))
+    duplicate, seed = sealed_to(parent.public, b"DUPLICATE", sensitive, name_of_public(area))
     root.chip.send(Import(parent.handle, b"", shown, duplicate, seed, NULL_SYM))

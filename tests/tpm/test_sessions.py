@@ -14,7 +14,6 @@ from tests.support.swtpm import RecordingDoor
 from tests.support.templates import DECRYPTING_RSA, SIGNING, STORAGE, STORAGE_RSA
 
 from tpmhsm.errors import ChipRefusedError, DeviceError, UsageError, VerificationError
-from tpmhsm.tpm.cfb import cfb_decrypt, cfb_encrypt
 from tpmhsm.tpm.chip import Chip
 from tpmhsm.tpm.salts import SaltKey
 from tpmhsm.tpm.sessions import (
@@ -26,6 +25,7 @@ from tpmhsm.tpm.sessions import (
     start_trial,
 )
 from tpmhsm.wire import commands as c
+from tpmhsm.wire.cfb import cfb_decrypt, cfb_encrypt
 from tpmhsm.wire.constants import ALG, CC, RH, NvAttributes, ObjectAttributes
 from tpmhsm.wire.public import Public
 from tpmhsm.wire.structures import (

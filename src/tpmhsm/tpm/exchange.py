@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tpmhsm.tpm.cfb import cfb_decrypt, cfb_encrypt
 from tpmhsm.tpm.sessions import Auth, Session
+from tpmhsm.wire.cfb import cfb_decrypt, cfb_encrypt
 from tpmhsm.wire.commands import (
     Clear,
     HierarchyChangeAuth,

@@ -9,22 +9,18 @@ with CommandCode(Duplicate), which no key here has.
 
 from __future__ import annotations
 
-import hmac
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tpmhsm.errors import ChipRefusedError, UsageError
 from tpmhsm.policy.bound import FIELDS
-from tpmhsm.tpm.cfb import cfb_encrypt
 from tpmhsm.tpm.objects import BORN_HERE, CreatedKey, Loaded, unsupported
-from tpmhsm.tpm.salts import secret_for
 from tpmhsm.wire.codec import TPM2B, encode
 from tpmhsm.wire.commands import Import
-from tpmhsm.wire.constants import DIGEST_SIZES, HASH_NAMES
-from tpmhsm.wire.kdf import kdf_a
 from tpmhsm.wire.names import name_of_public
 from tpmhsm.wire.public import Public
-from tpmhsm.wire.structures import NULL_SYM, BlockCipher, EccPoint, Sensitive
+from tpmhsm.wire.sealing import sealed_to
+from tpmhsm.wire.structures import NULL_SYM, EccPoint, Sensitive
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -84,22 +80,9 @@ def import_key(
     """
     sensitive = encode(Sensitive(public.type, auth, b"", secret))
     name = name_of_public(public)
-    duplicate, seed = outer_wrapped(parent.public, TPM2B.pack(sensitive), name)
+    duplicate, seed = sealed_to(parent.public, b"DUPLICATE", TPM2B.pack(sensitive), name)
     try:
         made = chip.send(Import(parent.handle, b"", public, duplicate, seed, NULL_SYM))
     except ChipRefusedError as error:
         raise unsupported(error, algorithm) from error
     return CreatedKey(encode(public), made.out_private, name, b"", b"", b"")
-
-
-def outer_wrapped(parent: Public, sensitive: bytes, name: bytes) -> tuple[bytes, bytes]:
-    """TPM2B_PRIVATE and TPM2B_ENCRYPTED_SECRET, contents (Part 1 §23.3.2.3)."""
-    secret, seed = secret_for(parent, b"DUPLICATE")
-    symmetric = parent.parameters.symmetric  # type: ignore[union-attr]
-    assert isinstance(symmetric.details, BlockCipher)  # noqa: S101 - a storage key's own
-    bits, alg = symmetric.details.key_bits, parent.name_alg
-    key = kdf_a(alg, secret, b"STORAGE", name, b"", bits=bits)
-    closed = cfb_encrypt(key, bytes(16), sensitive)
-    mac_key = kdf_a(alg, secret, b"INTEGRITY", b"", b"", bits=DIGEST_SIZES[alg] * 8)
-    mac = hmac.digest(mac_key, closed + name, HASH_NAMES[alg])
-    return TPM2B.pack(mac) + closed, seed
