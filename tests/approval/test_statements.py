@@ -15,19 +15,21 @@ import tpmhsm
 from tpmhsm.approval.identity import (
     A_HASH_SIZE,
     LONGEST_A_HASH,
-    SHORTEST_STATEMENT,
-    STATEMENT_TAGS,
     check_signable,
 )
 from tpmhsm.approval.statements import (
-    CARD,
-    POSSESSION,
     prove_possession,
     sign_statement,
-    statement_bytes,
     verify_possession,
 )
 from tpmhsm.errors import ApprovalRefusedError, ParseError, UsageError, VerificationError
+from tpmhsm.policy.tagged import (
+    CARD,
+    POSSESSION,
+    SHORTEST_STATEMENT,
+    STATEMENT_TAGS,
+    statement_bytes,
+)
 
 
 @given(st.dictionaries(st.text(max_size=8), st.text(max_size=20), max_size=4))

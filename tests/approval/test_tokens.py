@@ -10,9 +10,10 @@ from tests.approval.looking import founded, look
 
 from tpmhsm.approval.cards import create_card, describe_card, parse_card
 from tpmhsm.approval.display import render
-from tpmhsm.approval.statements import CARD, sign_statement
+from tpmhsm.approval.statements import sign_statement
 from tpmhsm.approval.tokens import TokenInfo
 from tpmhsm.errors import ParseError
+from tpmhsm.policy.tagged import CARD
 
 INFO = TokenInfo("work", "Maker", "Model", "0001", ("software: no hardware",))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tpmhsm.approval.acts import sign_ahash
 from tpmhsm.approval.request import Request
 from tpmhsm.approval.review import Review
-from tpmhsm.approval.statements import DENIAL, sign_statement
+from tpmhsm.approval.statements import sign_statement
 from tpmhsm.approval.verify import Verified, verify_approval, verify_denial
 from tpmhsm.approval.votes import MAX_REASON, ActSignature, Approval, Denial, parse_denial
 from tpmhsm.attest.statements import key_for
@@ -15,6 +15,7 @@ from tpmhsm.errors import ApprovalRefusedError, UsageError
 from tpmhsm.policy import moments
 from tpmhsm.policy.approver import key_identity, spki_of
 from tpmhsm.policy.documents import to_base64
+from tpmhsm.policy.tagged import DENIAL
 
 if TYPE_CHECKING:
     from tpmhsm.approval.identity import Identity

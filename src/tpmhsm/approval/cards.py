@@ -16,12 +16,13 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from tpmhsm.approval.files import read_json
-from tpmhsm.approval.statements import CARD, check_statement, sign_statement
+from tpmhsm.approval.statements import sign_statement
 from tpmhsm.errors import ParseError
 from tpmhsm.policy import moments
 from tpmhsm.policy.approver import approver_name, load_spki, spki_of
 from tpmhsm.policy.documents import Fields, canonical, check_label, to_base64
 from tpmhsm.policy.people import CONTRIBUTION, Member
+from tpmhsm.policy.tagged import CARD, check_statement
 
 if TYPE_CHECKING:
     from tpmhsm.approval.identity import Identity

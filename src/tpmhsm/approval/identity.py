@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from tpmhsm.errors import ApprovalRefusedError
+from tpmhsm.policy.tagged import SHORTEST_STATEMENT, STATEMENT_TAGS
 from tpmhsm.policy.windows import LONGEST, SHORTEST
 
 if TYPE_CHECKING:
@@ -30,10 +31,6 @@ LONGEST_A_HASH = 84
 
 WINDOW_SIZE = 52
 """nonceTPM (16) ‖ expiration (4 bytes, minus the window's seconds) ‖ policyRef (32)."""
-
-SHORTEST_STATEMENT = 129
-
-STATEMENT_TAGS = ("tpmhsm/card/1", "tpmhsm/denial/1", "tpmhsm/possession/1")
 
 Passphrase = Callable[[str], bytes]
 """Asked once, with a prompt in words, when an identity needs a secret."""

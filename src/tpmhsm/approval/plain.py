@@ -6,13 +6,13 @@ import re
 from hashlib import sha256
 
 from tpmhsm.approval.content import Content, Flag, Listing, Row
-from tpmhsm.approval.identity import STATEMENT_TAGS
 from tpmhsm.approval.memory import Memory
 from tpmhsm.approval.request import Request
 from tpmhsm.approval.screen import groups_of
 from tpmhsm.attest.statements import ChipKey
 from tpmhsm.errors import ApprovalRefusedError
 from tpmhsm.pki.disguise import is_text, signed_structure
+from tpmhsm.policy.tagged import STATEMENT_TAGS
 
 DIGEST_SIZES = (20, 28, 32, 48, 64)
 _TPM_GENERATED = b"\xffTCG"

@@ -1,10 +1,5 @@
-"""Tagged statements: what an approver's key signs beside approvals.
+"""Tagged statements: what an approver's key signs beside approvals (see `tpmhsm.policy.tagged`).
 
-A statement is a JSON document whose `format` is its tag. What is signed is
-
-    tag ‖ 0x00 ‖ canonical JSON of the document without its signature
-
-which is always longer than 128 bytes, so that it is never an aHash preimage (see `identity`).
 A challenge that somebody else chose enters only as its SHA-256 digest.
 """
 
@@ -15,29 +10,16 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from tpmhsm.approval.files import read_json
-from tpmhsm.approval.identity import SHORTEST_STATEMENT, STATEMENT_TAGS
-from tpmhsm.errors import ParseError, UsageError, VerificationError
-from tpmhsm.policy.approver import check_signature, load_spki, spki_of, tpmt_signature
+from tpmhsm.errors import UsageError, VerificationError
+from tpmhsm.policy.approver import load_spki, spki_of
 from tpmhsm.policy.documents import Fields, canonical, to_base64
+from tpmhsm.policy.tagged import POSSESSION, check_statement, statement_bytes
 
 if TYPE_CHECKING:
     from tpmhsm.approval.identity import Identity
     from tpmhsm.policy.approver import PublicKey
 
-CARD, DENIAL, POSSESSION = STATEMENT_TAGS
-
 MAX_CHALLENGE = 1 << 16
-
-
-def statement_bytes(tag: str, document: Mapping[str, Any]) -> bytes:
-    """Return the exact bytes that are signed for a statement. UsageError if they are too short."""
-    if tag not in STATEMENT_TAGS or document.get("format") != tag:
-        raise UsageError(f"{tag!r} is no statement of this tool")
-    body = {key: value for key, value in document.items() if key != "signature"}
-    message = tag.encode() + b"\0" + canonical(body)
-    if len(message) < SHORTEST_STATEMENT:
-        raise UsageError(f"a statement is longer than 128 bytes, this has {len(message)}")
-    return message
 
 
 def sign_statement(identity: Identity, tag: str, document: Mapping[str, Any]) -> bytes:
@@ -47,17 +29,6 @@ def sign_statement(identity: Identity, tag: str, document: Mapping[str, Any]) ->
     signature = identity.sign(message)
     check_statement(identity.public_key, tag, body, signature)
     return canonical({**body, "signature": to_base64(signature)}) + b"\n"
-
-
-def check_statement(
-    key: PublicKey, tag: str, document: Mapping[str, Any], signature: bytes
-) -> None:
-    """Check `signature` over a statement; VerificationError when it does not hold."""
-    message = statement_bytes(tag, document)
-    try:
-        check_signature(key, message, tpmt_signature(key, signature))
-    except ParseError as e:
-        raise VerificationError(f"{tag}: {e.message}") from None
 
 
 def prove_possession(identity: Identity, challenge: bytes, purpose: str) -> bytes:

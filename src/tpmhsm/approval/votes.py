@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from tpmhsm.approval.cards import KEY_KINDS
 from tpmhsm.approval.files import read_json
-from tpmhsm.approval.statements import DENIAL, check_statement
 from tpmhsm.errors import ParseError
 from tpmhsm.policy import moments
 from tpmhsm.policy.approver import load_spki
 from tpmhsm.policy.documents import Fields, canonical, to_base64
+from tpmhsm.policy.tagged import DENIAL, check_statement
 
 if TYPE_CHECKING:
     from tpmhsm.policy.approver import PublicKey
@@ -188,6 +188,8 @@ def read_denial(document: dict[str, Any]) -> Denial:
     )
     signature = fields.base64("signature")
     fields.done()
+    if len(found.reason) > MAX_REASON:
+        raise ParseError(f"denial: a reason of more than {MAX_REASON} characters")
     check_statement(found.key, DENIAL, document, signature)
     return found
 
