@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 from tpmhsm.approval import warnings
-from tpmhsm.approval.content import Content, Flag, Listing, Row
+from tpmhsm.approval.content import Content, Flag, Listing, Row, few
 from tpmhsm.approval.memory import Certified, Memory
 from tpmhsm.approval.request import Request
 from tpmhsm.approval.screen import groups_of, readable
@@ -101,7 +101,7 @@ def read_certificate(request: Request, key: ChipKey, memory: Memory, now: dateti
         title=_title(facts),
         rows=tuple(rows),
         flags=tuple(flags),
-        listings=(*_listings(facts), *_hex_listings(unshown)),
+        listings=(*warnings.odd_listings(facts), *_listings(facts), *_hex_listings(unshown)),
         certified=(Certified(sha256(spki).digest(), subject, facts["ca"]),),
         facts=certificate_facts("certificate", request.content),
     )
@@ -134,7 +134,7 @@ def read_csr(request: Request, key: ChipKey, memory: Memory) -> Content:
         title="CSR for a CA certificate" if facts["ca"] else "certificate signing request (CSR)",
         rows=tuple(rows),
         flags=tuple(flags),
-        listings=(*_listings(facts), *_hex_listings(unshown)),
+        listings=(*warnings.odd_listings(facts), *_listings(facts), *_hex_listings(unshown)),
         certified=(Certified(sha256(spki).digest(), subject, facts["ca"]),),
         facts=certificate_facts("csr", request.content),
     )
@@ -151,9 +151,9 @@ def _unshown(extensions: list[RawExtension], facts: dict[str, Any]) -> list[Unsh
 
 
 def _oddity_flags(data: bytes, facts: dict[str, Any], unshown: list[Unshown]) -> list[Flag]:
-    flags = [Flag("ODD", words) for words in oddities(data, facts)]
+    flags = few(Flag("ODD", words) for words in oddities(data, facts))
     words = "says more than is shown above; all of it is below, in hex"
-    return flags + [Flag("NOT SHOWN ABOVE", f"{one.name} {words}") for one in unshown]
+    return flags + few(Flag("NOT SHOWN ABOVE", f"{one.name} {words}") for one in unshown)
 
 
 def _hex_listings(unshown: list[Unshown]) -> tuple[Listing, ...]:

@@ -6,13 +6,22 @@ in words, the differences to the CSR, and long lists in full.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from tpmhsm.approval.memory import ApprovedCrl, Certified, GrantedTotal, Memory
 from tpmhsm.approval.request import Request
 from tpmhsm.attest.statements import ChipKey
+
+LONG = 1000
+"""A row with more characters than these is shown on a page of its own, after the warnings."""
+
+LONGEST_FLAG = 1200
+"""So much of a warning is shown: what it is about stands in full among the rows and lists."""
+
+MOST = 5
+"""So many warnings of one kind are shown; the rest is counted."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +66,53 @@ class Content:
     granted: GrantedTotal | None = None
 
 
-def read_content(  # noqa: PLR0911 (one for each kind)
-    request: Request, key: ChipKey | None, memory: Memory, now: datetime
-) -> Content:
+def few(flags: Iterable[Flag]) -> list[Flag]:
+    """The first of many warnings of one kind, and how many more there are."""
+    found = list(flags)
+    if len(found) <= MOST:
+        return found
+    last = found[MOST]
+    return [*found[:MOST], Flag(last.head, f"and {len(found) - MOST:,} more such", last.mark)]
+
+
+def read_content(request: Request, key: ChipKey | None, memory: Memory, now: datetime) -> Content:
     """Decode a request's content. ApprovalRefusedError when it is not what its kind says, or is
     something that nobody should sign; `key` is the signing key (None for acts on NV), `now` the
     approver's own time.
     """
+    return _in_short(_read(request, key, memory, now))
+
+
+def _cut(flag: Flag) -> Flag:
+    extra = len(flag.text) - LONGEST_FLAG
+    if extra <= 0:
+        return flag
+    return replace(flag, text=f"{flag.text[:LONGEST_FLAG]}… ({extra:,} more characters)")
+
+
+def _in_short(content: Content) -> Content:
+    """No row so long that the warnings below it are out of sight; all of it in a list."""
+    long = [row for row in content.rows if len(row.text) > LONG]
+    sizes = {id(row): f"{len(row.text):,} characters" for row in long}
+    rows = (
+        replace(row, text=f"{row.text[: LONG // 5]}… {sizes[id(row)]}, listed below")
+        if id(row) in sizes
+        else row
+        for row in content.rows
+    )
+    flags = (Flag("LONG", f"{row.label}: {sizes[id(row)]}, read them all below") for row in long)
+    listings = (Listing(f"{row.label}, {sizes[id(row)]}", (row.text,)) for row in long)
+    return replace(
+        content,
+        rows=tuple(rows),
+        flags=(*flags, *map(_cut, content.flags)),
+        listings=(*listings, *content.listings),
+    )
+
+
+def _read(  # noqa: PLR0911 (one for each kind)
+    request: Request, key: ChipKey | None, memory: Memory, now: datetime
+) -> Content:
     if key is None:
         from tpmhsm.approval.people import read_people
 

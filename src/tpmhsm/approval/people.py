@@ -5,9 +5,10 @@ from __future__ import annotations
 from tpmhsm.approval.cards import key_words
 from tpmhsm.approval.content import Content, Flag, Row
 from tpmhsm.approval.demands import demands_facts, read_demands
+from tpmhsm.approval.lookalike import alike
 from tpmhsm.approval.memory import Memory
 from tpmhsm.approval.request import Request
-from tpmhsm.approval.screen import groups_of
+from tpmhsm.approval.screen import groups_of, suspicions
 from tpmhsm.policy.changes import Change
 from tpmhsm.policy.group import RosterDocument
 from tpmhsm.policy.people import Member, Thresholds, describe_rule, members_of, needed
@@ -49,6 +50,7 @@ def _founding(request: Request, asked: RosterDocument, memory: Memory) -> Conten
         *keys,
     ]
     flags += key_flags
+    flags += _name_flags(request, memory, asked)
     flags += _rule_flags(asked.officers, "officer")
     flags += _rule_flags(group.custodians, "custodian")
     if _keys(group.custodians) == _keys(asked.officers):
@@ -93,6 +95,7 @@ def _change(request: Request, old: RosterDocument, new: RosterDocument, memory: 
         *keys,
     ]
     flags = [*_change_flags(request, change, new.epoch), *key_flags]
+    flags += _name_flags(request, memory, old, new)
     if change.same and not demands.words:
         flags.append(Flag("NO CHANGE", "the same people: this only moves the epoch"))
     what = "officers" if people else "roster"
@@ -144,6 +147,20 @@ def _number_flags(change: Change) -> list[Flag]:
         else:
             flags.append(Flag("RULE", words.format("")))
     return flags
+
+
+def _name_flags(request: Request, memory: Memory, *rosters: RosterDocument) -> list[Flag]:
+    """Names that are not what they look like, or look like another's whom this home knows."""
+    rules = [request.group.custodians, *(roster.officers for roster in rosters)]
+    people = {member.name for rule in rules for member in members_of(rule)}
+    known = {card.name for card in (*memory.trusted_cards(), *memory.own_cards())}
+    names = [request.group.name, *sorted(people)]
+    flags = [Flag("LOOK-ALIKE", f"{name}: {why}") for name in names for why in suspicions(name)]
+    return flags + [
+        Flag("LOOK-ALIKE", f"{' and '.join(group)}: different people whose names look alike")
+        for group in alike(people | known)
+        if people & set(group)
+    ]
 
 
 def _rule_flags(rule: Thresholds, role: str) -> list[Flag]:

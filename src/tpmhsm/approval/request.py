@@ -51,6 +51,7 @@ with the change of a roster that allows to open it, not among the claims.
 """
 
 _CONTENT = re.compile(rb'"content":"([A-Za-z0-9+/=]*)"')
+_CRL = b'"kind":"crl"'
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,7 @@ def _read(data: bytes) -> dict[str, Any]:
         raise _too_large(MAX_CRL_REQUEST)
     if len(data) > MAX_REQUEST:
         found = _CONTENT.search(data)
-        if found is None or len(data) - len(found[1]) > MAX_REQUEST:
+        if found is None or len(data) - len(found[1]) > MAX_REQUEST or _CRL not in data:
             raise _too_large(MAX_REQUEST)
     return read_json(data, "request", MAX_CRL_REQUEST)
 

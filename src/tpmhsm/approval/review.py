@@ -8,25 +8,34 @@ The order matters little: each check stands alone, and the first that fails refu
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from tpmhsm.approval import standing
 from tpmhsm.approval.acts import acts_of, rule_of
-from tpmhsm.approval.content import Content, Flag, read_content
+from tpmhsm.approval.content import Content, Flag, few, read_content
 from tpmhsm.approval.further_acts import AnyAct
+from tpmhsm.approval.guarded import check_guarded_key
 from tpmhsm.approval.memory import Entries, GrantedTotal, Memory, PinnedGroup, PinnedKey
 from tpmhsm.approval.request import Request
 from tpmhsm.approval.shared import own_budgets
 from tpmhsm.approval.verify import verify_approval, verify_denial
 from tpmhsm.attest.statements import ChipKey, key_for
 from tpmhsm.errors import ParseError, UsageError, VerificationError
+from tpmhsm.policy import moments
 from tpmhsm.policy.approver import key_identity
-from tpmhsm.policy.people import Member, needed, still_needed
+from tpmhsm.policy.people import Member, describe_rule, needed, still_needed
 
 if TYPE_CHECKING:
     from tpmhsm.approval.identity import Identity
+
+CLOCKS = timedelta(hours=1)
+"""How much later than here it may be on the host without a word."""
+
+LONGEST = timedelta(days=366)
+"""Requests that stay open for longer are unusual: a host of this program gives them 30 days."""
 
 _SEAL = object()
 
@@ -37,8 +46,8 @@ class Review:
 
     `acts` are those on whose ladders the approver is; `entries` what to remember after the
     approval was made; `first_use` says that the group's fingerprint must be compared aloud;
-    `approved` and `denied` are the others whose signatures hold; `touch` says that the key waits
-    for a touch before each signature.
+    `approved` and `denied` are the others whose signatures hold; `policy_words` says which rule
+    the approval counts towards; `touch` that the key waits for a touch before each signature.
     """
 
     request: Request
@@ -56,6 +65,7 @@ class Review:
     denied: tuple[tuple[str, str], ...]
     already: bool
     needed: int
+    policy_words: str = ""
     touch: bool = False
     seal: object = field(default=None, repr=False, compare=False)
 
@@ -138,13 +148,14 @@ def _review(  # noqa: PLR0917 (those of `review`)
             *flags,
             *epoch_flags,
             *key_flags,
-            *_claim_flags(request),
+            *_claim_flags(request, now),
             *votes.flags,
         ),
         approved=votes.approved,
         denied=votes.denied,
         already=votes.already,
         needed=needed(rule_of(request)),
+        policy_words=_policy_words(request, key),
         touch=identity.kind == "yubikey",
         seal=_SEAL,
     )
@@ -160,17 +171,33 @@ def _key_words(request: Request, key: ChipKey | None, *, first: bool) -> str:
     return f'{kind} "{request.key.label}": {state}'
 
 
+def _policy_words(request: Request, key: ChipKey | None) -> str:
+    """The rule that the approval counts towards: people by name, and what else the chip wants."""
+    rule = describe_rule(rule_of(request))
+    if request.key is None or key is None:
+        return f'custodians of "{request.group.name}": {rule}'
+    if request.kind in ("budget", "window"):
+        return f'officers of "{request.group.name}": {rule}'
+    policy = check_guarded_key(key, request.group, request.key.policy)
+    name = request.group.name
+    own = " or ".join(one.text for one in policy.alternatives if one.group == name)
+    return f"{own.replace('window(', 'quorum(')}: {rule}"
+
+
 def _own_key(identity: Identity) -> list[Flag]:
     """What there is to say against the key that would sign."""
     cautions = () if identity.token is None else identity.token.cautions
     return [Flag("YOUR KEY", words) for words in cautions]
 
 
-def _claim_flags(request: Request) -> list[Flag]:
+def _claim_flags(request: Request, now: datetime) -> Iterator[Flag]:
     stated = request.claims.texts.get("digest")
     if stated is not None and stated != request.digest.hex():
-        return [Flag("CLAIM", "the host states another SHA-256 than that of these bytes")]
-    return []
+        yield Flag("CLAIM", "the host states another SHA-256 than that of these bytes")
+    if request.created > now + CLOCKS:
+        yield Flag("CLOCK", f"asked at {moments.stamp(request.created)}, which is to come")
+    if request.expires > now + LONGEST:
+        yield Flag("EXPIRY", f"open until {moments.stamp(request.expires)}, longer than usual")
 
 
 @dataclass(frozen=True)
@@ -184,18 +211,20 @@ class _Votes:
 def _votes(request: Request, approver: Member) -> _Votes:
     """Count the approvals and denials that hold, each person once; name those that do not."""
     approved: dict[tuple[str, int, int], str] = {}
-    denied, flags = {}, []
+    denied: dict[str, str] = {}
+    odd: list[Flag] = []
     for approval in request.approvals:
         try:
             member = verify_approval(request, approval).member
             approved[key_identity(member.key)] = member.name
         except VerificationError as e:
-            flags.append(Flag("NOT COUNTED", e.message))
+            odd.append(Flag("NOT COUNTED", e.message))
     for denial in request.denials:
         try:
             denied[verify_denial(request, denial).name] = denial.reason
         except VerificationError as e:
-            flags.append(Flag("NOT COUNTED", e.message))
+            odd.append(Flag("NOT COUNTED", e.message))
+    flags = few(odd)
     mine = key_identity(approver.key)
     if mine in approved:
         flags.append(Flag("ALREADY", "you have approved this before"))

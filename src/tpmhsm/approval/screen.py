@@ -4,27 +4,42 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 
 from tpmhsm.pki.scripts import disguise
 from tpmhsm.policy.documents import INVISIBLE
 
-_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Me"}
 _ESCAPED_OCTETS = re.compile(r"\\\\|(?:\\[0-9A-F]{2})+")
 _PYTHON_ESCAPE = re.compile(r"\\x([0-9a-f]{2})|\\u([0-9a-f]{4})|\\U([0-9a-f]{8})")
 _MARK = re.compile(r"\\u\{[0-9a-f]+\}")
+_RIGHT_TO_LEFT = {"R", "AL", "AN"}
+_OVERLAY = 1  # the combining class of strokes through a letter
+
+MOST_MARKS = 3
+"""So many accents on one letter are shown; more would cover the lines above and below."""
 
 
 def escape(text: str) -> str:
-    r"""Return `text` with control, bidi and invisible characters as \u{202e}; newlines too."""
-    return "".join(_escaped(c) for c in text)
+    r"""Return `text` with control, bidi and invisible characters as \u{202e}; newlines too, and
+    marks that strike letters out, enclose them, or are too many on one.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escaped(text))
 
 
-def _escaped(character: str) -> str:
-    category = unicodedata.category(character)
-    blank = category == "Zs" and character != " "
-    if category in _HIDDEN or blank or INVISIBLE.search(character):
-        return f"\\u{{{ord(character):x}}}"
-    return character
+def _escaped(text: str) -> Iterator[str]:
+    marks = 0
+    for character in text:
+        category = unicodedata.category(character)
+        marks = marks + 1 if category == "Mn" else 0
+        blank = category == "Zs" and character != " "
+        covers = marks > MOST_MARKS or unicodedata.combining(character) == _OVERLAY
+        if category in _HIDDEN or blank or covers or INVISIBLE.search(character):
+            yield f"\\u{{{ord(character):x}}}"
+        else:
+            yield character
 
 
 def readable(text: str) -> str:
@@ -60,8 +75,26 @@ def suspicions(text: str) -> list[str]:
     for word in re.split(r"[^\w]+", visible):
         if words := disguise(word):
             found.append(words)
-    found += [f"{label} is '{shown}'" for label, shown in _punycode(visible)]
+    found += _spellings(visible)
+    found += [f"{label} is '{shown}'{_and_odd(shown)}" for label, shown in _punycode(visible)]
     return found
+
+
+def _spellings(text: str) -> Iterator[str]:
+    """What of a name another name may look the same as, or in which order."""
+    if not unicodedata.is_normalized("NFC", text):
+        yield "accents apart from their letters (not NFC): another name looks the same"
+    for word in re.split(r"[\s,=:@/]+", text):
+        plain = unicodedata.normalize("NFKC", word)
+        if plain.isascii() and not word.isascii():
+            yield f"'{word[:40]}' is no '{plain[:40]}', and looks like it"
+    if any(unicodedata.bidirectional(c) in _RIGHT_TO_LEFT for c in text):
+        yield "letters from right to left: terminals may show parts of it in another order"
+
+
+def _and_odd(shown: str) -> str:
+    words = "; ".join(found for word in re.split(r"[^\w]+", shown) if (found := disguise(word)))
+    return f": {words}" if words else ""
 
 
 def _punycode(text: str) -> list[tuple[str, str]]:
@@ -77,10 +110,12 @@ def _punycode(text: str) -> list[tuple[str, str]]:
 
 def width_of(text: str) -> int:
     """Return how many columns a text takes."""
-    return sum(_columns(c) for c in text)
+    return len(text) if text.isascii() else sum(map(_columns, text))
 
 
 def _columns(character: str) -> int:
+    if character.isascii():
+        return 1
     if unicodedata.combining(character):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
@@ -93,12 +128,16 @@ def wrap(text: str, width: int) -> list[str]:
         if used + width_of(piece.rstrip()) > width and line:
             lines.append(line.rstrip())
             line, used = "", 0
+        if piece.isascii() and used + len(piece) <= width:
+            line, used = line + piece, used + len(piece)
+            continue
         for character in piece:
-            if used + _columns(character) > width and character != " ":
+            columns = _columns(character)
+            if used + columns > width and character != " ":
                 lines.append(line.rstrip())
                 line, used = "", 0
             line += character
-            used += _columns(character)
+            used += columns
     return [*lines, line.rstrip()] if line.strip() or not lines else lines
 
 

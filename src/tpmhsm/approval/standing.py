@@ -13,6 +13,7 @@ from tpmhsm.approval.acts import rule_of
 from tpmhsm.approval.cards import Card
 from tpmhsm.approval.content import Flag
 from tpmhsm.approval.guarded import check_guarded_key, policy_flags
+from tpmhsm.approval.lookalike import skeleton
 from tpmhsm.approval.memory import Epoch, Memory, PinnedGroup, PinnedKey
 from tpmhsm.approval.request import SIGN_KINDS, Request
 from tpmhsm.approval.screen import suspicions
@@ -428,8 +429,13 @@ def check_key(
         flags.append(Flag("KEY", f'the host says "{part.label}", you know it as "{pinned.label}"'))
     if part.policy not in (policy.text, format_document(policy)):
         flags.append(Flag("CLAIM", f"the host says the key's policy is {part.policy[:40]}"))
-    if any(k.label == part.label and k.name != key.name for k in memory.pinned_keys(group.id)):
+    others = {k.label for k in memory.pinned_keys(group.id) if k.name != key.name}
+    if part.label in others:
         flags.append(Flag("OTHER KEY", f'not the "{part.label}" that you approved for before'))
+    like = sorted(one for one in others if skeleton(one) == skeleton(part.label))
+    if found := [one for one in like if one != part.label]:
+        words = f'"{part.label}" is not "{found[0]}", for which you approved before'
+        flags.append(Flag("LOOK-ALIKE", words))
     if pinned is not None:
         return None, flags
     return PinnedKey(key.name, part.label, group.id, key.public), flags

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from tpmhsm.approval.content import Flag
+from tpmhsm.approval.content import MOST, Flag, Listing, few
 from tpmhsm.approval.memory import Certified
 from tpmhsm.approval.request import Request
 from tpmhsm.approval.screen import readable, suspicions
@@ -19,7 +19,9 @@ LEAF_DAYS, SERVER_DAYS, CA_DAYS = 825, 398, 20 * 366
 """Without a profile's own limit: what is unusual for a leaf, a TLS server, a CA."""
 
 MIN_SERIAL_BITS = 64
-MAX_ODD = 5
+
+WIDEST = 3
+"""So many wildcards are named, those for the most hosts first."""
 
 
 def certificate_flags(
@@ -53,8 +55,12 @@ def name_flags(
     yield from _odd_names([readable(facts["subject"]), *names])
     if "anyExtendedKeyUsage" in facts["extended_key_usage"]:
         yield Flag("ANY USAGE", "the certificate is good for every purpose")
-    for oid in facts["unknown_critical"]:
-        yield Flag("UNKNOWN", f"critical extension {oid}: not decoded here")
+    if not names and any(e["name"] == "subjectAltName" for e in facts["extensions"]):
+        yield Flag("ODD", "alternative names without any name")
+    yield from few(
+        Flag("UNKNOWN", f"critical extension {oid}: not decoded here")
+        for oid in facts["unknown_critical"]
+    )
     subject = readable(facts["subject"])
     for other in sorted({one.subject for one in known if one.subject != subject}):
         yield Flag("KNOWN KEY", f"approved before as {other}")
@@ -72,9 +78,7 @@ def finding_flags(facts: dict[str, Any], subject: bytes, spki: bytes) -> Iterato
     yield from (Flag("WEAK KEY", one.text) for one in spki_findings(spki))
     found = [*subject_findings(subject), *san_findings(facts["sans"])]
     told = [readable(one.text) for one in found if one.code not in _LOOK_ALIKE]
-    yield from (Flag("NAME", text) for text in told[:MAX_ODD])
-    if len(told) > MAX_ODD:
-        yield Flag("NAME", f"and {len(told) - MAX_ODD} more such names")
+    yield from few(Flag("NAME", text) for text in told)
 
 
 _LOOK_ALIKE = ("name-disguised", "dn-hidden")
@@ -100,18 +104,31 @@ def _ca_flags(facts: dict[str, Any]) -> Iterator[Flag]:
 
 
 def _wildcards(names: Iterable[str]) -> Iterator[Flag]:
-    wild = [name for name in names if "*" in name]
+    wild = sorted((name for name in names if "*" in name), key=lambda name: name.count("."))
     if wild:
-        more = f" and {len(wild) - 1} more" if len(wild) > 1 else ""
-        yield Flag("WILDCARD", f"{wild[0]}{more}: good for every host there")
+        more = f" and {len(wild) - WIDEST:,} more" if len(wild) > WIDEST else ""
+        named = ", ".join(name[:60] for name in wild[:WIDEST])
+        yield Flag("WILDCARD", f"{named}{more}: good for every host there")
 
 
 def _odd_names(names: Iterable[str]) -> Iterator[Flag]:
-    odd = [f"{name[:60]}: {why}" for name in names for why in suspicions(name)]
-    for text in odd[:MAX_ODD]:
-        yield Flag("LOOK-ALIKE", text)
-    if len(odd) > MAX_ODD:
-        yield Flag("LOOK-ALIKE", f"and {len(odd) - MAX_ODD} more such names")
+    return iter(few(Flag("LOOK-ALIKE", text) for text in _odd(names)))
+
+
+def _odd(names: Iterable[str]) -> list[str]:
+    """What is odd about which name; what hides or disguises first, lest the harmless cover it."""
+    found = [(name, why) for name in names for why in suspicions(name)]
+    found.sort(key=lambda one: (not one[1].startswith("hidden"), one[1].startswith("xn--")))
+    return [f"{name[:60]}: {why}" for name, why in found]
+
+
+def odd_listings(facts: dict[str, Any]) -> tuple[Listing, ...]:
+    """All the names that warnings are about, where warnings tell only the first of them."""
+    names = [readable(name) for name in facts["sans"]]
+    odd = _odd([readable(facts["subject"]), *names])
+    wild = [name for name in names if "*" in name]
+    items = (*(odd if len(odd) > MOST else ()), *(wild if len(wild) > WIDEST else ()))
+    return (Listing(f"{len(items):,} names to look at", items),) if items else ()
 
 
 def _validity_flags(facts: dict[str, Any], request: Request, now: datetime) -> Iterator[Flag]:
@@ -203,23 +220,27 @@ def _differences(facts: dict[str, Any], asked: dict[str, Any]) -> Iterator[str]:
     before = [*asked["key_usage"], *asked["extended_key_usage"]]
     if before:
         yield from _list_difference(uses, before)
-    had = {e["oid"] for e in asked["extensions"]}
-    has = {e["oid"] for e in facts["extensions"]}
-    yield from (f"+ {_words(e)}" for e in facts["extensions"] if e["oid"] not in had | _OF_EVERY_CA)
+    said = _SAID_ALREADY | (set() if before else _USAGE)
+    had = {e["oid"] for e in asked["extensions"]} | said
+    has = {e["oid"] for e in facts["extensions"]} | said
+    yield from (f"+ {_words(e)}" for e in facts["extensions"] if e["oid"] not in had)
     yield from (f"− {_words(e)}" for e in asked["extensions"] if e["oid"] not in has)
 
 
 def _list_difference(now: list[str], before: list[str]) -> Iterator[str]:
-    added = [item for item in now if item not in set(before)]
-    removed = [item for item in before if item not in set(now)]
+    old, new = set(before), set(now)
+    added = [item for item in now if item not in old]
+    removed = [item for item in before if item not in new]
     for sign, items in (("+", added), ("−", removed)):
         yield from (f"{sign} {readable(item)}" for item in items[:3])
         if len(items) > 3:
             yield f"{sign} {len(items) - 3:,} more"
 
 
-# What every issuer adds: its absence from a CSR says nothing.
-_OF_EVERY_CA = {"2.5.29.14", "2.5.29.35"}
+# Key identifiers, which every issuer adds; basic constraints and names, whose values are compared.
+_SAID_ALREADY = {"2.5.29.14", "2.5.29.35", "2.5.29.19", "2.5.29.17"}
+# A CSR that wants no usage in particular leaves it to the issuer; a row says which one it is.
+_USAGE = {"2.5.29.15", "2.5.29.37"}
 
 _WORDS = {
     "nameConstraints": "name constraint",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from getpass import getpass
 
 import click
@@ -18,6 +19,16 @@ def stopped(what: str, *, hint: str = "") -> RefusedError:
 def at_terminal() -> bool:
     """Whether there is a person to ask."""
     return sys.stdin.isatty()
+
+
+def forget_typed() -> None:
+    """Drop what was typed before now: an answer comes after what it is an answer to."""
+    try:
+        import termios
+    except ImportError:  # other systems
+        return
+    with suppress(termios.error, OSError, ValueError):
+        termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
 
 
 def ask(question: str, *, undone: str = "nothing was done") -> str:

@@ -93,7 +93,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is not allowed")
+    raise ValueError(f"{text[:40]} is not allowed")
 
 
 def _no_floats(value: Any) -> None:
@@ -143,7 +143,8 @@ class Fields:
         """An integer in a range (both ends allowed)."""
         found = int(self._get(key, int))
         if not low <= found <= high:
-            raise ParseError(f"{self._what}: {key} is {found}, not {low} to {high}")
+            told = str(found) if abs(found) < 1 << 256 else "far too large"
+            raise ParseError(f"{self._what}: {key} is {told}, not {low} to {high}")
         return found
 
     def hex(self, key: str, size: int | None = None) -> bytes:
@@ -193,7 +194,9 @@ class Fields:
         """Refuse fields that were not read: what is not understood is not approved."""
         unknown = sorted(set(self._value) - self._read)
         if unknown:
-            raise ParseError(f"{self._what}: unknown fields: {', '.join(map(repr, unknown))}")
+            told = ", ".join(repr(name[:40]) for name in unknown[:5])
+            more = f" and {len(unknown) - 5:,} more" if len(unknown) > 5 else ""
+            raise ParseError(f"{self._what}: unknown fields: {told}{more}")
 
 
 def to_base64(data: bytes) -> str:
