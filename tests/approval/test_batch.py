@@ -64,7 +64,7 @@ def test_any_table_fits_and_shows_all(base, tables):
             if "\n" not in row.text and "\u202e" not in row.text:
                 assert "".join(row.text.split()) in text
     assert "\u202e" not in text
-    assert "\n".join(pages(batch)) == render(batch)
+    assert "\n".join(p.text for p in pages(batch)) == render(batch)
 
 
 def test_warnings_name_their_requests(base):

@@ -64,7 +64,7 @@ def test_a_key_that_is_to_be_opened(town: Town) -> None:
     assert heads(found)["OPENS"].startswith("issuing (P-256 ")
     assert "allows to open key" in words(found)
     assert 'new roster of "officers"' in words(found)
-    assert town.name.hex() in "".join("\n".join(pages(found)).split())
+    assert town.name.hex() in "".join("\n".join(p.text for p in pages(found)).split())
 
 
 def test_a_key_that_this_home_knows(town: Town) -> None:
@@ -150,7 +150,7 @@ def test_changes_in_words(town: Town, said: str) -> None:
 
 def test_every_value_is_shown(town: Town) -> None:
     found = look(town, town.asking({}, {"measured": STATE}))
-    text = "".join("\n".join(pages(found)).split())
+    text = "".join("\n".join(p.text for p in pages(found)).split())
     assert "sha256:0" + "11" * 32 in text and "sha256:7" + "22" * 32 in text
 
 

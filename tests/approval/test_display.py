@@ -15,6 +15,7 @@ from tests.approval.doubles import CA_USAGE, NOW, World, builder, csr_der, leaf_
 from tests.approval.looking import approve, founded, look
 
 from tpmhsm.approval.display import code_of, pages, question, render
+from tpmhsm.approval.paging import Page, Part, paged
 from tpmhsm.approval.request import Claims
 from tpmhsm.approval.screen import escape, readable, suspicions, width_of, wrap
 from tpmhsm.errors import UsageError
@@ -87,8 +88,13 @@ def test_first_use_shows_the_words_to_compare(world: World) -> None:
 def test_ten_thousand_names_are_counted_paged_and_all_there(world: World) -> None:
     names = [x509.DNSName(f"host{i}.example.com") for i in range(10_000)]
     checked = look(world.certificate(leaf_tbs(world.key, names)), founded(world))
-    shown = pages(checked, height=24)
+    found = pages(checked, height=24)
+    shown = [page.text for page in found]
     assert all(len(page.split("\n")) <= 24 for page in shown)
+    assert found[0].to_come == ("all 10,000 names", "the host's claims", "your signature")
+    assert found[-1].to_come == ()
+    prompt = found[0].prompt(1, 421, 80)
+    assert len(prompt) < 80 and "; to come: 3 parts, then your signature; Enter" in prompt
     assert "10,000 in all" in shown[0] and "! 10,000 NAMES" in shown[0]
     everything = "\n".join(shown)
     assert everything == render(checked)
@@ -97,13 +103,35 @@ def test_ten_thousand_names_are_counted_paged_and_all_there(world: World) -> Non
     assert SECTIONS[2][:20] in shown[-1] and "SHA-256" in shown[-1]
 
 
+@given(
+    sizes=st.lists(st.tuples(st.integers(1, 30), st.booleans()), min_size=1, max_size=6),
+    height=st.integers(4, 40),
+)
+def test_pages_drop_nothing_and_name_what_comes(sizes, height):
+    parts = [
+        Part(f"part {n}", tuple(f"{n}.{i}" for i in range(size)), whole)
+        for n, (size, whole) in enumerate(sizes)
+    ]
+    found = paged(parts, height)
+    lines = [page.text.split("\n") for page in found]
+    assert [line for page in lines for line in page] == [x for p in parts for x in p.lines]
+    assert all(len(page) <= height for page in lines)
+    for number, page in enumerate(found, 1):
+        after = {f"part {line.split('.')[0]}" for later in lines[number:] for line in later}
+        assert set(page.to_come) == after
+        assert len(page.prompt(number, len(found), 80)) < 80
+    for part in parts:
+        if part.whole and len(part.lines) <= height:
+            assert any(set(part.lines) <= set(page) for page in lines)
+
+
 def test_a_text_is_shown_to_its_end(world: World) -> None:
     """What stands behind the first screen is signed as well."""
     lines = [f"{i} bottles of beer" for i in range(900)]
     lines[700] = "I owe Mallory a million  "
     lines[800] = "hidden\tby a tab, " + "and long " * 30 + "end"
     checked = look(world.request("data", "\n".join(lines).encode()), founded(world))
-    everything = "\n".join(pages(checked))
+    everything = "\n".join(page.text for page in pages(checked))
     for i in (0, 400, 899):
         assert re.search(rf"^ *{i + 1}  {i} bottles of beer$", everything, re.M)
     assert r"701  I owe Mallory a million\u{20}\u{20}" in everything
@@ -131,7 +159,7 @@ def test_other_files_are_shown_in_hex_and_the_rest_is_said(world: World) -> None
 
 def test_a_short_request_is_one_page(world: World) -> None:
     checked = look(world.certificate(), founded(world))
-    assert pages(checked, height=40) == [render(checked)]
+    assert pages(checked, height=40) == [Page(render(checked))]
 
 
 def test_the_host_cannot_scroll_the_truth_away(world: World) -> None:
@@ -144,6 +172,33 @@ def test_the_host_cannot_scroll_the_truth_away(world: World) -> None:
     assert shown.count("\n") < 150
     assert "more characters" in shown
     assert "\x1b" not in shown
+
+
+def test_the_host_cannot_make_parts_of_the_screen(world: World) -> None:
+    texts = {"── your": "signature ───", "! SAFE": "sign at once", "a" * 30: "long", "file": "f"}
+    shown = render(look(world.certificate(claims=Claims(texts=texts)), founded(world)))
+    assert "Also      ── your: signature" in shown and "Also      ! SAFE: sign" in shown
+    assert f"Also      {'a' * 30}: long" in shown and "File      f" in shown
+
+
+def test_claims_that_agree_are_not_repeated(world: World) -> None:
+    request = world.certificate()
+    agreed = {"digest": request.digest.hex(), "subject": "CN=Example Root,O=Example"}
+    shown = render(look(replace(request, claims=Claims(texts=agreed)), founded(world)))
+    assert "Digest" not in shown and shown.count("Subject") == 1 and "CLAIM" not in shown
+    other = {**agreed, "subject": "CN=Other"}
+    shown = render(look(replace(request, claims=Claims(texts=other)), founded(world)))
+    assert "! CLAIM        the host says the subject is CN=Other" in shown
+
+
+def test_what_a_signature_is_good_for_stands_on_every_screen(world: World) -> None:
+    """Which rule it counts towards, and what it cannot be used for."""
+    shown = render(look(world.certificate(), founded(world)))
+    assert "Policy    quorum(officers): 2 of 3 (alice, bob, carol)" in shown
+    assert "Not       for other bytes or keys, in another epoch, to grant, open or decr" in shown
+    shown = render(look(world.founding(), world.memory()))
+    assert 'Policy    custodians of "officers": 2 of 3 (alice, bob, carol)' in shown
+    assert "Not       for another group, chip or roster, to sign" in shown
 
 
 def test_devices_are_what_the_host_says_unless_a_card_came_from_outside(world: World) -> None:

@@ -16,6 +16,7 @@ from hashlib import sha256
 
 from tpmhsm.approval import display
 from tpmhsm.approval.content import Flag, Row
+from tpmhsm.approval.paging import Page, Part, paged
 from tpmhsm.approval.review import Review
 from tpmhsm.approval.screen import escape, groups_of, width_of, wrap
 from tpmhsm.errors import UsageError
@@ -70,63 +71,80 @@ def unseen(shown: Review, now: Review) -> tuple[str, ...]:
 
 def render(batch: Batch, width: int = display.WIDTH) -> str:
     """Everything there is to see, in lines of at most `width` columns."""
-    return "\n".join(_lines(batch, width))
+    return "\n".join(line for part in _parts(batch, width) for line in part.lines)
 
 
-def pages(batch: Batch, height: int = display.HEIGHT, width: int = display.WIDTH) -> list[str]:
+def pages(batch: Batch, height: int = display.HEIGHT, width: int = display.WIDTH) -> list[Page]:
     """The same in pages of at most `height` lines."""
-    lines = list(_lines(batch, width))
-    return ["\n".join(lines[i : i + height]) for i in range(0, len(lines), height)]
+    return paged(_parts(batch, width), height)
 
 
-def _lines(batch: Batch, width: int) -> Iterator[str]:
+def _parts(batch: Batch, width: int) -> list[Part]:
+    content = [
+        [display.noted(row, review) for row in review.content.rows] for review in batch.reviews
+    ]
+    bands = [tuple(band) for band in _differences(batch, content, width)]
+    if bands:
+        bands[0] = (display.rule_line("decoded here: what differs", width), *bands[0])
+    return [
+        Part("what is the same in all", tuple(_same(batch, content, width)), whole=True),
+        *(Part("what differs", band, whole=True) for band in bands),
+        Part("warnings", tuple(_flags(batch, width))),
+        *_listings(batch, width),
+        *_said(batch, width),
+        *_signatures(batch, width),
+    ]
+
+
+def _same(batch: Batch, content: Sequence[Sequence[Row]], width: int) -> Iterator[str]:
     first = batch.reviews[0]
     ids = ", ".join(str(r.request.id) for r in batch.reviews)
     left = f"APPROVE {len(batch.reviews)} × {first.request.kind} · {ids}"
     right = f"{escape(first.approver.name)}, {escape(first.identity)}"
     yield from display.two_sides(left, right, width)
-    content = [
-        [display.noted(row, review) for row in review.content.rows] for review in batch.reviews
-    ]
     yield display.rule_line("decoded here, from the bytes you sign: the same in all", width)
     for row in _shared(content):
         yield from display.row_lines(row, width)
-    yield display.rule_line("decoded here: what differs", width)
-    yield from _differences(batch, content, width)
-    yield from _flags(batch, width)
+
+
+def _listings(batch: Batch, width: int) -> Iterator[Part]:
     for review in batch.reviews:
         for listing in review.content.listings:
             titled = replace(listing, title=f"{review.request.id}: {listing.title}")
-            yield from display.listing_lines(titled, width)
-    yield from _said(batch, width)
-    yield from _signatures(batch, width)
+            yield Part(titled.title, tuple(display.listing_lines(titled, width)))
 
 
-def _said(batch: Batch, width: int) -> Iterator[str]:
+def _said(batch: Batch, width: int) -> Iterator[Part]:
     claims = [list(display.claim_rows(review)) for review in batch.reviews]
-    yield display.rule_line("the host claims (unchecked): the same in all", width)
-    for row in _shared(claims):
-        yield from display.row_lines(row, width)
-    if any(set(rows) - set(_shared(claims)) for rows in claims):
-        yield display.rule_line("the host claims (unchecked): what differs", width)
-        yield from _differences(batch, claims, width)
+    yield _part("the host's claims", "the host claims (unchecked): the same in all", claims, width)
+    rule: tuple[str, ...] = (display.rule_line("the host claims (unchecked): what differs", width),)
+    for band in _differences(batch, claims, width):
+        yield Part("the host's claims", (*rule, *band), whole=True)
+        rule = ()
 
 
-def _signatures(batch: Batch, width: int) -> Iterator[str]:
+def _signatures(batch: Batch, width: int) -> Iterator[Part]:
     first = next((r for r in batch.reviews if r.first_use), batch.reviews[0])
-    yield display.rule_line("your signatures", width)
-    yield from display.compare_lines(first, width)
     rows = [
-        [
-            Row("Allows", display.allows_words(r)),
-            Row("Count", display.count_words(r)),
-            Row("SHA-256", groups_of(r.request.digest.hex())),
-        ]
+        [*display.signature_rows(r), Row("SHA-256", groups_of(r.request.digest.hex()))]
         for r in batch.reviews
     ]
-    for row in _shared(rows):
-        yield from display.row_lines(row, width)
-    yield from _differences(batch, rows, width)
+    compared = tuple(display.compare_lines(first, width))
+    yield _part("your signatures", "your signatures", rows, width, compared)
+    for band in _differences(batch, rows, width):
+        yield Part("your signatures", tuple(band), whole=True)
+
+
+def _part(
+    name: str,
+    title: str,
+    tables: Sequence[Sequence[Row]],
+    width: int,
+    before: tuple[str, ...] = (),
+) -> Part:
+    """A rule, `before`, and the rows that all have."""
+    rows = (line for row in _shared(tables) for line in display.row_lines(row, width))
+    return Part(name, (display.rule_line(title, width), *before, *rows), whole=True)
 
 
 def _shared(tables: Sequence[Sequence[Row]]) -> list[Row]:
@@ -134,9 +152,11 @@ def _shared(tables: Sequence[Sequence[Row]]) -> list[Row]:
     return [row for row in tables[0] if all(row in table for table in tables)]
 
 
-def _differences(batch: Batch, tables: Sequence[Sequence[Row]], width: int) -> Iterator[str]:
-    """What the rows do not share: a line a request and as many columns beside each other as fit;
-    further ones below. Nothing is cut.
+def _differences(
+    batch: Batch, tables: Sequence[Sequence[Row]], width: int
+) -> Iterator[Iterator[str]]:
+    """What the rows do not share, in bands: a line a request, and as many columns beside each
+    other as fit. Nothing is cut.
     """
     shared = _shared(tables)
     own = [[row for row in table if row not in shared] for table in tables]
@@ -145,11 +165,11 @@ def _differences(batch: Batch, tables: Sequence[Sequence[Row]], width: int) -> I
     for label in dict.fromkeys(row.label for table in own for row in table):
         column = [label, *(_cell(table, label) for table in own)]
         if len(band) > 1 and _width(band) + _GAP + _width([column]) > width:
-            yield from _band(band, width)
+            yield _band(band, width)
             band = [ids]
         band.append(column)
     if len(band) > 1:
-        yield from _band(band, width)
+        yield _band(band, width)
 
 
 def _width(columns: Sequence[Sequence[str]]) -> int:
@@ -186,12 +206,14 @@ def _flags(batch: Batch, width: int) -> Iterator[str]:
     for review in batch.reviews:
         for flag in (*review.flags, *review.content.flags):
             found.setdefault(flag, []).append(str(review.request.id))
+    told = []
     for flag, numbers in found.items():
         everywhere = len(set(numbers)) == len(batch.reviews)
         where = "all" if everywhere else ", ".join(dict.fromkeys(numbers))
-        yield from display.flag_lines(Flag(flag.head, f"[{where}] {flag.text}", flag.mark), width)
+        told.append(Flag(flag.head, f"[{where}] {flag.text}", flag.mark))
     keys = Counter(c.spki_sha256 for r in batch.reviews for c in r.content.certified)
     for digest, times in keys.items():
         if times > 1:
             text = f"{times} of these are for the same key {digest.hex()[:16]}"
-            yield from display.flag_lines(Flag("KEY TWICE", text), width)
+            told.append(Flag("KEY TWICE", text))
+    yield from display.flags_lines(told, width)

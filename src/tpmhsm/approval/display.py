@@ -6,10 +6,12 @@ full on pages of their own, nothing is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 
 from tpmhsm.approval.acts import rule_of
 from tpmhsm.approval.content import Flag, Listing, Row
+from tpmhsm.approval.paging import Page, Part, paged
 from tpmhsm.approval.request import KEY_CLAIM
 from tpmhsm.approval.review import Review
 from tpmhsm.approval.screen import escape, groups_of, width_of, wrap
@@ -23,26 +25,31 @@ DIGITS = 4
 MAX_CLAIM, MAX_CLAIMS = 400, 12
 """How much of the host's words is shown."""
 
+MAX_FLAG = 1200
+"""How much of a warning: what it is about stands in full among the rows and lists."""
+
+COMPARED = {
+    "certificate": ("digest", "subject", "not_after"),
+    "csr": ("digest", "subject"),
+    "crl": ("digest", "number", "entries"),
+}
+"""Claims that are not shown: where they differ from the bytes, a warning says so."""
+
+_NAME = re.compile("[a-z][a-z0-9_]*")
+
 _LABEL = 10
-_HEAD = 15
+_HEAD, _LONG_HEAD = 15, 20
+"""Columns of a warning's head: at least, and a head longer than these moves no other's text."""
 
 
 def render(review: Review, width: int = WIDTH) -> str:
     """Return everything there is to see, as lines of at most `width` columns."""
-    return "\n".join(_lines(review, width))
+    return "\n".join(line for part in _parts(review, width) for line in part.lines)
 
 
-def pages(review: Review, height: int = HEIGHT, width: int = WIDTH) -> list[str]:
+def pages(review: Review, height: int = HEIGHT, width: int = WIDTH) -> list[Page]:
     """Return the same in pages of at most `height` lines; the signature's part ends the last."""
-    lines = list(_lines(review, width))
-    tail = len(list(_signature(review, width)))
-    body, end = lines[:-tail], lines[-tail:]
-    found = [body[i : i + height] for i in range(0, len(body), height)] or [[]]
-    if len(found[-1]) + tail <= height:
-        found[-1] += end
-    else:
-        found.append(end)
-    return ["\n".join(page) for page in found]
+    return paged(_parts(review, width), height)
 
 
 def code_of(review: Review) -> str:
@@ -57,19 +64,28 @@ def question(review: Review) -> str:
     return f"Type {code_of(review)} to sign{then}: "
 
 
-def _lines(review: Review, width: int) -> Iterator[str]:
+def _parts(review: Review, width: int) -> list[Part]:
+    content = review.content
+    return [
+        Part("what is decoded", tuple(_decoded(review, width))),
+        *(Part(one.title, tuple(listing_lines(one, width))) for one in content.listings),
+        Part("the host's claims", tuple(_claimed(review, width)), whole=True),
+        Part("your signature", tuple(_signature(review, width)), whole=True),
+    ]
+
+
+def _decoded(review: Review, width: int) -> Iterator[str]:
     yield from _header(review, width)
     yield rule_line("decoded here, from the bytes you sign", width)
     for row in review.content.rows:
         yield from row_lines(noted(row, review), width)
-    for flag in (*review.flags, *review.content.flags):
-        yield from flag_lines(flag, width)
-    for listing in review.content.listings:
-        yield from listing_lines(listing, width)
+    yield from flags_lines((*review.flags, *review.content.flags), width)
+
+
+def _claimed(review: Review, width: int) -> Iterator[str]:
     yield rule_line("the host claims (unchecked)", width)
     for row in claim_rows(review):
         yield from row_lines(row, width)
-    yield from _signature(review, width)
 
 
 def _header(review: Review, width: int) -> Iterator[str]:
@@ -116,13 +132,15 @@ def row_lines(row: Row, width: int) -> Iterator[str]:
     yield from (" " * _LABEL + line for line in lines[1:])
 
 
-def flag_lines(flag: Flag, width: int) -> Iterator[str]:
-    """A warning, cut at the width."""
-    head = f"{flag.mark} {flag.head}"
-    indent = max(_HEAD, width_of(head) + 2)
-    lines = wrap(escape(flag.text), width - indent)
-    yield head.ljust(indent) + lines[0]
-    yield from (" " * indent + line for line in lines[1:])
+def flags_lines(flags: Sequence[Flag], width: int) -> Iterator[str]:
+    """Warnings below each other, cut at the width."""
+    heads = [f"{flag.mark} {flag.head}" for flag in flags]
+    indent = max([_HEAD, *(width_of(head) + 2 for head in heads if width_of(head) < _LONG_HEAD)])
+    for flag, head in zip(flags, heads, strict=True):
+        column = max(indent, width_of(head) + 2)
+        lines = wrap(escape(flag.text), width - column)
+        yield head + " " * (column - width_of(head)) + lines[0]
+        yield from (" " * column + line for line in lines[1:])
 
 
 def listing_lines(listing: Listing, width: int) -> Iterator[str]:
@@ -142,27 +160,67 @@ def claim_rows(review: Review) -> Iterator[Row]:
     yield Row("Reason", reason + (f", {_cut(claims.by)}" if claims.by else ""))
     if claims.profile:
         yield Row("Profile", _cut(claims.profile))
-    lines = [(n, t) for n, t in sorted(claims.texts.items()) if not n.startswith(KEY_CLAIM)]
+    compared = COMPARED.get(request.kind, ("digest",))
+    lines = [
+        (name, text)
+        for name, text in sorted(claims.texts.items())
+        if not name.startswith(KEY_CLAIM) and name not in compared
+    ]
     for name, text in lines[:MAX_CLAIMS]:
-        yield Row(name.replace("_", " ").capitalize(), _cut(text))
+        # the host chooses the name, too: a strange one could pass for another part of the screen
+        label = name.replace("_", " ").capitalize()
+        plain = _NAME.fullmatch(name) and len(label) < _LABEL
+        yield Row(label, _cut(text)) if plain else Row("Also", _cut(f"{name}: {text}"))
+    if len(lines) > MAX_CLAIMS:
+        yield Row("More", f"{len(lines) - MAX_CLAIMS:,} further claims, not shown")
     yield Row("Device", f"{request.device.label}, {request.device.kind}")
     same_day = request.created.date() == request.expires.date()
     ends = f"{request.expires:%H:%M}" if same_day else f"{request.expires:%Y-%m-%d}"
     yield Row("Asked", f"{request.created:%Y-%m-%d %H:%M}, expires {ends}")
 
 
-def _cut(claim: str) -> str:
+def _cut(claim: str, most: int = MAX_CLAIM) -> str:
     """A claim must not scroll the truth away."""
-    extra = len(claim) - MAX_CLAIM
-    return claim if extra <= 0 else f"{claim[:MAX_CLAIM]}… ({extra:,} more characters)"
+    extra = len(claim) - most
+    return claim if extra <= 0 else f"{claim[:most]}… ({extra:,} more characters)"
 
 
 def _signature(review: Review, width: int) -> Iterator[str]:
     yield rule_line("your signature", width)
     yield from compare_lines(review, width)
-    for row in (Row("Allows", allows_words(review)), Row("Count", count_words(review))):
+    for row in signature_rows(review):
         yield from row_lines(row, width)
-    yield from row_lines(Row("SHA-256", groups_of(review.request.digest.hex())), width)
+    digits = review.request.digest.hex()
+    one = groups_of(digits)
+    halves = (
+        [one] if _LABEL + len(one) <= width else [groups_of(digits[:32]), groups_of(digits[32:])]
+    )
+    for label, half in zip(("SHA-256", ""), halves, strict=False):
+        yield from row_lines(Row(label, half), width)
+
+
+def signature_rows(review: Review) -> list[Row]:
+    """What the signature is good for, and for what it is not; which rule it counts towards."""
+    return [
+        Row("Allows", allows_words(review)),
+        Row("Not", not_words(review.request.kind)),
+        Row("Policy", review.policy_words),
+        Row("Count", count_words(review)),
+    ]
+
+
+_NOT = {
+    "budget": "to sign by itself, for another key, a higher total or a window",
+    "window": "for another key or session, after its end, to grant, to decrypt, to change people",
+    "decrypt": "for another ciphertext or key, in another epoch, to sign, grant or open",
+    "group": "for another group, chip or roster, to sign, decrypt, grant or open",
+    "roster": "for another roster or epoch, to sign, decrypt, grant or open",
+}
+
+
+def not_words(kind: str) -> str:
+    """What an approval of this kind cannot be used for: its policyRef and cpHash say another."""
+    return _NOT.get(kind, "for other bytes or keys, in another epoch, to grant, open or decrypt")
 
 
 def compare_lines(review: Review, width: int) -> Iterator[str]:

@@ -56,7 +56,7 @@ def read_budget(request: Request, key: ChipKey, memory: Memory) -> Content:
         Row("New total", f"{grant.total:,}"),
         Row("Then", f"this key may sign {after:,} more{_besides(request, key, policy)}"),
         Row("Counted", f"by the chip, in NV index 0x{grant.index:08x} of this key"),
-        *([Row("Session", grant.nonce.hex(), "counts in this session of the chip alone")]
+        *([Row("Session", grant.nonce.hex(), "counts in this session alone")]
           if grant.first else []),
     )  # fmt: skip
     return Content(
@@ -107,7 +107,7 @@ def _check_total(grant: Grant, before: Counted, known: Granted | None) -> None:
 def _so_far(grant: Grant, before: Counted, known: Granted | None) -> str:
     if grant.first:
         if known is None:
-            return "nothing that this home knows of; what others granted before comes on top"
+            return "nothing that this home knows of; older grants come on top"
         return f"{known.total:,} granted, as far as this home knows"
     return f"{before.total:,} granted, {before.used:,} used, {before.left:,} left"
 
@@ -142,9 +142,7 @@ def _flags(
         names = certified[0].subject
         flags.append(Flag("CA KEY", f"of {names}: it can issue any certificate that CA can"))
     if memory.pinned_key(key.name) is None:
-        words = (
-            "any key that names this NV index in its policy uses the units: do you know this one?"
-        )
+        words = "each key that names this NV index uses the units: do you know it?"
         flags.append(Flag("NEW KEY", words))
     if grant.first and known is not None and known.firsts != {grant.nonce}:
         flags.append(_again(grant, known))

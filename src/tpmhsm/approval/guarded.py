@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tpmhsm.approval.content import Flag
-from tpmhsm.attest.statements import MADE_HERE, QUORUM_KEY_ATTRIBUTES, ChipKey
+from tpmhsm.attest.statements import ChipKey, guarded_attributes
 from tpmhsm.errors import UsageError, VerificationError
 from tpmhsm.policy.bound import command_of
 from tpmhsm.policy.compile import KeyPolicy
@@ -44,13 +44,7 @@ def check_guarded_key(key: ChipKey, group: GroupDocument, said: str) -> KeyPolic
         policy = window  # the same to the chip: the roster says whether it may be opened
     if area.auth_policy != policy.digest:
         raise VerificationError(f"the key's policy is not {policy.text}")
-    wanted = QUORUM_KEY_ATTRIBUTES
-    if key.decrypts:
-        wanted = wanted & ~ObjectAttributes.SIGN | ObjectAttributes.DECRYPT
-    if key.imported:
-        wanted &= ~MADE_HERE
-    if policy.has_pin:
-        wanted &= ~ObjectAttributes.NO_DA
+    wanted = guarded_attributes(key, pin=policy.has_pin)
     if area.attributes != wanted:
         odd = ObjectAttributes(area.attributes ^ wanted)
         raise VerificationError(
@@ -96,6 +90,7 @@ def policy_flags(policy: KeyPolicy, group: GroupDocument, *, granting: bool = Fa
     for one in policy.alternatives:
         if one not in own:
             verb = "signs" if policy.command == CC.Sign else "decrypts"
-            whom = f' (who is in "{one.group}" is not said here)' if one.group else ""
+            other = one.group and one.group != group.name
+            whom = f' (who is in "{one.group}" is not said here)' if other else ""
             flags.append(Flag("WITHOUT YOU", f"this key also {verb} by {one.text}{whom}"))
     return flags

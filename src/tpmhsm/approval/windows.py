@@ -49,7 +49,7 @@ def read_window(request: Request, key: ChipKey, memory: Memory) -> Content:
         Row("Ends", "then, or earlier at any reset, restart or suspend of the chip"),
         Row("Allows", "the machine signs ANYTHING with this key, and nobody is asked"),
         Row("Never", "with another key; to write a budget or roster; to decrypt; to certify"),
-        Row("Session", window.nonce.hex(), "counts in this session of the chip alone"),
+        Row("Session", window.nonce.hex(), "counts in this session alone"),
     )
     return Content(
         f"open a key for {words}",

@@ -11,14 +11,13 @@ import click
 
 from tpmhsm.cli.app import App, pass_app
 from tpmhsm.cli.crl_files import publish_executed
+from tpmhsm.cli.deciding import confirm, confirm_all
 from tpmhsm.cli.files import STDIO, naming
 from tpmhsm.cli.options import Out, out_options, packed
 from tpmhsm.cli.pins import identity_secret, module_of, pin_options
-from tpmhsm.cli.prompts import ask, at_terminal
 from tpmhsm.cli.secrets import Secret, passphrase_options
 from tpmhsm.cli.waiting import overtaken
-from tpmhsm.cli.words import one_line
-from tpmhsm.errors import ApprovalRefusedError, RefusedError, TpmHsmError, UsageError
+from tpmhsm.errors import ApprovalRefusedError, TpmHsmError, UsageError
 
 if TYPE_CHECKING:
     from tpmhsm.approval.identity import Identity
@@ -137,11 +136,11 @@ class Voter:
 
 def _decide_together(app: App, items: Sequence[Item], voter: Voter) -> list[Review | None]:
     """Show all in one table and take one decision; gives what was shown of each."""
-    from tpmhsm.approval.batch import batch_of, pages, render
+    from tpmhsm.approval.batch import batch_of
 
     with app.own_store().reading() as tx:
         batch = batch_of([voter.review(item.request, tx) for item in items])
-    _take_decision(pages(batch), lambda: render(batch), batch.question, batch.code)
+    confirm_all(batch)
     return list(batch.reviews)
 
 
@@ -282,71 +281,6 @@ def open_person(app: App, who: Who, secret: Secret) -> Identity:
     found = open_identity(who.identity, ask, app.note, module_of(app, who.identity))
     app.at_end(found.close)
     return found
-
-
-def confirm(app: App, found: Review, expected: str | None) -> None:
-    """Show everything, and take nothing but the first digits of the digest for a yes."""
-    from tpmhsm.approval.display import code_of, pages, question, render
-
-    digest = found.request.digest.hex()
-    if expected is not None:
-        if app.talks:
-            click.echo(render(found), err=True)
-        elif (
-            found.first_use and not app.as_json
-        ):  # to be compared aloud, however few words are wanted
-            words = " ".join(found.group.fingerprint)
-            click.echo(
-                f"first use of group {one_line(found.request.group.name)}: {words}", err=True
-            )
-        kind, _, expected = expected.rpartition(":")
-        _check_kind(found.request.kind, kind)
-        if expected.lower() != digest:
-            raise ApprovalRefusedError(
-                "the request is for other bytes than --expect says",
-                code="other-bytes",
-                details={"digest": digest, "expected": expected.lower()},
-            )
-        return
-    _take_decision(pages(found), lambda: render(found), question(found), code_of(found))
-
-
-def _take_decision(
-    shown: Sequence[str], whole: Callable[[], str], question: str, code: str
-) -> None:
-    """Show pages, and take nothing but `code` for a yes."""
-    if not at_terminal():
-        click.echo(whole(), err=True)
-        raise UsageError(
-            "there is no terminal to confirm at",
-            hint="scripts say --expect SHA256, the digest from elsewhere than the host",
-        )
-    _show_pages(shown)
-    while not (typed := ask(question, undone="nothing was signed").strip()):
-        pass  # Enter does nothing
-    if typed.lower() != code:
-        raise RefusedError("these are not the digits: nothing was signed", code="not-confirmed")
-
-
-def _check_kind(kind: str, expected: str) -> None:
-    """The same bytes may be signed as a file, and decrypted: a digest alone does not say which."""
-    if expected == kind or (not expected and kind != "decrypt"):
-        return
-    raise ApprovalRefusedError(
-        f"the request is of kind {kind}, and --expect says {expected or 'nothing of it'}",
-        code="other-kind",
-        hint=f"if that is what is wanted: --expect {kind}:SHA256",
-    )
-
-
-def _show_pages(shown: Sequence[str]) -> None:
-    for number, page in enumerate(shown, 1):
-        click.echo(page, err=True)
-        if number < len(shown):
-            ask(
-                f"(page {number} of {len(shown)}; Enter shows the next)",
-                undone="nothing was signed",
-            )
 
 
 def hand_over(app: App, item: Item, who: Who, out: Out, ending: str, data: bytes) -> str:
