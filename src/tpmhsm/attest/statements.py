@@ -16,7 +16,7 @@ from tpmhsm.errors import ParseError, UsageError, VerificationError
 from tpmhsm.policy.budgets import SIZE as BUDGET_SIZE
 from tpmhsm.policy.budgets import Counted
 from tpmhsm.policy.group import GroupDocument, RosterDocument
-from tpmhsm.policy.tree import ROSTER_SIZE, counter_nv, roster_content, roster_nv
+from tpmhsm.policy.tree import COUNTER_SIZE, ROSTER_SIZE, counter_nv, roster_content, roster_nv
 from tpmhsm.wire.attest import Attest, CreationInfo, NvCertifyInfo
 from tpmhsm.wire.codec import decode
 from tpmhsm.wire.constants import ALG, CURVE, HASH_NAMES, ST, ObjectAttributes
@@ -47,6 +47,12 @@ decrypts has `decrypt` in the place of `sign`; one that was imported none of `MA
 
 MADE_HERE = A.FIXED_TPM | A.FIXED_PARENT | A.SENSITIVE_DATA_ORIGIN
 
+AK_MAY = A.USER_WITH_AUTH | A.ADMIN_WITH_POLICY | A.NO_DA
+"""What an attestation key may have besides; who may use it makes no statement of it untrue."""
+
+MAX_RESPONSE = 4096
+"""Bytes that a chip answers at most."""
+
 HASHES = {int(ALG.SHA256): "sha256", int(ALG.SHA384): "sha384"}
 _CURVES = {int(CURVE.NIST_P256): "P-256", int(CURVE.NIST_P384): "P-384"}
 _RSA_BITS = (2048, 3072, 4096)
@@ -68,6 +74,16 @@ class ChipKey:
     imported: bool = False
 
 
+def guarded_attributes(key: ChipKey, *, pin: bool) -> int:
+    """Exactly the attributes of a guarded key of this kind. `pin`: the chip counts wrong ones."""
+    wanted = QUORUM_KEY_ATTRIBUTES
+    if key.decrypts:
+        wanted = wanted & ~A.SIGN | A.DECRYPT
+    if key.imported:
+        wanted &= ~MADE_HERE
+    return wanted & ~A.NO_DA if pin else wanted
+
+
 def check_attestation_key(public: bytes) -> None:
     """ParseError unless a TPMT_PUBLIC is a restricted signing key that cannot leave its chip."""
     area = decode(Public, public)
@@ -76,6 +92,8 @@ def check_attestation_key(public: bytes) -> None:
         raise ParseError("the attestation key is not a restricted signing key fixed to its chip")
     if attributes & A.DECRYPT:
         raise ParseError("the attestation key decrypts too")
+    if odd := attributes & ~(AK_ATTRIBUTES | AK_MAY):
+        raise ParseError(f"the attestation key has attributes that none of ours has: {odd!s}")
     _scheme_of(area)
     _key_of(area)
 
@@ -171,13 +189,28 @@ def check_attest(
     is compared unless None. VerificationError when anything does not hold, ParseError when the
     bytes are no attestation.
     """
-    _check_signature(ak_public, attest, signature)
-    body = decode(Attest, attest)
+    if max(map(len, (ak_public, attest, signature))) > MAX_RESPONSE:
+        raise ParseError("an attestation longer than anything that a chip answers")
+    body = signed_body(ak_public, attest, signature)
     if body.type != kind:
-        raise VerificationError(f"the attestation is of kind 0x{body.type:04x}, not 0x{kind:04x}")
+        raise VerificationError(
+            f"the attestation is of kind 0x{body.type:04x}, not 0x{kind:04x}", code="other-kind"
+        )
     if qualifying is not None and body.extra_data != qualifying:
-        raise VerificationError("the attestation was made for another request")
+        raise VerificationError(
+            "the attestation was made for another request", code="other-qualifying"
+        )
     return body.attested
+
+
+@lru_cache(512)
+def signed_body(ak_public: bytes, attest: bytes, signature: bytes) -> Attest:
+    """The TPMS_ATTEST that this AK signed; it begins with TPM_GENERATED.
+
+    VerificationError (`bad-signature`), ParseError when the bytes are no attestation.
+    """
+    _check_signature(ak_public, attest, signature)
+    return decode(Attest, attest)
 
 
 def _check_signature(ak_public: bytes, message: bytes, signature: bytes) -> None:
@@ -200,7 +233,9 @@ def _check_signature(ak_public: bytes, message: bytes, signature: bytes) -> None
         else:
             raise InvalidSignature
     except InvalidSignature:
-        raise VerificationError("the attestation is not signed by the group's device") from None
+        raise VerificationError(
+            "the attestation is not signed by the group's device", code="bad-signature"
+        ) from None
 
 
 def check_creation(ak_public: bytes, key: ChipKey, attest: bytes, signature: bytes) -> None:
@@ -232,22 +267,22 @@ def check_state(
     Both attestations are by the AK over `qualifying`. The Names are recomputed from the group
     document, so an ordinary index that poses as the counter is refused. VerificationError.
     """
-    counter = _contents(
+    counter = nv_contents(
         check_attest(
             ak_public, state.counter_attest, state.counter_signature, ST.ATTEST_NV, qualifying
         ),
         name_of_nv(counter_nv(group, written=True)),
+        COUNTER_SIZE,
         "epoch counter",
     )
-    held = _contents(
+    held = nv_contents(
         check_attest(
             ak_public, state.roster_attest, state.roster_signature, ST.ATTEST_NV, qualifying
         ),
         name_of_nv(roster_nv(group, written=True)),
+        ROSTER_SIZE,
         "roster index",
     )
-    if len(counter) != 8 or len(held) != ROSTER_SIZE:
-        raise VerificationError("the chip certified a part of an index")
     try:
         if held != roster_content(group, roster):
             raise VerificationError("the chip holds another roster than the request says")
@@ -270,15 +305,19 @@ def check_budget(state: BudgetState, ak_public: bytes, name: bytes, qualifying: 
     The attestation is by the AK over `qualifying`. VerificationError.
     """
     info = check_attest(ak_public, state.attest, state.signature, ST.ATTEST_NV, qualifying)
-    held = _contents(info, name, "budget of this key")
-    if len(held) != BUDGET_SIZE:
-        raise VerificationError("the chip certified a part of an index")
-    return Counted.read(held)
+    return Counted.read(nv_contents(info, name, BUDGET_SIZE, "budget of this key"))
 
 
-def _contents(info: Any, name: bytes, what: str) -> bytes:
+def nv_contents(info: Any, name: bytes, size: int, what: str) -> bytes:
+    """Return what an index of this (written) Name holds, all `size` bytes, as the chip certified
+    it. VerificationError: `other-index` for another one, whatever it is called.
+    """
     if not isinstance(info, NvCertifyInfo) or info.index_name != name:
-        raise VerificationError(f"what the chip certified is not this group's {what}")
+        raise VerificationError(
+            f"what the chip certified is not this group's {what}", code="other-index"
+        )
     if info.offset != 0:
-        raise VerificationError(f"the chip certified a part of the {what}")
+        raise VerificationError(f"the chip certified a part of the {what}", code="part-of-index")
+    if len(info.contents) != size:
+        raise VerificationError("the chip certified a part of an index", code="part-of-index")
     return info.contents
