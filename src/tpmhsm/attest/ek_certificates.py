@@ -96,7 +96,12 @@ class EkJudgement:
     @property
     def expires(self) -> str:
         """Until when it is valid, in words."""
-        return "never" if self.not_after >= NEVER else rfc3339(self.not_after)
+        return in_words_until(self.not_after)
+
+
+def in_words_until(not_after: datetime) -> str:
+    """The end of a validity (RFC 3339), or `never`."""
+    return "never" if not_after >= NEVER else rfc3339(not_after)
 
 
 def judge_ek(
