@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 from tpmhsm.cli.app import App, facts, pass_app
+from tpmhsm.cli.csr_evidence import evidence_facts, evidence_lines, made_bundle, proven_facts
 from tpmhsm.cli.files import STDIO
 from tpmhsm.cli.options import Out, out_options, wait_option
 from tpmhsm.cli.pins import use_options
 from tpmhsm.cli.waiting import settled
+from tpmhsm.errors import UsageError
 
 if TYPE_CHECKING:
     from tpmhsm.pki.csr import CsrContent
@@ -35,6 +37,9 @@ def csr() -> None:
 @click.option("--san", "sans", multiple=True, metavar="TYPE:VALUE",
               help="dns, ip, email, uri, dirname, rid, upn, othername; repeatable.")  # fmt: skip
 @click.option("--profile", type=click.Choice(list(PROFILES)), help="Ask for its key usages.")
+@click.option("--evidence", is_flag=True, help="With what proves that the key is in a TPM.")
+@click.option("--ak-certificate", "ak_certificates", multiple=True, metavar="F",
+              help="With --evidence: of the chip's attestation key, and its chain.")  # fmt: skip
 @click.option("--reason", default="", help="Shown to approvers as the host's claim.")
 @use_options
 @wait_option
@@ -46,6 +51,8 @@ def create(
     subject: str,
     sans: tuple[str, ...],
     profile: str | None,
+    evidence: bool,
+    ak_certificates: tuple[str, ...],
     reason: str,
     wait: bool,
     out: Out,
@@ -71,7 +78,10 @@ def create(
         extended_key_usage=extended,
         ca=profile in ("root", "intermediate"),
     )
-    pem = write_csr(app, label, content, reason, wait, out, target)
+    if ak_certificates and not evidence:
+        raise UsageError("--ak-certificate is a part of the evidence", hint="add --evidence")
+    bundle = made_bundle(app, label, ak_certificates) if evidence else b""
+    pem = write_csr(app, label, content, reason, wait, out, target, evidence=bundle)
     if target == STDIO and app.as_json:
         app.emit({"key": label, "csr_pem": pem})
     elif target != STDIO:
@@ -79,12 +89,20 @@ def create(
 
 
 def write_csr(
-    app: App, label: str, content: CsrContent, reason: str, wait: bool, out: Out, target: str
+    app: App,
+    label: str,
+    content: CsrContent,
+    reason: str,
+    wait: bool,
+    out: Out,
+    target: str,
+    *,
+    evidence: bytes = b"",
 ) -> str:
     """Have the CSR made and written (with --json not to stdout); gives it as PEM."""
     from tpmhsm.pki.load import to_pem
 
-    raw = settled(app, wait, lambda: app.desk.make_csr(label, content, reason))
+    raw = settled(app, wait, lambda: app.desk.make_csr(label, content, reason, evidence))
     pem = to_pem(raw, "CERTIFICATE REQUEST")
     if target != STDIO or not app.as_json:
         out.write(raw if out.der else pem, target)
@@ -96,21 +114,37 @@ def write_csr(
 @pass_app
 def show(app: App, file: str) -> None:
     """What a CSR asks for."""
-    from tpmhsm.pki.csr import load_csr
+    from tpmhsm.pki.csr import csr_der, load_csr
     from tpmhsm.pki.describe import csr_lines, describe_csr
 
-    found = describe_csr(load_csr(app.read(file), file))
-    app.emit(found, lambda: facts(csr_lines(found)))
+    loaded = load_csr(app.read(file), file)
+    found = {**describe_csr(loaded), "evidence": evidence_facts(csr_der(loaded))}
+    app.emit(found, lambda: facts([*csr_lines(found), *evidence_lines(found["evidence"])]))
 
 
-@csr.command(epilog="Example: tpmhsm csr verify web.csr")
+@csr.command(epilog="Example: tpmhsm csr verify web.csr --trust attestation-ca.pem")
 @click.argument("file", metavar="F")
+@click.option("--trust", multiple=True, metavar="F",
+              help="A root that certifies attestation keys: the evidence must hold.")  # fmt: skip
+@click.option("--ak", "names", multiple=True, metavar="NAME",
+              help="An attestation key that you activated, by its Name; repeatable.")  # fmt: skip
+@click.option("--at", metavar="TIME", help="The moment that certificates must be valid at.")
 @pass_app
-def verify(app: App, file: str) -> None:
-    """Check a CSR's signature and key, in software."""
-    from tpmhsm.pki.csr import load_csr, verify_csr
+def verify(
+    app: App, file: str, trust: tuple[str, ...], names: tuple[str, ...], at: str | None
+) -> None:
+    """Check a CSR's signature and key, in software; with --trust or --ak its evidence, too."""
+    from tpmhsm.pki.csr import csr_der, load_csr, verify_csr
     from tpmhsm.pki.describe import describe_csr
 
     loaded = load_csr(app.read(file), file)
     verify_csr(loaded)
-    app.emit({"valid": True, **describe_csr(loaded)}, f"{file}: the signature holds")
+    found = {"valid": True, **describe_csr(loaded), "evidence": evidence_facts(csr_der(loaded))}
+    words = f"{file}: the signature holds"
+    if trust or names:
+        proven = proven_facts(app, csr_der(loaded), trust, names, at)
+        found["evidence"] |= {**proven, "verified": True}
+        words = "\n".join([words, f"{file}: the key is {proven['words']}", *proven["notes"]])
+    elif found["evidence"]:
+        app.note("its evidence was not verified: --trust names who certifies attestation keys")
+    app.emit(found, words)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cryptography import x509
@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.types import (
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tpmhsm.errors import ParseError, UsageError, VerificationError
+from tpmhsm.pki import der
 from tpmhsm.pki.deferred import Unsigned, deferred
 from tpmhsm.pki.facts import EKU_OIDS, KEY_USAGES
 from tpmhsm.pki.key_checks import check_spki
@@ -65,6 +66,17 @@ def prepare_csr(
     signer = deferred(public_key)
     signed = _builder(content).sign(signer, _hash(public_key, hash_name))
     return signer.unsigned(signed.public_bytes(Encoding.DER), "csr")
+
+
+def with_attribute(unsigned: Unsigned, oid: str, value: bytes) -> Unsigned:
+    """The same CSR with one more attribute, whose one value is DER (RFC 2986, 4.1)."""
+    version, subject, spki, *rest = der.children(der.read_whole(unsigned.tbs).content)
+    attribute = der.encode(der.SEQUENCE, der.encode_oid(oid), der.encode(der.SET, value))
+    had = [one.raw for one in der.children(rest[0].content)] if rest else []
+    attributes = der.encode(0xA0, *sorted([*had, attribute]))
+    return replace(
+        unsigned, tbs=der.encode(der.SEQUENCE, version.raw, subject.raw, spki.raw, attributes)
+    )
 
 
 def _hash(public_key: Any, hash_name: str | None) -> Any:

@@ -169,13 +169,20 @@ class Desk(Ledger):
         check_plain(data)
         return self.propose(label, "data", data, Claims(reason=reason, texts={"file": name}))
 
-    def make_csr(self, label: str, content: CsrContent, reason: str = "") -> bytes:
-        """A CSR (DER) by a chip key. Raises WaitingError when people must approve it first."""
-        from tpmhsm.pki.csr import prepare_csr
+    def make_csr(
+        self, label: str, content: CsrContent, reason: str = "", evidence: bytes = b""
+    ) -> bytes:
+        """A CSR (DER) by a chip key, with `evidence` (an AttestationBundle, DER) if there is any.
+        Raises WaitingError when people must approve it first.
+        """
+        from tpmhsm.attest.csr_bundle import ATTRIBUTE
+        from tpmhsm.pki.csr import prepare_csr, with_attribute
         from tpmhsm.pki.names import format_dn
 
         row = self._keyring.signing(label)
         unsigned = prepare_csr(self._keyring.public_key(row), content, row.hash)
+        if evidence:
+            unsigned = with_attribute(unsigned, ATTRIBUTE, evidence)
         if self._keyring.people(row) is None:
             return unsigned.complete(self.signer.sign(label, unsigned.tbs))
         claims = Claims(reason=reason, texts={"subject": format_dn(content.subject)})
