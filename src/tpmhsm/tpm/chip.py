@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from tpmhsm.attest.audit_records import AUDITED, Audited
 from tpmhsm.errors import ChipRefusedError, DeviceError, ParseError, VerificationError
 from tpmhsm.tpm.exchange import Exchange
 from tpmhsm.tpm.sessions import (
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tpmhsm.tpm.door import Door
+    from tpmhsm.tpm.journal import Journal
 
 R = TypeVar("R", bound=Structure)
 
@@ -76,6 +78,7 @@ class Chip:
     conversation made and has not flushed. `shelf` is the directory where sessions wait that
     outlive it (`tpmhsm.tpm.live`), if there is one. `passwords` gives that of the owner or the
     endorsement hierarchy (RH), or nothing; it is asked when the chip does not take the empty one.
+    `journal` takes the commands that the chip audits.
     """
 
     def __init__(
@@ -85,8 +88,10 @@ class Chip:
         patience: float = PATIENCE,
         shelf: Path | None = None,
         passwords: Callable[[int], bytes] | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self.commands = 0
+        self.journal = journal
         self._passwords = passwords
         self.shelf = shelf
         self._door = door
@@ -121,6 +126,8 @@ class Chip:
                 if base_code(reply.rc) == RC.BAD_AUTH and not auths:
                     return self._with_password(command, handles, layout.auths, reply.rc)
                 raise rc_error(reply.rc, kind.__name__)
+            if self.journal is not None and layout.code in AUDITED:
+                self._write_down(self.journal, command, parameters, reply)
             if reply.handle:
                 self._created[int.from_bytes(reply.handle, "big")] = None
             if exchange is not None:
@@ -132,6 +139,15 @@ class Chip:
         except ParseError as e:
             raise DeviceError(f"the chip's answer to {kind.__name__} makes no sense: {e}") from e
         return cast("R", response)
+
+    def _write_down(
+        self, journal: Journal, command: Command[Any], parameters: bytes, reply: Reply
+    ) -> None:
+        """An audited command goes into the journal before anything else can fail."""
+        names = b"".join(self._names_for(command))
+        digest = getattr(command, "digest", b"")
+        code = int(command.CODE)
+        journal.add(Audited(int(time.time()), code, names, parameters, reply.parameters, digest))
 
     def _with_password(self, command: Command[R], handles: bytes, auths: int, rc: int) -> R:
         """Once more, where a hierarchy has a password after all. Neither that of the owner nor that

@@ -21,6 +21,7 @@ from tpmhsm.errors import ChipRefusedError, DeviceError, UsageError
 from tpmhsm.tpm import housekeeping, software
 from tpmhsm.tpm.chip import Chip
 from tpmhsm.tpm.door import DeviceFileDoor, Door, PytssDoor, SocketDoor
+from tpmhsm.tpm.journal import NAME, Journal
 from tpmhsm.tpm.lock import DEFAULT_TIMEOUT, Hold, Lock
 
 Kind = Literal["software TPM", "hardware", "other TPM"]
@@ -40,7 +41,8 @@ class Device:
     ours, so that what a killed holder left may be flushed by the next one (a software TPM; on
     hardware the kernel's resource manager does that). `check` raises DeviceError when there is
     nothing to connect to, in better words than a missing file would. `shelf` is a directory for
-    what waits between transactions; it need not be there yet. `passwords`: see `Chip`.
+    what waits between transactions; it need not be there yet. `passwords`: see `Chip`. `journal`:
+    where audited commands are written down (`tpmhsm.tpm.journal`).
     """
 
     kind: Kind
@@ -51,6 +53,7 @@ class Device:
     check: Callable[[], None] | None = None
     shelf: Path | None = None
     passwords: Callable[[int], bytes] | None = None
+    journal: Path | None = None
 
     def describe(self) -> str:
         """Kind and place in a line: "software TPM in /home/x/.tpmhsm"."""
@@ -78,12 +81,13 @@ class Device:
     @contextmanager
     def _connected(self, hold: Hold | None) -> Iterator[Chip]:
         door = self.connect()
+        journal = Journal(self.journal) if self.journal else None
         try:
             if hold and hold.dirty and self.exclusive:
                 housekeeping.flush_everything(door)
             if hold:
                 hold.mark()
-            chip = Chip(door, shelf=self.shelf, passwords=self.passwords)
+            chip = Chip(door, shelf=self.shelf, passwords=self.passwords, journal=journal)
             try:
                 if self.shelf is not None and self.shelf.is_dir():
                     _keep_up(chip)
@@ -93,6 +97,8 @@ class Device:
                     hold.clear()
         finally:
             door.close()
+            if journal is not None:
+                journal.close()
 
     def _settle(self, chip: Chip, door: Door) -> bool:
         """Leave nothing behind; returns whether that is certain.
@@ -150,7 +156,15 @@ def open_device(spec: str, home: Path) -> Device:
             hint="--tpm auto, software, device:/dev/tpmrm0, swtpm:PATH, or a TCTI string",
         )
     lock, shelf = _home_lock(home), home / SHELF
-    return Device("other TPM", spec, lambda: PytssDoor(spec), lock, exclusive=False, shelf=shelf)
+    return Device(
+        "other TPM",
+        spec,
+        lambda: PytssDoor(spec),
+        lock,
+        exclusive=False,
+        shelf=shelf,
+        journal=home / NAME,
+    )
 
 
 def _automatic(home: Path) -> Device:
@@ -175,6 +189,7 @@ def _software(home: Path) -> Device:
         exclusive=True,
         check=lambda: software.check(directory),
         shelf=directory / SHELF,
+        journal=home / NAME,
     )
 
 
@@ -186,6 +201,7 @@ def _device_file(path: Path, home: Path) -> Device:
         _home_lock(home),
         exclusive=False,
         shelf=home / SHELF,
+        journal=home / NAME,
     )
 
 
@@ -202,6 +218,7 @@ def _swtpm(where: str, home: Path) -> Device:
             lock,
             exclusive=True,
             shelf=home / SHELF,
+            journal=home / NAME,
         )
     path = Path(where).absolute()
     file_lock = Lock(path.with_name(path.name + ".lock"), f"the software TPM at {path}")
@@ -212,6 +229,7 @@ def _swtpm(where: str, home: Path) -> Device:
         file_lock,
         exclusive=True,
         shelf=home / SHELF,
+        journal=home / NAME,
     )
 
 
