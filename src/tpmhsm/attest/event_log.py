@@ -214,12 +214,22 @@ def is_event_log(data: bytes) -> bool:
     return said.startswith((b"Spec ID Event", b"StartupLocality", b"SP800-155 Event"))
 
 
+def may_be_event_log(data: bytes) -> bool:
+    """Whether bytes may be an older log without a header: an event that a TPM may have extended."""
+    if len(data) < _SHA1_HEADER or not data[8:28].strip(b"\0"):
+        return False
+    pcr, kind, size = (int.from_bytes(data[i : i + 4], "little") for i in (0, 4, 28))
+    return pcr <= 23 and kind in EVENT_NAMES and size <= len(data) - _SHA1_HEADER
+
+
 def parse_event_log(data: bytes) -> EventLog:
     """An event log. ParseError says at which byte it breaks; never takes long."""
     if len(data) > MAX_LOG:
         raise ParseError(f"an event log of {len(data):,} bytes: {MAX_LOG:,} are the most")
     if len(data) < _SHA1_HEADER:
         raise ParseError(f"{len(data)} bytes are no event log: the first event alone has 32")
+    if not data.strip(b"\0"):
+        raise ParseError("an event log of nothing but zeros")
     reader = _Reader(data)
     first = reader.sha1_event(0)
     if first.type == EV_NO_ACTION and first.data.startswith(_SPEC_ID):

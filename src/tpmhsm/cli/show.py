@@ -68,7 +68,19 @@ def _other(data: bytes, what: str) -> tuple[str, Shown] | None:
         with naming(what):
             found = describe_ssh_line(data)
         return "key", (found, f"an SSH public key\n{lines_of(found)}")
-    return show_tpm(data) or _encrypted(data, what)
+    return show_tpm(data) or _of_a_chip(data, what) or _encrypted(data, what)
+
+
+def _of_a_chip(data: bytes, what: str) -> tuple[str, Shown] | None:
+    """An event log, or what a chip keeps in NV."""
+    from tpmhsm.cli.show_chips import show_ek_dump, show_event_log
+
+    with naming(what):
+        if (log := show_event_log(data)) is not None:
+            return "event-log", log
+        if (dump := show_ek_dump(data)) is not None:
+            return "ek-dump", dump
+    return None
 
 
 def _encrypted(data: bytes, what: str) -> tuple[str, Shown] | None:
@@ -90,8 +102,8 @@ def _unknown(data: bytes, what: str) -> ParseError:
         return ParseError(f"{what} is empty")
     return ParseError(
         f"{what} is nothing that is known here: {looks_like(data)}",
-        hint="known are certificates, CSRs, CRLs, PKCS#7, PKCS#12, keys, TPM structures; "
-        "requests, approvals, cards",
+        hint="known are certificates, CSRs, CRLs, PKCS#7, PKCS#12, keys, TPM structures, "
+        "event logs; requests, approvals, cards",
         details={"first_bytes": data[:16].hex()},
     )
 
@@ -164,10 +176,11 @@ def _item(item: Item, what: str, ask: Ask | None) -> tuple[str, Shown]:
     where = f"{what}, {item.where}" if item.where else what
     with naming(where):
         if item.kind == "certificate":
+            from tpmhsm.cli.show_chips import tpm_facts, tpm_lines
             from tpmhsm.pki.describe import certificate_lines, describe_certificate
 
-            found = describe_certificate(item.der)
-            return "certificate", (found, facts(certificate_lines(found)))
+            found = describe_certificate(item.der) | tpm_facts(item.der)
+            return "certificate", (found, facts([*certificate_lines(found), *tpm_lines(found)]))
         from tpmhsm.cli.show_structures import show_structure
 
         return show_structure(item, what, ask)
@@ -214,6 +227,9 @@ _OURS = {
     "recovery": "a recovery file",
     "tpm-public": "the public area of a TPM key",
     "tpm-attest": "an attestation of a TPM",
+    "event-log": "an event log",
+    "ek-dump": "an EK certificate as a chip keeps it",
+    "vendor-roots": "a list of vendor roots",
 }
 
 

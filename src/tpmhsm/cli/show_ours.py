@@ -117,6 +117,17 @@ def _recovery(data: bytes) -> Shown | None:
     return found, f"{lines_of(found)}\n({words})"
 
 
+def _vendor_roots(data: bytes) -> Shown | None:
+    from tpmhsm.attest.roots import KINDS, is_pins, parse_pins
+
+    if not is_pins(data):
+        return None
+    pins = parse_pins(data)
+    counted = {kind: sum(one.kind == kind for one in pins.roots) for kind in KINDS}
+    found = {"roots": len(pins.roots), **counted, "intermediates": len(pins.intermediates)}
+    return found, lines_of(found)
+
+
 def _try(parse: Callable[[], Any]) -> Any:
     try:
         return parse()
@@ -148,4 +159,5 @@ _ATTEMPTS: tuple[tuple[str, Callable[[bytes], Shown | None]], ...] = (
     ("card", _card),
     ("group", _group),
     ("recovery", _recovery),
+    ("vendor-roots", _vendor_roots),
 )
