@@ -1,0 +1,5 @@
+"""Machines to run commands on."""
+
+from tests.support.machines import bare, place
+
+__all__ = ["bare", "place"]
