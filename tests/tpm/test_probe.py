@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tpmhsm.attest.public_keys import public_key_of
 from tpmhsm.errors import DeviceError
 from tpmhsm.tpm import evidence, nv, software
+from tpmhsm.tpm.ek_templates import POLICY_A, TEMPLATES
 from tpmhsm.tpm.probe import probe
 from tpmhsm.wire.codec import decode
 from tpmhsm.wire.commands import EvictControl
@@ -19,7 +20,7 @@ from tpmhsm.wire.constants import HT, RH
 from tpmhsm.wire.constants import ObjectAttributes as Attribute
 from tpmhsm.wire.public import Public
 
-CERTIFICATE = bytes.fromhex("30820004deadbeef")  # all that is looked at is the length
+CERTIFICATE = b"\x30\x82\x01\x00" + bytes(range(256))  # all that is looked at is the length
 
 
 def spki(key) -> bytes:
@@ -101,7 +102,7 @@ def test_endorsement_key_that_nobody_made_persistent(chip):
 @pytest.mark.parametrize("template", [0x01C00002, 0x01C00016])
 def test_templates_make_the_keys_that_the_makers_certified(chip, template):
     certificate = x509.load_der_x509_certificate(nv.read(chip, template))
-    public = evidence._primary(chip, evidence._TEMPLATES[template])
+    public = evidence._primary(chip, TEMPLATES[template])
     assert spki(public_key_of(public)) == spki(certificate.public_key())
 
 
@@ -110,7 +111,7 @@ def test_a_chip_without_certificates(chip, monkeypatch):
     assert evidence.ek_certificates(chip) == []
     found = evidence.endorsement(chip)
     assert found.certificate is None
-    assert decode(Public, found.public).auth_policy == evidence._POLICY_A
+    assert decode(Public, found.public).auth_policy == POLICY_A
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from tpmhsm.attest.ek_headers import skip_header
 from tpmhsm.attest.makers import MAKERS, maker_letters
 from tpmhsm.errors import ParseError
 from tpmhsm.pki import der
@@ -61,7 +62,7 @@ def read_ek_dump(data: bytes) -> EkDump:
         from tpmhsm.pki.load import certificate_ders
 
         return EkDump(tuple(certificate_ders(data, "the EK certificate")[:_MOST]))
-    begin, notes = _header(data)
+    begin, notes = skip_header(data)
     found: list[bytes] = []
     position = begin
     while len(found) < _MOST and data[position : position + 1] == b"\x30":
@@ -82,24 +83,6 @@ def read_ek_dump(data: bytes) -> EkDump:
         what = f"padding ({rest[:1].hex()})" if filled else "nothing that is known here"
         notes.append(f"{left} bytes follow: {what}")
     return EkDump(tuple(found), tuple(notes))
-
-
-def _header(data: bytes) -> tuple[int, list[str]]:
-    """Where the certificate begins, and what stands before it."""
-    if data[:2] == b"\x10\x01":  # TCG_TAG_PCCLIENT_STORED_CERT, type, size, and mostly FULL_CERT
-        if data[2:3] != b"\0":
-            raise ParseError("a stored certificate that is not whole: its type is not 00")
-        begin = 7 if data[5:7] == b"\x10\x02" else 5
-        if int.from_bytes(data[3:5], "big") > len(data) - 5:
-            raise ParseError("a stored certificate that is cut off: its header says a larger size")
-        return begin, ["the TCG's header (1001) stands before it"]
-    if data[:2] == b"\x10\x02":
-        return 2, ["the TCG's header (1002) stands before it"]
-    for size in (2, 4):
-        for length in (int.from_bytes(data[:size], "big"), int.from_bytes(data[:size], "little")):
-            if 100 < length <= len(data) - size and data[size : size + 2] == b"\x30\x82":
-                return size, [f"its length in {size} bytes stands before it"]
-    return 0, []
 
 
 def read_hints(extensions: Sequence[RawExtension]) -> EkHints:

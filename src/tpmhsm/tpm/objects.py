@@ -168,12 +168,20 @@ def create_key(
     return create_from(chip, parent, template, algorithm, pin)
 
 
-def create_from(
-    chip: Chip, parent: Loaded, template: Public, algorithm: str, pin: Pin | None = None
+def create_from(  # noqa: PLR0917 (TPM2_Create has as many)
+    chip: Chip,
+    parent: Loaded,
+    template: Public,
+    algorithm: str,
+    pin: Pin | None = None,
+    outside: bytes = b"",
 ) -> CreatedKey:
-    """Make a key of this public area; errors as of `create_key`. `algorithm` for the words."""
+    """Make a key of this public area; errors as of `create_key`. `algorithm` for the words.
+
+    `outside` goes into the creation data, which the chip certifies (Part 2 §15.1, outsideInfo).
+    """
     try:
-        made = _create(chip, parent, template, pin)
+        made = _create(chip, parent, template, pin, outside)
     except ChipRefusedError as error:
         raise unsupported(error, algorithm) from error
     _check_template(template, made.out_public)
@@ -200,15 +208,17 @@ def unsupported(error: ChipRefusedError, algorithm: str) -> ChipRefusedError:
     )
 
 
-def _create(chip: Chip, parent: Loaded, template: Public, pin: Pin | None) -> CreateResponse:
+def _create(
+    chip: Chip, parent: Loaded, template: Public, pin: Pin | None, outside: bytes
+) -> CreateResponse:
     """TPM2_Create; with a PIN in a session whose encryption only this parent can undo."""
     if pin is None:
-        return chip.send(Create(parent.handle, SensitiveCreate(), template, b"", ()))
+        return chip.send(Create(parent.handle, SensitiveCreate(), template, outside, ()))
     session = start_hmac(chip, salt_key=pin.salt, encrypt=True)
     session.last = True
     try:
         sensitive = SensitiveCreate(user_auth=pin.value)
-        return chip.send(Create(parent.handle, sensitive, template, b"", ()), session)
+        return chip.send(Create(parent.handle, sensitive, template, outside, ()), session)
     except ChipRefusedError:
         chip.flush(session.handle)
         raise
@@ -358,7 +368,7 @@ def _primary(
     """
     if name is not None and (usual := _at(chip, places.start)) and usual.name == name:
         return usual
-    persistent = _persistent(chip)
+    persistent = all_persistent(chip)
     if name is not None:
         for loaded in persistent:
             if loaded.name == name:
@@ -397,7 +407,8 @@ def own_handles(chip: Chip) -> list[int]:
     return [at for at in chip.handles(HT.PERSISTENT) if any(at in place for place in places)]
 
 
-def _persistent(chip: Chip) -> list[Loaded]:
+def all_persistent(chip: Chip) -> list[Loaded]:
+    """All persistent objects, each Name recomputed."""
     return [read_loaded(chip, handle) for handle in chip.handles(HT.PERSISTENT)]
 
 
