@@ -14,6 +14,7 @@ from tpmhsm.errors import (
     VerificationError,
 )
 from tpmhsm.keys import budgets
+from tpmhsm.keys.auditing import mark_for_keys
 from tpmhsm.keys.births import Use, Wanted, key_row, must_sign
 from tpmhsm.keys.budgets import Budgets
 from tpmhsm.keys.choice import Chooser, Pins, bind, policy_of_row
@@ -76,11 +77,13 @@ class Keyring:
         wanted = Wanted(label, alg, policy, hash_name, use, pin)
         bound, group_id = self.prepare(wanted)
         host = load_host(self._store)
+        with self._store.reading() as tx:
+            after = mark_for_keys(tx)
         with self._device.transaction() as chip:
             bound = self.budgets.place(chip, bound)
             parent = objects.storage_parent(chip, host.parent_name)
             secret = Pin.to(parent, pin) if bound.has_pin else None
-            made = objects.create_from(chip, parent, wanted.template(bound), alg, secret)
+            made = objects.create_from(chip, parent, wanted.template(bound), alg, secret, after)
             attestation = objects.attestation_key(chip, host.ak_name)
             loaded = objects.load_key(chip, parent, made.public, made.private)
             born = objects.certify_creation(

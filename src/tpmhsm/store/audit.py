@@ -145,6 +145,11 @@ class Audit:
         rows = self._connection.execute(statement)
         return [_row(row._mapping) for row in rows]
 
+    def written(self, *, until: int) -> list[AuditRow]:
+        """Entries up to a number as they stand there: `facts` is the text, whatever it is."""
+        statement = select(audit).where(audit.c.seq <= until).order_by(audit.c.seq)
+        return [AuditRow(**row._mapping) for row in self._connection.execute(statement)]
+
     def each(self, act: str) -> Iterator[AuditRow]:
         """Entries of one act, oldest first; few of them in memory at a time."""
         statement = select(audit).where(audit.c.act == act).order_by(audit.c.seq)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tpmhsm.store.authorities import Authorities, Serials
     from tpmhsm.store.barred_keys import BarredKeys
     from tpmhsm.store.certificates import Certificates
+    from tpmhsm.store.chip_records import ChipRecords
     from tpmhsm.store.groups import Groups, Rosters
     from tpmhsm.store.keys import Keys
     from tpmhsm.store.memory import ApproverMemory
@@ -171,6 +172,13 @@ class Transaction:
         from tpmhsm.store.audit import Audit
 
         return Audit(self._connection)
+
+    @cached_property
+    def chip_records(self) -> ChipRecords:
+        """What the chip audits."""
+        from tpmhsm.store.chip_records import ChipRecords
+
+        return ChipRecords(self._connection)
 
     @property
     def written(self) -> list[tuple[str, Mapping[str, Any]]]:

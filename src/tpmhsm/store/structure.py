@@ -8,8 +8,8 @@ from sqlalchemy import inspect
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.reflection import Inspector
 
-POSTGRESQL_TRIGGERS = frozenset({"trigger audit_append_only"})
-"""What the migrations make for PostgreSQL alone: the log's guard."""
+POSTGRESQL_TRIGGERS = frozenset({"trigger audit_append_only", "trigger chip_records_append_only"})
+"""What the migrations make for PostgreSQL alone: the log's guards."""
 
 
 def structure(connection: Connection) -> set[str]:
