@@ -188,7 +188,7 @@ def read_path_certificate_loosely(raw: bytes) -> PathCertificate:
         loose.not_after,
         loose.spki,
         MappingProxyType(found.items),
-        tuple(found.faults),
+        (*_clash(loose.algorithm, loose.outer_algorithm), *found.faults),
         minor_faults=(*found.minor, *told, Fault("broken", "is not in strict DER")),
         **found.values,
     )
@@ -196,10 +196,14 @@ def read_path_certificate_loosely(raw: bytes) -> PathCertificate:
 
 def _outer_faults(fields: TbsCertificate, algorithm: bytes) -> Iterator[Fault]:
     """RFC 5280, 4.1.1.2 and 4.1.2.1."""
-    if fields.algorithm != algorithm:
-        yield Fault("broken", "names two different signature algorithms")
+    yield from _clash(fields.algorithm, algorithm)
     if fields.version not in (1, 2, 3) or (fields.extensions and fields.version != 3):
         yield Fault("broken", f"is of version {fields.version}, which clashes with what it has")
+
+
+def _clash(inner: bytes, outer: bytes) -> Iterator[Fault]:
+    if inner != outer:
+        yield Fault("broken", "names two different signature algorithms")
 
 
 class _Extensions:
