@@ -25,9 +25,6 @@ DIGITS = 4
 MAX_CLAIM, MAX_CLAIMS = 400, 12
 """How much of the host's words is shown."""
 
-MAX_FLAG = 1200
-"""How much of a warning: what it is about stands in full among the rows and lists."""
-
 COMPARED = {
     "certificate": ("digest", "subject", "not_after"),
     "csr": ("digest", "subject"),
@@ -179,10 +176,10 @@ def claim_rows(review: Review) -> Iterator[Row]:
     yield Row("Asked", f"{request.created:%Y-%m-%d %H:%M}, expires {ends}")
 
 
-def _cut(claim: str, most: int = MAX_CLAIM) -> str:
+def _cut(claim: str) -> str:
     """A claim must not scroll the truth away."""
-    extra = len(claim) - most
-    return claim if extra <= 0 else f"{claim[:most]}… ({extra:,} more characters)"
+    extra = len(claim) - MAX_CLAIM
+    return claim if extra <= 0 else f"{claim[:MAX_CLAIM]}… ({extra:,} more characters)"
 
 
 def _signature(review: Review, width: int) -> Iterator[str]:
@@ -211,7 +208,7 @@ def signature_rows(review: Review) -> list[Row]:
 
 _NOT = {
     "budget": "to sign by itself, for another key, a higher total or a window",
-    "window": "for another key or session, after its end, to grant, to decrypt, to change people",
+    "window": "by another key, in another session, after its end, to grant or decrypt",
     "decrypt": "for another ciphertext or key, in another epoch, to sign, grant or open",
     "group": "for another group, chip or roster, to sign, decrypt, grant or open",
     "roster": "for another roster or epoch, to sign, decrypt, grant or open",

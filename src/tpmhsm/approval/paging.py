@@ -52,11 +52,9 @@ def paged(parts: Sequence[Part], height: int) -> list[Page]:
             pages[-1] += lines[:room]
             if lines := lines[room:]:
                 pages.append([])
-    return [
-        Page("\n".join(line for _, line in page), _names(pages[number:]))
-        for number, page in enumerate(pages, 1)
-    ]
-
-
-def _names(pages: Sequence[Sequence[tuple[str, str]]]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name for page in pages for name, _ in page))
+    found: list[Page] = []
+    to_come: tuple[str, ...] = ()
+    for page in reversed(pages):
+        found.append(Page("\n".join(line for _, line in page), to_come))
+        to_come = tuple(dict.fromkeys([*(name for name, _ in page), *to_come]))
+    return found[::-1]

@@ -97,6 +97,7 @@ def _take(
     for number, page in enumerate(shown, 1):
         click.echo(_painted(page.text), err=True)
         if number < len(shown):
+            forget_typed()
             ask(page.prompt(number, len(shown), _size()[0]), undone=UNDONE)
     forget_typed()
     while not (typed := ask(question, undone=UNDONE).strip()):
