@@ -139,7 +139,7 @@ class Auditing:
             known = tx.settings.get(SETTING) or {}
         with suppress(OSError):
             if known.get("mark") and path is not None and time.time() - known["at"] > OLDEST:
-                return path.stat().st_mtime > known["at"] + 1
+                return bool(path.stat().st_mtime > known["at"] + 1)
         return False
 
     def collect(self) -> None:
