@@ -57,9 +57,9 @@ class Screen:
         if enter:
             self._tmux("send-keys", "Enter")
 
-    def clear(self) -> None:
-        """Forget what was shown, as a person does who looks at the next page only."""
-        self._tmux("clear-history")
+    def wipe(self) -> None:
+        """Empty the screen, so that what comes next stands alone on it."""
+        self._tmux("send-keys", "-R")
 
     def __enter__(self) -> Screen:
         return self

@@ -180,9 +180,11 @@ def _listings(changes: Changes) -> Iterator[Listing]:
     }
     for title, entries in lists.items():
         if entries:
-            some = "all" if len(entries) <= SHOWN else f"the first {SHOWN:,} of"
+            some = f"all {len(entries):,}" if len(entries) > 1 else "the one"
+            if len(entries) > SHOWN:
+                some = f"the first {SHOWN:,} of {len(entries):,}"
             items = tuple(_line(entry) for entry in entries[:SHOWN])
-            yield Listing(f"{some} {len(entries):,} {title}", items)
+            yield Listing(f"{some} {title}", items)
 
 
 def _line(entry: Entry) -> str:

@@ -88,9 +88,8 @@ def policy_flags(policy: KeyPolicy, group: GroupDocument, *, granting: bool = Fa
     if group.static:
         flags.append(Flag("STATIC", STATIC[0]))
     for one in policy.alternatives:
-        if one not in own:
+        if one not in own and not (granting and one.group == group.name):
             verb = "signs" if policy.command == CC.Sign else "decrypts"
-            other = one.group and one.group != group.name
-            whom = f' (who is in "{one.group}" is not said here)' if other else ""
+            whom = f' (who is in "{one.group}" is not said here)' if one.group else ""
             flags.append(Flag("WITHOUT YOU", f"this key also {verb} by {one.text}{whom}"))
     return flags

@@ -91,6 +91,7 @@ def _change(request: Request, old: RosterDocument, new: RosterDocument, memory: 
         Row("Change", "; ".join([*people, *demands.words])),
         Row("Officers", describe_rule(new.officers), f"epoch {new.epoch}"),
         Row("Until now", describe_rule(old.officers), f"epoch {old.epoch}"),
+        Row("You then", f"approve nothing of epoch {old.epoch}, no other change to {new.epoch}"),
         *demands.rows,
         *keys,
     ]

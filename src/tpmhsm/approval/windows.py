@@ -48,7 +48,6 @@ def read_window(request: Request, key: ChipKey, memory: Memory) -> Content:
         Row("From", "when it was asked for; waiting for approvals takes from it"),
         Row("Ends", "then, or earlier at any reset, restart or suspend of the chip"),
         Row("Allows", "the machine signs ANYTHING with this key, and nobody is asked"),
-        Row("Never", "with another key; to write a budget or roster; to decrypt; to certify"),
         Row("Session", window.nonce.hex(), "counts in this session alone"),
     )
     return Content(
@@ -68,7 +67,5 @@ def _flags(key: ChipKey, memory: Memory, seconds: int) -> list[Flag]:
     if seconds > LONG:
         flags.append(Flag("LONG", "short windows, asked for more often, give less away"))
     flags.append(Flag("STRETCH", f"the chip's owner can slow its clock: up to {STRETCH} % longer"))
-    flags.append(
-        Flag("ROSTER", "who is removed meanwhile: what was begun inside it is still signed")
-    )
+    flags.append(Flag("ROSTER", "what begins inside it is signed, even if officers are removed"))
     return flags

@@ -113,7 +113,7 @@ def show(app: App, what: str) -> None:
 
     def words() -> str:
         people = [f"{a['approver']} ({a['kind']}, {a['at']})" for a in found["approvals"]]
-        denied = [f"{d['approver']}: {d['reason']}" for d in found["denials"]]
+        denied = [f"{d['approver']} ({d['at']}): {d['reason']}" for d in found["denials"]]
         return facts(
             [
                 ("Request", f"{found['id']} · {found['kind']} · {found['state']}"),
