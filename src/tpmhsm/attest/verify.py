@@ -1,0 +1,149 @@
+"""Evidence is judged: nine questions answered from one file, without a chip and without its host.
+
+    trusted = Trusted(roots, intermediates, at, bond)
+    judgement = verify_evidence(parse_evidence(data), trusted, nonce)
+
+Nothing in the file is believed because it stands there. The order: endorsement keys and the bond of
+the attestation key to one of them; every statement by that key; groups, then keys, from their
+documents; clock and seal; the log. What rests on something that is not proven is not proven.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+
+from tpmhsm.attest.device_findings import DeviceView, Trusted, judge_device
+from tpmhsm.attest.findings import Findings
+from tpmhsm.attest.format import Evidence, format_evidence
+from tpmhsm.attest.further_aks import judge_further_aks
+from tpmhsm.attest.group_findings import GroupView, ek_bytes, judge_groups, people_of
+from tpmhsm.attest.key_findings import KeyView, judge_keys
+from tpmhsm.attest.moment_findings import judge_moment
+from tpmhsm.attest.sentences import sentence_of
+from tpmhsm.attest.verdicts import Judgement, Proof, verdicts_of
+from tpmhsm.attest.witness import Witness
+from tpmhsm.errors import ParseError, TpmHsmError
+
+LIMITS = {"eks": 16, "aks": 16, "keys": 512, "groups": 64, "budgets": 1024}
+"""How many of each a verifier looks at: so hostile files are judged in bounded time."""
+
+MAX_CERTIFICATES = 1024
+MAX_CARDS = 1024
+
+
+def verify_evidence(evidence: Evidence, trusted: Trusted, nonce: bytes | None = None) -> Judgement:
+    """Judge a file of evidence.
+
+    `trusted`: pinned roots, time, the bond of an activation; `nonce`: the verifier's own, None when
+    there was none. ParseError for a file with more in it than anybody's (`LIMITS`); all else that
+    is wrong is in the verdicts.
+    """
+    _check_limits(evidence)
+    findings, witness = Findings(), Witness(evidence)
+    device = judge_device(evidence, witness, trusted, findings)
+    groups = judge_groups(evidence, witness, findings)
+    ak = len(device.links) - 1
+    keys = judge_keys(evidence, witness, groups, findings, ak)
+    _check_budgets(evidence, findings)
+    judge_further_aks(evidence, witness, findings)
+    _judge_audit(evidence, witness, nonce, findings)
+    whole = judge_moment(evidence, witness, nonce, findings)
+    if not whole:
+        findings.rest_on("seal-broken", "the file was changed after the chip sealed it.")
+    elif not device.stands:
+        findings.rest_on("rests-on-chip", device.why, spared=("chip", "maker", "kind"))
+    return _judgement(evidence, trusted, nonce, findings, (device, groups, keys))
+
+
+def _judgement(
+    evidence: Evidence,
+    trusted: Trusted,
+    nonce: bytes | None,
+    findings: Findings,
+    views: tuple[DeviceView, Mapping[str, GroupView], tuple[KeyView, ...]],
+) -> Judgement:
+    device, groups, keys = views
+    verdicts = verdicts_of(findings.items)
+    eks = ek_bytes(evidence)
+    facts = tuple(view.facts for view in keys)
+    return Judgement(
+        sentence=sentence_of(device, verdicts, facts),
+        device_class=device.device_class,
+        verdicts=verdicts,
+        evidence=sha256(format_evidence(evidence)).hexdigest(),
+        made=evidence.made,
+        at=trusted.at,
+        nonce=nonce is not None,
+        links=(*device.links, *(link for view in keys for link in view.links)),
+        people=tuple(people_of(view, eks) for view in groups.values()),
+        keys=facts,
+        hints=_hints(evidence),
+    )
+
+
+def _check_limits(evidence: Evidence) -> None:
+    for name, most in LIMITS.items():
+        if len(getattr(evidence, name)) > most:
+            raise ParseError(f"evidence: more than {most} {name}: nobody's file has so many")
+    certificates = sum(len(key.certificates) for key in evidence.keys)
+    certificates += sum(len(ek.chain) for ek in evidence.eks)
+    cards = sum(len(group.cards) for group in evidence.groups)
+    if certificates > MAX_CERTIFICATES or cards > MAX_CARDS:
+        raise ParseError(f"evidence: more than {MAX_CERTIFICATES} certificates or cards")
+
+
+def _check_budgets(evidence: Evidence, findings: Findings) -> None:
+    """A budget of a key that is not in the file says nothing of it."""
+    labels = {key.label for key in evidence.keys}
+    for place, part in enumerate(evidence.budgets):
+        if part.key not in labels:
+            proof = (Proof.of(f"budgets[{place}].index", part.index, "a budget's NV index"),)
+            words = f'There is a budget for a key "{part.key}", which is not in the file.'
+            findings.add("agree", "not-proven", "budget-without-key", words, proof=proof)
+
+
+def _judge_audit(
+    evidence: Evidence, witness: Witness, nonce: bytes | None, findings: Findings
+) -> None:
+    if evidence.audit is None:
+        words = "There is no proof of the log in the file: whether it is complete is not known."
+        findings.add("log", "not-proven", "no-log-proof", words)
+        return
+    from tpmhsm.attest.audit_chain import judge_log
+    from tpmhsm.policy.documents import encode_json
+
+    proof = (Proof.of("audit", encode_json(dict(evidence.audit)), "the proof of the log"),)
+    with findings.refuting("log", "The proof of the log does not hold", proof):
+        names = {name for key in evidence.keys if (name := _name(key.public))}
+        judged = judge_log(evidence.audit, witness.public, names, nonce)
+        for one in judged.findings:
+            words = f"{one.words[:1].upper()}{one.words[1:]}."
+            findings.add("log", one.answer, one.code, words, proof=proof)
+        if judged.answer == "proven":
+            findings.add("log", "proven", "complete", _ended(judged.words), proof=proof)
+        elif not judged.findings:
+            findings.add("log", judged.answer, "log", _ended(judged.words), proof=proof)
+
+
+def _name(public: bytes) -> bytes:
+    from tpmhsm.wire.names import name_of_public
+
+    try:
+        return name_of_public(public)
+    except TpmHsmError:
+        return b""
+
+
+def _ended(words: str) -> str:
+    return words if words.endswith(".") else f"{words[:1].upper()}{words[1:]}."
+
+
+def _hints(evidence: Evidence) -> tuple[str, ...]:
+    claims = evidence.device
+    said = [part for part in (claims.manufacturer, claims.vendor, claims.firmware) if part]
+    return (
+        f"The device calls itself {claims.kind}"
+        + (f" ({', '.join(said)[:200]})" if said else "")
+        + "; anybody can write that.",
+    )
