@@ -9,7 +9,7 @@ from tpmhsm.cli.app import App
 from tpmhsm.errors import ParseError
 
 
-def made_bundle(app: App, label: str, files: Sequence[str]) -> bytes:
+def made_bundle(app: App, label: str, files: Sequence[str] = ()) -> bytes:
     """The evidence for a key of this home; `files` are certificates of the attestation key and of
     those who issued it. Without any, those that are kept here for it.
     """
@@ -18,10 +18,10 @@ def made_bundle(app: App, label: str, files: Sequence[str]) -> bytes:
 
     given = [raw for file in files for raw in certificate_ders(app.read(file), file)]
     row = app.keyring.signing(label)
-    return evidence_bundle(app.store, row, given or _kept(app))
+    return evidence_bundle(app.store, row, given or kept_ak_certificates(app))
 
 
-def _kept(app: App) -> list[bytes]:
+def kept_ak_certificates(app: App) -> list[bytes]:
     """The newest certificate of the attestation key in the database, and what is above it."""
     from hashlib import sha256
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
 from typing import Any, NoReturn
 
 import click
 
 from tpmhsm import __version__
 from tpmhsm.cli.app import App
-from tpmhsm.cli.globals import default_home, global_options, spread
+from tpmhsm.cli.globals import default_home, global_options
+from tpmhsm.cli.lazy import LazyGroup
 from tpmhsm.cli.prompts import stopped
 from tpmhsm.cli.words import json_text, lines
 from tpmhsm.errors import (
@@ -49,31 +49,10 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "csr": ("csr", "csr", "PKCS#10 requests: create, show, verify"),
     "cert": ("cert", "cert", "Certificates: import, list, show, chain, trust, verify, export"),
     "ca": ("ca", "ca", "Authorities: create, install, sign, issue, revoke, crl, show"),
+    "attest": ("attest", "attest", "Evidence: collect, challenge, respond, certify, roots"),
     "doctor": ("doctor", "doctor", "Prove the database against itself and the chip"),
     "request": ("request", "request", "Approval requests: list, show, export, import, execute"),
 }
-
-
-class LazyGroup(click.Group):
-    """A group whose commands are imported when they are called, not when they are listed."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """All the names, in the order of the table."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the noun's module."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, attribute, _ = COMMANDS[cmd_name]
-        command = getattr(import_module(f"tpmhsm.cli.{module}"), attribute)
-        assert isinstance(command, click.Command)  # noqa: S101 - the table above is ours
-        return spread(command)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list in --help, from the table, without an import."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
 
 
 EPILOG = """\b
@@ -89,7 +68,12 @@ Completion: eval "$(_TPMHSM_COMPLETE=bash_source tpmhsm)"; zsh_source, fish_sour
 """
 
 
-@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    table=COMMANDS,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, "--version", prog_name="tpmhsm", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(ctx: click.Context) -> None:

@@ -9,6 +9,7 @@ from tpmhsm.attest.public_keys import spki_of_public
 from tpmhsm.errors import ChipRefusedError, DeviceError, NotFoundError, TpmHsmError
 from tpmhsm.keys.budgets import indices_of, missing_indices
 from tpmhsm.keys.choice import policy_of_row
+from tpmhsm.keys.evidence import load_birth
 from tpmhsm.keys.host import load_host, must_be
 from tpmhsm.policy.bound import command_of
 from tpmhsm.policy.tree import counter_nv, roster_content, roster_nv
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from tpmhsm.keys.host import HostDevice
     from tpmhsm.store import Store
     from tpmhsm.store.keys import KeyRow
+    from tpmhsm.tpm.attesting import Birth
     from tpmhsm.tpm.chip import Chip
     from tpmhsm.tpm.device import Device
 
@@ -44,19 +46,24 @@ def check_chip(store: Store, device: Device) -> Check:
     with device.transaction() as chip:
         try:
             must_be(chip, host)
-            _strangers(check, chip, host, known)
+            _strangers(check, chip, (host, load_birth(store)), known)
         except TpmHsmError as error:
             check.found(error.message, error.hint)
     return check
 
 
-def _strangers(check: Check, chip: Chip, host: HostDevice, known: set[int]) -> None:
-    from tpmhsm.tpm import nv, objects
+def _strangers(
+    check: Check, chip: Chip, ours: tuple[HostDevice, Birth | None], known: set[int]
+) -> None:
+    from tpmhsm.tpm import attesting, nv, objects
 
+    host, rsa = ours
     own = {
         objects.storage_parent(chip, host.parent_name).handle,
         objects.attestation_key(chip, host.ak_name).handle,
     }
+    if rsa is not None and (kept := attesting.find_rsa(chip, rsa)):
+        own.add(kept.handle)
     for handle in objects.own_handles(chip):
         check.seen += 1
         if handle not in own:

@@ -169,12 +169,15 @@ def increment(chip: Chip, index: int, *auths: Any) -> None:
     chip.send(NV_Increment(index, index), *auths)
 
 
-def certify(chip: Chip, ak: Loaded, index: int, qualifying: bytes) -> Attestation:
+def certify(
+    chip: Chip, ak: Loaded, index: int, qualifying: bytes, public: NvPublic | None = None
+) -> Attestation:
     """TPM2_NV_Certify: the AK says what stands in the whole index (Part 3, section 31.16).
 
-    `qualifying`: the asker's nonce, up to 32 bytes. For indices of up to one NV buffer.
+    `qualifying`: the asker's nonce, up to 32 bytes. For indices of up to one NV buffer. `public`
+    where it is known already, so that the chip is not asked for it.
     """
-    public = read_public(chip, index).public
+    public = public or read_public(chip, index).public
     authority = index if public.attributes & Attribute.AUTHREAD else RH.OWNER
     size = public.data_size
     command = NV_Certify(ak.handle, authority, index, qualifying, NULL_SCHEME, size, 0)

@@ -74,6 +74,7 @@ _PRIMARY = BORN_HERE | Attribute.USER_WITH_AUTH | Attribute.NO_DA | Attribute.RE
 # section 7.2.2), beyond the handles that others take by habit (SRK 0x81000001, EK 0x8101…).
 _PARENT_HANDLES = range(0x81008100, 0x81008140)
 _AK_HANDLES = range(0x81008140, 0x81008180)
+RSA_AK_HANDLES = range(0x81008180, 0x810081C0)
 
 _ZEROS = EccPoint(bytes(32), bytes(32))
 STORAGE_PARENT_TEMPLATE = Public(
@@ -366,7 +367,7 @@ def _primary(
     A primary is a function of the hierarchy's seed and the template, so its Name tells whether a
     persistent object is it, whoever put it there and at whatever handle.
     """
-    if name is not None and (usual := _at(chip, places.start)) and usual.name == name:
+    if name is not None and (usual := object_at(chip, places.start)) and usual.name == name:
         return usual
     persistent = all_persistent(chip)
     if name is not None:
@@ -385,7 +386,7 @@ def _primary(
             if loaded.name == wanted:
                 return loaded
         taken = {loaded.handle for loaded in persistent}
-        handle = _persist(chip, made.object_handle, [at for at in places if at not in taken])
+        handle = persist(chip, made.object_handle, [at for at in places if at not in taken])
     finally:
         chip.flush(made.object_handle)
     loaded = read_loaded(chip, handle)
@@ -394,7 +395,8 @@ def _primary(
     return loaded
 
 
-def _at(chip: Chip, handle: int) -> Loaded | None:
+def object_at(chip: Chip, handle: int) -> Loaded | None:
+    """The object at a handle, or None."""
     try:
         return read_loaded(chip, handle)
     except ChipRefusedError:
@@ -403,7 +405,7 @@ def _at(chip: Chip, handle: int) -> Loaded | None:
 
 def own_handles(chip: Chip) -> list[int]:
     """Handles of what is persistent where this program keeps its keys, whoever put it there."""
-    places = (_PARENT_HANDLES, _AK_HANDLES)
+    places = (_PARENT_HANDLES, _AK_HANDLES, RSA_AK_HANDLES)
     return [at for at in chip.handles(HT.PERSISTENT) if any(at in place for place in places)]
 
 
@@ -412,7 +414,7 @@ def all_persistent(chip: Chip) -> list[Loaded]:
     return [read_loaded(chip, handle) for handle in chip.handles(HT.PERSISTENT)]
 
 
-def _persist(chip: Chip, handle: int, places: list[int]) -> int:
+def persist(chip: Chip, handle: int, places: list[int]) -> int:
     """TPM2_EvictControl at the first place that is free after all."""
     for place in places:
         try:

@@ -1,0 +1,25 @@
+"""`tpmhsm attest`: evidence of a chip, its keys and who must agree; and what others make of it."""
+
+from __future__ import annotations
+
+import click
+
+from tpmhsm.cli.lazy import LazyGroup, Table
+
+VERBS: Table = {
+    "collect": ("attest_collect", "collect", "Have the chip say what it is and holds: one file"),
+    "roots": ("attest_roots", "roots", "Vendor roots: whose chips are believed, and as what"),
+}
+
+EPILOG = """\b
+Example:
+  tpmhsm attest collect --out ca.evidence
+"""
+
+
+@click.group(cls=LazyGroup, table=VERBS, epilog=EPILOG)
+def attest() -> None:
+    """Evidence: which chip holds the keys, were they born there, who must agree.
+
+    The host collects it; anyone verifies it, without a chip and without trusting the host.
+    """

@@ -1,0 +1,161 @@
+"""`tpmhsm attest collect`: on the host, with the chip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tpmhsm.cli.app import App, pass_app
+from tpmhsm.cli.files import STDIO, check_free, read_input, write_output
+from tpmhsm.errors import UsageError
+
+if TYPE_CHECKING:
+    from tpmhsm.attest.format import Evidence
+    from tpmhsm.keys.evidence import Collected
+
+EVENT_LOG = Path("/sys/kernel/security/tpm0/binary_bios_measurements")
+MAX_EVENT_LOG = 4 << 20
+"""Bytes. Firmware reserves 64 KiB to 1 MiB for it."""
+
+
+@click.command(epilog="Example: tpmhsm attest collect --key root --nonce 5c0f…e1 --out ca.evidence")
+@click.option("--key", "labels", multiple=True, metavar="LABEL", help="Of these keys alone.")
+@click.option("--nonce", metavar="HEX", help="The verifier's, 8 to 64 bytes: proof of freshness.")
+@click.option("--event-log", metavar="F", help="The firmware's log, where it is not in /sys.")
+@click.option(
+    "--ak-certificate",
+    "ak_certificates",
+    multiple=True,
+    metavar="F",
+    help="Of the attestation key: what a verifier issued (attest certify), and its issuers'.",
+)
+@click.option("--no-rsa", is_flag=True, help="No RSA attestation key: it takes room in the chip.")
+@click.option("-o", "--out", metavar="F", help="The file; evidence.json by default.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@pass_app
+def collect(
+    app: App,
+    labels: tuple[str, ...],
+    nonce: str | None,
+    event_log: str | None,
+    ak_certificates: tuple[str, ...],
+    no_rsa: bool,
+    out: str | None,
+    force: bool,
+) -> None:
+    """Write what the chip says of itself, its keys, groups and budgets into one file.
+
+    All keys and groups, if none is named. Whoever verifies it should choose the nonce; without one
+    the file says what was so when it was made, and nobody can tell when that was.
+    """
+    from tpmhsm.attest.format import format_evidence
+    from tpmhsm.keys.evidence import Wanted
+    from tpmhsm.keys.evidence import collect as collect_evidence
+
+    path = out or "evidence.json"
+    check_free(path, force=force)
+    wanted = Wanted(
+        labels=labels,
+        nonce=parse_nonce(nonce) if nonce else b"",
+        event_log=_event_log(app, event_log),
+        ak_certificates=_certificates(app, ak_certificates),
+        rsa=not no_rsa,
+    )
+    with app.progress("the chip is asked"):
+        found = collect_evidence(app.store, app.device, app.groups, wanted)
+    write_output(path, format_evidence(found.evidence), force=force)
+    if path == STDIO:
+        return
+    for remark in (*found.notes, *_remarks(found.evidence, asked=bool(nonce))):
+        app.note(remark)
+    app.done(_json(found, path), lambda: _words(found, path), made="" if out else path)
+
+
+def parse_nonce(text: str) -> bytes:
+    """8 to 64 bytes from hexadecimal. UsageError."""
+    from tpmhsm.attest.format import NONCE_SIZES
+
+    try:
+        nonce = bytes.fromhex(text)
+    except ValueError:
+        nonce = b""
+    if len(nonce) not in NONCE_SIZES:
+        raise UsageError("a nonce is 8 to 64 bytes in hexadecimal", hint="openssl rand -hex 32")
+    return nonce
+
+
+def _event_log(app: App, file: str | None) -> bytes | None:
+    """The file that is named, or the kernel's on hardware, as far as it can be read."""
+    if file:
+        return read_input(file, limit=MAX_EVENT_LOG)
+    if app.device.kind != "hardware" or not EVENT_LOG.exists():
+        return None
+    try:
+        return EVENT_LOG.read_bytes()[:MAX_EVENT_LOG]
+    except OSError as error:
+        app.note(f"without the event log: {EVENT_LOG}: {error.strerror}; --event-log names a copy")
+        return None
+
+
+def _certificates(app: App, files: tuple[str, ...]) -> tuple[bytes, ...]:
+    """Those given, or those kept here for the attestation key, its own first."""
+    from tpmhsm.attest.public_keys import spki_of_public
+    from tpmhsm.cli.csr_evidence import kept_ak_certificates
+    from tpmhsm.keys.host import load_host
+    from tpmhsm.pki.load import certificate_ders
+    from tpmhsm.pki.signatures import split_signed
+    from tpmhsm.pki.tbs import read_tbs_certificate
+
+    given = [der for file in files for der in certificate_ders(app.read(file), file)]
+    if not given:
+        return tuple(kept_ak_certificates(app))
+    own = spki_of_public(load_host(app.store).ak_public)
+    if read_tbs_certificate(split_signed(given[0])[0]).spki != own:
+        raise UsageError(
+            f"the first certificate of {files[0]} is not for this chip's attestation key",
+            code="other-key",
+            hint="tpmhsm attest certify makes one for it",
+        )
+    return tuple(given)
+
+
+def _remarks(evidence: Evidence, *, asked: bool) -> list[str]:
+    remarks = [f"the chip is a {evidence.device.kind}: this proves no hardware"]
+    return [
+        *(remarks if evidence.device.kind == "software TPM" else []),
+        *(
+            []
+            if asked
+            else ["no verifier's nonce: --nonce HEX proves that it is not an old answer"]
+        ),
+    ]
+
+
+def _json(found: Collected, path: str) -> dict[str, object]:
+    evidence = found.evidence
+    return {
+        "file": path,
+        "nonce": evidence.nonce.hex(),
+        "device": evidence.device.kind,
+        "eks": len(evidence.eks),
+        "ek_certificates": sum(one.certificate is not None for one in evidence.eks),
+        "aks": len(evidence.aks),
+        "keys": [key.label for key in evidence.keys],
+        "groups": len(evidence.groups),
+        "budgets": len(evidence.budgets),
+        "event_log": evidence.event_log is not None,
+        "commands": found.commands,
+        "notes": list(found.notes),
+    }
+
+
+def _words(found: Collected, path: str) -> str:
+    evidence = found.evidence
+    keys = f"{len(evidence.keys)} key{'' if len(evidence.keys) == 1 else 's'}"
+    groups = f"{len(evidence.groups)} group{'' if len(evidence.groups) == 1 else 's'}"
+    return (
+        f"{path}: evidence of {keys} and {groups}, nonce {evidence.nonce.hex()[:16]}…\n"
+        f"tpmhsm show {path} tells what is in it"
+    )
