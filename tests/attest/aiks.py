@@ -5,14 +5,28 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from tpmhsm.attest.believed import Believed
+from tpmhsm.attest.csr_bundle import (
+    ATTRIBUTE,
+    TPM_CREATION,
+    Statement,
+    TpmEvidence,
+    write_bundle,
+    write_tpm_evidence,
+)
+from tpmhsm.attest.roots import PinnedRoot, Pins
+from tpmhsm.pki.csr import CsrContent, prepare_csr, with_attribute
+from tpmhsm.pki.sans import parse_sans
 from tpmhsm.wire.attest import Attest, CertifyInfo, CreationInfo
 from tpmhsm.wire.codec import encode
 from tpmhsm.wire.constants import ALG, CURVE, ST, TPM_GENERATED
@@ -22,12 +36,15 @@ from tpmhsm.wire.structures import (
     AsymScheme,
     ClockInfo,
     EccPoint,
+    EccSignature,
     KdfScheme,
+    RsaSignature,
     SchemeHash,
+    Signature,
     SymDef,
 )
 
-NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+NOW = datetime.now(UTC).replace(microsecond=0)
 AIK = x509.ObjectIdentifier("2.23.133.8.3")
 BORN_HERE = 0x00040472  # fixedTPM fixedParent sensitiveDataOrigin userWithAuth noDA sign
 
@@ -57,11 +74,10 @@ class AttestationCa:
     subject: str = "Attestation CA"
     key: PrivateKey = field(default_factory=ec_key)
 
-    @property
+    @cached_property
     def certificate(self) -> bytes:
-        return self._build(self.subject, self.key.public_key(), [
-            (x509.BasicConstraints(ca=True, path_length=None), True),
-        ])  # fmt: skip
+        constraints = x509.BasicConstraints(ca=True, path_length=None)
+        return self._build(self.subject, self.key.public_key(), [(constraints, True)])
 
     def certify(
         self,
@@ -149,3 +165,65 @@ def creation_info(public: bytes, qualifying: bytes = b"") -> bytes:
     """TPMS_ATTEST of TPM2_CertifyCreation of a key."""
     made = CreationInfo(name_of_public(public), bytes(32))
     return certify_info(public, qualifying, type=ST.ATTEST_CREATION, attested=made)
+
+
+def csr_with(key: ec.EllipticCurvePrivateKey, bundle: bytes = b"") -> bytes:
+    """A CSR for a.example with this AttestationBundle."""
+    unsigned = prepare_csr(key.public_key(), CsrContent(name(""), parse_sans(["dns:a.example"])))
+    if bundle:
+        unsigned = with_attribute(unsigned, ATTRIBUTE, bundle)
+    return unsigned.complete(sign(key, unsigned.tbs))
+
+
+def tpmt_signature(key: PrivateKey, data: bytes, alg: int = ALG.SHA256) -> bytes:
+    """TPMT_SIGNATURE."""
+    digest: hashes.HashAlgorithm = hashes.SHA1() if alg == ALG.SHA1 else hashes.SHA256()
+    plain = sign(key, data, digest)
+    if isinstance(key, rsa.RSAPrivateKey):
+        return encode(Signature(ALG.RSASSA, RsaSignature(alg, plain)))
+    r, s = (number.to_bytes(32, "big") for number in decode_dss_signature(plain))
+    return encode(Signature(ALG.ECDSA, EccSignature(alg, r, s)))
+
+
+AK_ATTRIBUTES = 0x00050472  # BORN_HERE, restricted
+
+
+@dataclass
+class Chip:
+    """A key and an attestation key that speaks of it, and who certified that one."""
+
+    ca: AttestationCa = field(default_factory=AttestationCa)
+    ak: PrivateKey = field(default_factory=ec_key)
+    key: ec.EllipticCurvePrivateKey = field(default_factory=ec_key)
+    attributes: int = BORN_HERE
+    ak_attributes: int = AK_ATTRIBUTES
+
+    @property
+    def public(self) -> bytes:
+        return public_area(self.key.public_key(), self.attributes)
+
+    @property
+    def ak_public(self) -> bytes:
+        key = self.ak.public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        return public_area(key, self.ak_attributes)
+
+    def statement(self, info: bytes = b"", **changes: Any) -> Statement:
+        """TPM2_CertifyCreation of the key, or what else the attestation key says."""
+        info = info or creation_info(self.public)
+        found = {"attest": info, "signature": tpmt_signature(self.ak, info), "public": self.public}
+        return write_tpm_evidence(TPM_CREATION, TpmEvidence(**(found | changes)))
+
+    def certificate(self, **faults: Any) -> bytes:
+        return self.ca.certify(self.ak.public_key(), **faults)
+
+    def bundle(self, **faults: Any) -> bytes:
+        """The statement, and the attestation key's certificate."""
+        return write_bundle([self.statement()], [self.certificate(**faults)])
+
+    def csr(self, bundle: bytes = b"") -> bytes:
+        return csr_with(self.key, bundle or self.bundle())
+
+    def believed(self, kind: str = "discrete") -> Believed:
+        pins = Pins((PinnedRoot.of(self.ca.certificate, "Example", kind),))
+        return Believed(pins)

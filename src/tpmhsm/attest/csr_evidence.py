@@ -22,7 +22,6 @@ from tpmhsm.attest.aik_certificates import (
 from tpmhsm.attest.believed import Believed
 from tpmhsm.attest.csr_bundle import Bundle, Statement
 from tpmhsm.attest.public_keys import spki_of_public
-from tpmhsm.attest.roots import KINDS
 from tpmhsm.attest.statements import MADE_HERE, check_attestation_key
 from tpmhsm.attest.tpm_signatures import WEAK, check_tpm_signature
 from tpmhsm.attest.webauthn import read_attestation_object, verify_statement
@@ -37,8 +36,8 @@ from tpmhsm.wire.public import Public
 
 KNOWN = (csr_bundle.TPM_CERTIFY, csr_bundle.TPM_CREATION, csr_bundle.WEBAUTHN)
 
-NOT_NAMED = "not named"
-"""The class of the chip, where the root that was pinned has none."""
+CLASS_UNKNOWN = "class unknown"
+"""Of a chip, where what was pinned names no class: it may be software."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class ProvenKey:
         """Which chip, as far as it is known."""
         names = self.certified.names if self.certified else None
         model = f", which calls itself {names.maker} {names.model}" if names else ""
-        return f"a TPM of class {self.kind or NOT_NAMED}{model}"
+        return f"a TPM ({self.kind or CLASS_UNKNOWN}){model}"
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -74,7 +73,7 @@ class ProvenKey:
         found: dict[str, Any] = {
             "name": self.name.hex(),
             "proof": self.how,
-            "device_class": self.kind or NOT_NAMED,
+            "device_class": self.kind or CLASS_UNKNOWN,
             "attestation_key": self.ak_name.hex(),
             "root": sha256(self.certified.root).hexdigest() if self.certified else "",
         }
@@ -244,11 +243,6 @@ def _camel(names: list[str | None]) -> str:
     """As the TCG writes them: fixedTPM, fixedParent, sensitiveDataOrigin."""
     known = {"FIXED_TPM": "fixedTPM", "FIXED_PARENT": "fixedParent"}
     return ", ".join(known.get(name or "", "sensitiveDataOrigin") for name in names)
-
-
-def class_words(kind: str) -> str:
-    """What a class of chips means."""
-    return KINDS.get(kind, "the root that was pinned names no class")
 
 
 def _refused(words: str, code: str, hint: str = "") -> VerificationError:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tpmhsm.approval.request import Claims
 from tpmhsm.ca.blocklists import check_listed
+from tpmhsm.ca.demands import check_evidence, demand_of
 from tpmhsm.ca.external import notes_on, own_of
 from tpmhsm.ca.issuance import (
     Issued,
@@ -230,9 +232,11 @@ class Authorities:
         options: IssueOptions | None = None,
         reason: str = "",
         repeat: bool = True,
+        evidence: bool = False,
     ) -> Issued:
         """Certify a CSR. Raises WaitingError when people must approve it first; unless `repeat`,
-        with the request that waits for the same already.
+        with the request that waits for the same already. `evidence` demands some of this CSR, if
+        the settings do not anyway: VerificationError without.
         """
         raw = read_csr(csr, what)
         return self._certify(
@@ -243,6 +247,7 @@ class Authorities:
             reason,
             csr=raw,
             repeat=repeat,
+            evidence=evidence,
         )
 
     def certify_key(
@@ -258,11 +263,18 @@ class Authorities:
         """Certify a public key under names that the host vouches for."""
         return self._certify(name, applicant, profile, options, reason, csr=csr)
 
-    def issuer(self, workers: int | None = None) -> Issuer:
-        """Begin to certify many at a time; close it when done. See `tpmhsm.ca.pipeline`."""
+    def issuer(self, workers: int | None = None, *, evidence: bool = False) -> Issuer:
+        """Begin to certify many at a time; close it when done. See `tpmhsm.ca.pipeline`.
+        `evidence` as in `sign`.
+        """
         from tpmhsm.ca.pipeline import Issuer
 
-        return Issuer(self._store, self._signer, self._standing, workers)
+        look = partial(self._standing, evidence=evidence)
+        return Issuer(self._store, self._signer, look, workers)
+
+    def wants_evidence(self, name: str, profile: str) -> bool:
+        """Whether an authority demands evidence with CSRs for this profile."""
+        return self._settings.of(name).wants_evidence(profile)
 
     def _certifier(self, name: str) -> x509.Certificate:
         """An authority's certificate, to certify by. RefusedError when it is revoked or held."""
@@ -272,7 +284,9 @@ class Authorities:
             refuse_revoked(tx, row, serial_hex(certificate.serial_number))
         return certificate
 
-    def _standing(self, name: str, profile: str, options: IssueOptions | None) -> Standing:
+    def _standing(
+        self, name: str, profile: str, options: IssueOptions | None, *, evidence: bool = False
+    ) -> Standing:
         from tpmhsm.ca.pipeline import Standing
 
         row, parent = self.get(name), self._certifier(name)
@@ -283,6 +297,7 @@ class Authorities:
             parent.public_bytes(Encoding.DER),
             self._options(name, row.key_label, options),
             self._settings.blocklists,
+            demand_of(self._settings.of(name), name, profile, asked=evidence),
         )
 
     def _certify(
@@ -295,14 +310,21 @@ class Authorities:
         *,
         csr: bytes,
         repeat: bool = True,
+        evidence: bool = False,
     ) -> Issued:
         row, parent = self.get(name), self._certifier(name)
         rules = get_profile(profile)
         _no_root(rules)
+        demand = demand_of(self._settings.of(name), name, profile, asked=evidence)
+        proven = check_evidence(demand, csr)
         token = prepare(rules, applicant, parent, self._options(name, row.key_label, options))
         self._check_known(token)
         claims = _claims(token, reason, issuer=parent, csr=csr)
-        order = Order(name, row.key_label, token, claims)
+        if proven is not None:
+            token.notes += proven.all_notes
+            claims = replace(claims, texts={**claims.texts, "evidence": proven.words})
+        facts = proven.facts if proven else None
+        order = Order(name, row.key_label, token, claims, evidence=facts)
         if not repeat:
             refuse_repetition(self._store, self._signer, order)
         return issue(self._store, self._signer, order)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tpmhsm.ca.issuance import abandon, abandon_stale
 from tpmhsm.errors import UsageError
@@ -18,6 +18,12 @@ def reserve_all(tx: Transaction, rows: Sequence[SerialRow]) -> Sequence[SerialRo
     """Write many issuances ahead of their signatures."""
     tx.serials.reserve_all(rows)
     return rows
+
+
+def record_evidence(tx: Transaction, facts: Sequence[Mapping[str, Any]]) -> Sequence[None]:
+    """What was proven of keys that are about to be certified."""
+    tx.audit.append_all([("evidence", dict(one)) for one in facts])
+    return [None] * len(facts)
 
 
 def keep_all(tx: Transaction, rows: Sequence[CertificateRow]) -> Sequence[CertificateRow]:

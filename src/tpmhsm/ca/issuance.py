@@ -7,6 +7,7 @@ it stopped.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,8 @@ class Issued:
 class Order:
     """One certificate to be issued: by which authority, with whose key, over which bytes.
 
-    `born` is the authority that the certificate will make, None for everything else.
+    `born` is the authority that the certificate will make, None for everything else; `evidence`
+    what was proven of the key, where that was demanded.
     """
 
     authority: str
@@ -49,6 +51,7 @@ class Order:
     token: Prepared
     claims: Claims
     born: AuthorityRow | None = None
+    evidence: Mapping[str, Any] | None = None
 
 
 def issue(store: Store, signer: Signer, order: Order) -> Issued:
@@ -165,6 +168,8 @@ def birth_of(tx: Transaction, row: AuthorityRow) -> SerialRow | None:
 def _reserve(tx: Transaction, order: Order, request: int | None) -> SerialRow:
     token, serial = order.token, serial_hex(order.token.serial)
     row = tx.serials.reserve(order.authority, serial, token.tbs, request, token.to_document())
+    if order.evidence is not None:
+        tx.audit.append("evidence", {"ca": order.authority, "serial": serial, **order.evidence})
     if order.born is not None:
         settings = {"serial": serial, "request": request}
         tx.authorities.add(replace(order.born, settings=settings))

@@ -12,15 +12,16 @@ to the disk in one transaction. A future is done only after the commit that hold
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
-from tpmhsm.ca.batches import abandon_all, keep_all, sweep
+from tpmhsm.ca.batches import abandon_all, keep_all, record_evidence, sweep
 from tpmhsm.ca.blocklists import check_listed
+from tpmhsm.ca.demands import Demand, check_evidence
 from tpmhsm.ca.issuance import Issued
 from tpmhsm.ca.known_keys import KnownKeys
 from tpmhsm.ca.line import FRESH, Line
@@ -49,7 +50,7 @@ _SWEEP = 60.0
 @dataclass(frozen=True)
 class Standing:
     """An authority as it certifies: its key, its certificate (DER), its options, the files of keys
-    that nobody certifies.
+    that nobody certifies, the evidence that it demands.
     """
 
     authority: str
@@ -57,6 +58,7 @@ class Standing:
     issuer: bytes
     options: IssueOptions
     blocklists: tuple[str, ...] = ()
+    demand: Demand | None = None
 
 
 @dataclass(frozen=True)
@@ -90,17 +92,22 @@ class Draft:
     keys: frozenset[str]
     tbs: bytes
     notes: tuple[str, ...]
+    evidence: Mapping[str, Any] | None = None
 
 
 def draft(standing: Standing, csr: bytes, what: str, profile: str) -> Draft:
     """Check a CSR and prepare its certificate; the token stays here."""
-    applicant = applicant_from_csr(read_csr(csr, what))
+    raw = read_csr(csr, what)
+    applicant = applicant_from_csr(raw)
     check_listed(standing.blocklists, applicant.spki)
+    proven = check_evidence(standing.demand, raw)
     token = prepare(get_profile(profile), applicant, standing.issuer, standing.options)
     serial = serial_hex(token.serial)
     _tokens[serial] = token
     keys = frozenset({token.facts["key"]["sha256"], usual_digest(applicant.spki)})
-    return Draft(serial, keys, token.tbs, token.notes)
+    if proven is None:
+        return Draft(serial, keys, token.tbs, token.notes)
+    return Draft(serial, keys, token.tbs, (*token.notes, *proven.all_notes), proven.facts)
 
 
 def finish(serial: str, signature: bytes, authority: str) -> CertificateRow:
@@ -191,6 +198,17 @@ class _Flight:
             self._end(error)
             return
         self._draft = found
+        if found.evidence is not None:
+            facts = {"ca": self._standing.authority, "serial": found.serial, **found.evidence}
+            self._issuer._commits.put(record_evidence, facts, self._recorded)
+            return
+        self._recorded(None, None)
+
+    def _recorded(self, _: object, error: BaseException | None) -> None:
+        if error:
+            self._forget(error)
+            return
+        found = self._draft
         # no document to go on with: what a process that dies leaves here is given up
         item = found.keys, SerialRow(self._standing.authority, found.serial, found.tbs, "")
         self._issuer._commits.put(self._issuer._known_keys.reserve, item, self._reserved)

@@ -13,7 +13,14 @@ from tpmhsm.errors import UsageError
 
 FILE = "tpmhsm.toml"
 LINTS = ("tls-br", "pkix")
-_OF_AUTHORITY = ("base_url", "lint", "crl_days")
+_OF_AUTHORITY = (
+    "base_url",
+    "lint",
+    "crl_days",
+    "require_evidence",
+    "evidence_roots",
+    "evidence_keys",
+)
 _OF_KEYS = ("blocklists",)
 _OF_REQUESTS = ("hook", "hook_seconds")
 _OF_APPROVER = ("pkcs11_module",)
@@ -23,12 +30,22 @@ _OF_DEVICE = ("owner_auth_file", "endorsement_auth_file")
 @dataclass(frozen=True)
 class AuthoritySettings:
     """`[ca.NAME]`. `base_url` without a trailing slash, empty when there is none; `crl_days` is how
-    long a CRL is good, 0 for the default.
+    long a CRL is good, 0 for the default. `require_evidence`: True, or the profiles for which a CSR
+    must prove that its key is in a TPM; `evidence_roots` are files of who certifies attestation
+    keys, `evidence_keys` Names of attestation keys in hexadecimal.
     """
 
     base_url: str = ""
     lint: str = "pkix"
     crl_days: int = 0
+    require_evidence: bool | tuple[str, ...] = False
+    evidence_roots: tuple[str, ...] = ()
+    evidence_keys: tuple[str, ...] = ()
+
+    def wants_evidence(self, profile: str) -> bool:
+        """Whether CSRs for this profile must have evidence."""
+        wanted = self.require_evidence
+        return wanted if isinstance(wanted, bool) else profile in wanted
 
 
 @dataclass(frozen=True)
@@ -137,7 +154,33 @@ def _authority(path: Path, name: str, table: Any) -> AuthoritySettings:
     days = table.get("crl_days", 0)
     if type(days) is not int or not 0 <= days <= 365:
         raise UsageError(f"{where}: crl_days is {days!r}", hint="crl_days = 7: a number of days")
-    return AuthoritySettings(base_url.rstrip("/"), lint, days)
+    return AuthoritySettings(
+        base_url.rstrip("/"), lint, days, _profiles(where, table), **_believed(path, where, table)
+    )
+
+
+def _profiles(where: str, table: dict[str, Any]) -> bool | tuple[str, ...]:
+    wanted = table.get("require_evidence", False)
+    if isinstance(wanted, bool):
+        return wanted
+    from tpmhsm.pki.profiles import PROFILES
+
+    if isinstance(wanted, list) and all(one in PROFILES for one in wanted):
+        return tuple(wanted)
+    raise UsageError(
+        f"{where}: require_evidence is {wanted!r}",
+        hint=f"true, or a list of profiles: {', '.join(PROFILES)}",
+    )
+
+
+def _believed(path: Path, where: str, table: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Files, those that are not absolute below the home; Names."""
+    found = {name: table.get(name, []) for name in ("evidence_roots", "evidence_keys")}
+    for name, texts in found.items():
+        if not isinstance(texts, list) or not all(isinstance(one, str) and one for one in texts):
+            raise UsageError(f"{where}: {name} is no list of texts", hint=f'{name} = ["…"]')
+    roots = tuple(str(path.parent / file) for file in found["evidence_roots"])
+    return {"evidence_roots": roots, "evidence_keys": tuple(found["evidence_keys"])}
 
 
 def _refuse_unknown(where: str, table: dict[str, Any], known: tuple[str, ...]) -> None:

@@ -136,6 +136,8 @@ def install(app: App, name: str, files: tuple[str, ...]) -> None:
 @click.argument("csrs", nargs=-1, required=True, metavar="CSR…")
 @click.option("--profile", default="tls-server", show_default=True, metavar="P",
               help="tls-server, tls-client, intermediate.")  # fmt: skip
+@click.option("--require-evidence", "evidence", is_flag=True,
+              help="Only if the CSR proves that its key is in a TPM.")  # fmt: skip
 @limit_options
 @issue_options
 @pass_app
@@ -144,6 +146,7 @@ def sign(
     name: str,
     csrs: tuple[str, ...],
     profile: str,
+    evidence: bool,
     limits: Limits,
     choices: Choices,
     out: Out,
@@ -160,7 +163,7 @@ def sign(
     if len(csrs) > 1:
         from tpmhsm.cli.signing import sign_all
 
-        sign_all(app, name, csrs, profile, options, choices, out)
+        sign_all(app, name, csrs, profile, options, choices, out, evidence=evidence)
         return
     (csr,) = csrs
     data = app.read(csr)
@@ -177,6 +180,7 @@ def sign(
             options=options,
             reason=choices.reason,
             repeat=False,
+            evidence=evidence,
         ),
     )
 
@@ -206,6 +210,7 @@ def issue(
     Example:
       tpmhsm ca issue issuing --host www.example.com --out web.pem
     """
+    from tpmhsm.cli.csr_evidence import made_bundle
     from tpmhsm.pki.csr import CsrContent
     from tpmhsm.pki.names import parse_dn
     from tpmhsm.pki.sans import format_san, host_san
@@ -219,7 +224,10 @@ def issue(
         out.claim()
     content = CsrContent(subject=parse_dn(""), sans=sans)
     new = _ensure_key(app, label, alg)
-    csr = settled(app, choices.wait, lambda: app.desk.make_csr(label, content, choices.reason))
+    bundle = made_bundle(app, label) if app.authorities.wants_evidence(name, profile) else b""
+    csr = settled(
+        app, choices.wait, lambda: app.desk.make_csr(label, content, choices.reason, bundle)
+    )
     try:
         deliver(
             app,

@@ -33,6 +33,8 @@ def sign_all(
     options: IssueOptions,
     choices: Choices,
     out: Out,
+    *,
+    evidence: bool = False,
 ) -> None:
     """Certify several CSRs; one that is refused keeps no other from its certificate.
 
@@ -43,11 +45,12 @@ def sign_all(
     data = [app.read(file) for file in files]
     issued, failed = [], []
     try:
-        futures = _futures(app, name, files, data, profile, options)
+        futures = _futures(app, name, files, data, profile, options, evidence=evidence)
     except RefusedError as error:
         if error.code != "needs-people":
             raise
-        _ask_people(app, name, dict(zip(files, data, strict=True)), profile, options, choices)
+        csrs = dict(zip(files, data, strict=True))
+        _ask_people(app, name, csrs, profile, options, choices, evidence=evidence)
         return
     for file, target, future in zip(files, targets, futures, strict=False):
         try:
@@ -97,13 +100,15 @@ def _futures(
     data: Sequence[bytes],
     profile: str,
     options: IssueOptions,
+    *,
+    evidence: bool,
 ) -> list[Future[Certified]]:
     """All of them done, one way or the other; those of the last CSRs are missing after Ctrl-C."""
     futures: list[Future[Certified]] = []
     with (
         _stop_asked() as stop_asked,
         app.progress("preparing") as tell,
-        app.authorities.issuer(workers=None if len(files) >= MANY else 0) as issuer,
+        app.authorities.issuer(None if len(files) >= MANY else 0, evidence=evidence) as issuer,
     ):
         for number, (file, csr) in enumerate(zip(files, data, strict=True)):
             if stop_asked():
@@ -120,6 +125,8 @@ def _ask_people(
     profile: str,
     options: IssueOptions,
     choices: Choices,
+    *,
+    evidence: bool,
 ) -> None:
     """Draft a request for each CSR. Raises WaitingError, or the first refusal."""
     if choices.wait:
@@ -135,6 +142,7 @@ def _ask_people(
                 options=options,
                 reason=choices.reason,
                 repeat=False,
+                evidence=evidence,
             )
         except WaitingError as error:
             waiting.append(error.request)

@@ -202,6 +202,7 @@ _ATTRIBUTES = {
     "1.2.840.113549.1.9.2": "unstructuredName",
     "1.2.840.113549.1.9.7": "challengePassword",
     "1.2.840.113549.1.9.8": "unstructuredAddress",
+    "1.2.840.113549.1.9.16.2.59": "evidence of the key's chip",
     "1.3.6.1.4.1.311.2.1.14": "Microsoft's extension request",
     "1.3.6.1.4.1.311.13.2.2": "Microsoft's enrolment service",
     "1.3.6.1.4.1.311.13.2.3": "the version of Windows",
