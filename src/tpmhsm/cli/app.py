@@ -116,7 +116,9 @@ class App:
         """Keys by label."""
         from tpmhsm.keys.keyring import Keyring
 
-        return Keyring(self.store, self.device, self.pins)
+        store = self.store
+        self._closers.append(self._certify_the_log)
+        return Keyring(store, self.device, self.pins)
 
     @cached_property
     def pins(self) -> PinSource:
@@ -180,6 +182,17 @@ class App:
                 run_hook(command, document, seconds, self.home)
         except TpmHsmError as error:
             self.note(f"{error.message}; nothing else is affected")
+
+    def _certify_the_log(self) -> None:
+        """A checkpoint, where one is due. What the command did does not fail by it."""
+        from tpmhsm.keys.auditing import Auditing
+
+        try:
+            auditing = Auditing(self.store, self.device)
+            if auditing.is_due():
+                auditing.checkpoint()
+        except TpmHsmError as error:
+            self.note(f"note: no checkpoint of the log was made: {error.message}")
 
     def at_end(self, act: Callable[[], None]) -> None:
         """Do this when the command ends, however it ends."""

@@ -50,6 +50,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "cert": ("cert", "cert", "Certificates: import, list, show, chain, trust, verify, export"),
     "ca": ("ca", "ca", "Authorities: create, install, sign, issue, revoke, crl, show"),
     "attest": ("attest", "attest", "Evidence: collect, challenge, respond, certify, roots"),
+    "audit": ("audit", "audit", "The log of all acts: list, prove that it is complete, verify"),
     "doctor": ("doctor", "doctor", "Prove the database against itself and the chip"),
     "request": ("request", "request", "Approval requests: list, show, export, import, execute"),
 }

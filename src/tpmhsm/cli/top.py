@@ -20,14 +20,18 @@ if TYPE_CHECKING:
 @click.option("--seal/--no-seal", default=None,
               help="Whether the chip's lockout hierarchy gets a random password (tpmhsm device "
               "seal --help); a new software TPM's does.")  # fmt: skip
+@click.option("--audit/--no-audit", default=None,
+              help="Whether the chip audits each signature (tpmhsm audit start --help); a new "
+              "software TPM does.")  # fmt: skip
 @keeping_options
 @pass_app
-def init(app: App, seal: bool | None, keeping: Keeping, secret: Secret) -> None:
+def init(app: App, seal: bool | None, audit: bool | None, keeping: Keeping, secret: Secret) -> None:
     """Set up this home: the database, the chip, and the chip's own keys. Safe to run again.
 
     Without a TPM that this user may open, a software TPM is made in the home. Of a chip that others
-    may use, too, nothing is changed unless --seal or --recovery says so.
+    may use, too, nothing is changed unless --seal, --recovery or --audit says so.
     """
+    from tpmhsm.keys.auditing import Auditing
     from tpmhsm.keys.host import find_host, measure, save_host
     from tpmhsm.keys.sealing import record
     from tpmhsm.store import Store
@@ -58,6 +62,8 @@ def init(app: App, seal: bool | None, keeping: Keeping, secret: Secret) -> None:
             save_host(store, host)
             if sealed:
                 record(store, sealed, kept=keeping.recovery is not None)
+        if audit or (fresh and audit is None and app.device.check is not None):
+            Auditing(store, app.device).start()
     found = {"home": str(app.home), "new": fresh, "sealed": sealed is not None, **host_json(host)}
     app.done(
         found,

@@ -150,9 +150,11 @@ class Audit:
         statement = select(audit).where(audit.c.seq <= until).order_by(audit.c.seq)
         return [AuditRow(**row._mapping) for row in self._connection.execute(statement)]
 
-    def each(self, act: str) -> Iterator[AuditRow]:
-        """Entries of one act, oldest first; few of them in memory at a time."""
-        statement = select(audit).where(audit.c.act == act).order_by(audit.c.seq)
+    def each(self, act: str = "") -> Iterator[AuditRow]:
+        """Entries, or those of one act, oldest first; few of them in memory at a time."""
+        statement = select(audit).order_by(audit.c.seq)
+        if act:
+            statement = statement.where(audit.c.act == act)
         with self._connection.execute(statement, execution_options=_STREAM) as rows:
             for row in rows:
                 yield _row(row._mapping)
@@ -191,7 +193,12 @@ class Audit:
 
 
 def _row(entry: Mapping[Any, Any]) -> AuditRow:
-    return AuditRow(**{**entry, "facts": json.loads(entry["facts"])})
+    """With the facts as values; as the text that somebody put there, if it is no JSON."""
+    try:
+        facts = json.loads(entry["facts"])
+    except (ValueError, RecursionError):
+        facts = entry["facts"]
+    return AuditRow(**{**entry, "facts": facts})
 
 
 def _verify_entry(row: Any, head: AuditHead) -> None:
