@@ -228,7 +228,13 @@ class _Start:
 
 
 def _start(
-    chip: Chip, kind: SE, salt_key: SaltKey | None, bind: Bind | None, *, encrypt: bool
+    chip: Chip,
+    kind: SE,
+    salt_key: SaltKey | None = None,
+    bind: Bind | None = None,
+    *,
+    encrypt: bool = False,
+    hash_alg: int = ALG.SHA256,
 ) -> _Start:
     if encrypt and salt_key is None and bind is None:
         raise UsageError("a session that encrypts must be salted or bound")
@@ -242,7 +248,7 @@ def _start(
             encrypted_salt=encrypted,
             session_type=kind,
             symmetric=AES128_CFB if encrypt else NULL_SYM,
-            auth_hash=ALG.SHA256,
+            auth_hash=hash_alg,
         )
     )
     if len(made.nonce_tpm) != NONCE_SIZE:
@@ -282,7 +288,15 @@ def start_policy(
     return PolicySession(s.handle, s.nonce_tpm, s.key, encrypts=encrypt, bound_name=s.bound_name)
 
 
+def start_plain_policy(chip: Chip, hash_alg: int) -> PolicySession:
+    """A policy session without a key of its own, for a policy by another hash than SHA-256."""
+    s = _start(chip, SE.POLICY, hash_alg=hash_alg)
+    session = PolicySession(s.handle, s.nonce_tpm, b"", encrypts=False, bound_name=b"")
+    session.hash_alg = hash_alg
+    return session
+
+
 def start_trial(chip: Chip) -> PolicySession:
     """A trial session: it computes a policy digest and authorizes nothing."""
-    s = _start(chip, SE.TRIAL, None, None, encrypt=False)
+    s = _start(chip, SE.TRIAL)
     return PolicySession(s.handle, s.nonce_tpm, s.key, encrypts=False, bound_name=b"")
