@@ -12,7 +12,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from hashlib import sha256
 from typing import Any
-from unicodedata import is_normalized
+from unicodedata import category, combining, is_normalized
 
 from tpmhsm.errors import ParseError, UsageError
 
@@ -218,8 +218,9 @@ def _from_hex(text: str, what: str, size: int | None) -> bytes:
 def check_label(text: str, what: str, error: type[UsageError] = UsageError) -> str:
     """Return `text` if it may name a person, group or key, else raise `error`.
 
-    1 to 64 visible characters (so no control and no bidi characters), Unicode NFC, no separator
-    of the command line, no leading dot or dash, no outer spaces: it becomes file names and rules.
+    1 to 64 visible characters (so no control and no bidi characters), Unicode NFC, no marks that
+    cover letters, no separator of the command line, no leading dot or dash, no outer spaces: it
+    becomes file names and rules.
     """
     fine = (
         0 < len(text) <= 64
@@ -229,10 +230,18 @@ def check_label(text: str, what: str, error: type[UsageError] = UsageError) -> s
         and text[0] not in ".-"
         and not _FORBIDDEN.search(text)
         and not INVISIBLE.search(text)
+        and not _is_covered(text)
     )
     if not fine:
         raise error(f"{what}: {text[:80]!a} cannot be a name")
     return text
+
+
+def _is_covered(text: str) -> bool:
+    """Whether marks strike letters out (combining class 1) or enclose them, or four are on one."""
+    marks = "".join("m" if category(c) == "Mn" else "." for c in text)
+    struck = any(category(c) == "Me" or combining(c) == 1 for c in text)
+    return struck or "mmmm" in marks
 
 
 def sorted_distinct(values: Iterable[bytes], what: str) -> tuple[bytes, ...]:
