@@ -8,6 +8,7 @@ from typing import Any
 
 from tpmhsm.approval import warnings
 from tpmhsm.approval.content import Content, Flag, Listing, Row, few
+from tpmhsm.approval.csr_evidence import evidence_lines
 from tpmhsm.approval.memory import Certified, Memory
 from tpmhsm.approval.request import Request
 from tpmhsm.approval.screen import groups_of, readable
@@ -86,6 +87,8 @@ def read_certificate(request: Request, key: ChipKey, memory: Memory, now: dateti
         _key_row(facts, spki, memory),
         *_extension_rows(facts),
     ]
+    evidence = list(evidence_lines(request, spki, now))
+    rows += [one for one in evidence if isinstance(one, Row)]
     unshown = _unshown(read_tbs_certificate(request.content).extensions, facts)
     unshown += unshown_fields(request.content)
     known = memory.certified(sha256(spki).digest())
@@ -95,6 +98,7 @@ def read_certificate(request: Request, key: ChipKey, memory: Memory, now: dateti
         *warnings.finding_flags(facts, read_tbs_certificate(request.content).subject, spki),
         *warnings.issuer_flags(facts, request, own),
         *warnings.csr_flags(facts, spki, request),
+        *(one for one in evidence if isinstance(one, Flag)),
         *_oddity_flags(request.content, facts, unshown),
     ]
     return Content(
@@ -107,7 +111,7 @@ def read_certificate(request: Request, key: ChipKey, memory: Memory, now: dateti
     )
 
 
-def read_csr(request: Request, key: ChipKey, memory: Memory) -> Content:
+def read_csr(request: Request, key: ChipKey, memory: Memory, now: datetime) -> Content:
     """Decode a CertificationRequestInfo of `key` itself; ApprovalRefusedError if it is none."""
     facts = _decoded(request, request_info_facts)
     spki = read_request_info(request.content).spki
@@ -122,12 +126,15 @@ def read_csr(request: Request, key: ChipKey, memory: Memory) -> Content:
     ]
     if facts["attributes"]:
         rows.append(Row("Also", f"attributes {', '.join(facts['attributes'])}"))
+    evidence = list(evidence_lines(request, spki, now))
+    rows += [one for one in evidence if isinstance(one, Row)]
     unshown = _unshown(read_request_info(request.content).extensions, facts)
     unshown += unshown_attributes(request.content)
     known = memory.certified(sha256(spki).digest())
     flags = [
         *warnings.name_flags(facts, request, known),
         *warnings.finding_flags(facts, read_request_info(request.content).subject, spki),
+        *(one for one in evidence if isinstance(one, Flag)),
         *_oddity_flags(request.content, facts, unshown),
     ]
     return Content(

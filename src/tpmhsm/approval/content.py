@@ -141,7 +141,7 @@ def _read(  # noqa: PLR0911 (one for each kind)
         return read_crl(request, key, memory, now)
     if request.kind == "certificate":
         return read_certificate(request, key, memory, now)
-    return read_csr(request, key, memory)
+    return read_csr(request, key, memory, now)
 
 
 def short_facts(request: Request) -> dict[str, str]:  # noqa: PLR0911 (one for each kind)
