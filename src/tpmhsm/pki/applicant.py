@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from cryptography import x509
@@ -18,7 +17,7 @@ from tpmhsm.pki.facts import decode_extensions, extension_facts
 from tpmhsm.pki.findings import warnings_of
 from tpmhsm.pki.host_checks import san_findings
 from tpmhsm.pki.hosts import normalize_host, parse_ip
-from tpmhsm.pki.key_checks import check_spki
+from tpmhsm.pki.key_checks import check_spki, usual_point
 from tpmhsm.pki.keys import spki_der
 from tpmhsm.pki.names import format_dn, read_name
 from tpmhsm.pki.profiles import Profile
@@ -32,7 +31,7 @@ from tpmhsm.pki.tbs import read_request_info
 class Applicant:
     """A public key and the names asked for it: `subject` as DER, as it was found.
 
-    `asked` are the facts of its CSR, for notes.
+    `asked` are the facts of its CSR, for notes; `spki` is the key as SubjectPublicKeyInfo, DER.
     """
 
     public_key: PublicKeyTypes
@@ -40,11 +39,11 @@ class Applicant:
     sans: tuple[x509.GeneralName, ...] = ()
     asked: dict[str, Any] = field(default_factory=dict)
     tls_features: tuple[x509.TLSFeatureType, ...] = ()
+    spki: bytes = b""
 
-    @cached_property
-    def spki(self) -> bytes:
-        """The SubjectPublicKeyInfo, DER."""
-        return spki_der(self.public_key)
+    def __post_init__(self) -> None:
+        if not self.spki:
+            object.__setattr__(self, "spki", spki_der(self.public_key))
 
 
 def applicant_from_csr(csr: x509.CertificateSigningRequest | bytes) -> Applicant:
@@ -65,7 +64,8 @@ def applicant_from_csr(csr: x509.CertificateSigningRequest | bytes) -> Applicant
     asked = {**extension_facts(info.extensions), "attributes": info.attributes}
     if _sole_common_name(info.subject) is None:
         read_name(info.subject)  # refused where nobody could read it
-    return Applicant(key, info.subject, sans, asked, features)
+    spki = info.spki if usual_point(info.spki) else spki_der(key)
+    return Applicant(key, info.subject, sans, asked, features, spki)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -142,9 +141,7 @@ def read_csr(data: bytes, what: str = "the file") -> bytes:
 def _load(data: bytes, what: str) -> tuple[bytes, x509.CertificateSigningRequest]:
     block = find_der(data, _LABELS, "a CSR", what)[0]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return block.der, x509.load_der_x509_csr(block.der)
+        return block.der, x509.load_der_x509_csr(block.der)
     except (ValueError, x509.InvalidVersion) as error:
         from tpmhsm.pki.load import what_is
 

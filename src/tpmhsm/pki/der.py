@@ -157,6 +157,10 @@ def _skip(data: bytes, start: int, position: int) -> int:
 
 def read_whole(data: bytes, *, lenient: bool = False) -> Element:
     """The one element that fills `data`; ParseError when bytes follow it."""
+    if len(data) > 1 and (tag := data[0]) & 0x1F != 0x1F:  # nearly every element, as below
+        body, end = _small(data, 1)
+        if end == len(data):
+            return _new(Element, (tag, data[body:], data))
     element, end = _read(data, 0, lenient)
     if end != len(data):
         raise ParseError(f"{len(data) - end} bytes follow the end of the structure, at byte {end}")
@@ -251,7 +255,9 @@ def header(tag: int, size: int) -> bytes:
 def encode(tag: int, *parts: bytes) -> bytes:
     """An element of the given identifier octet whose content is `parts` joined."""
     content = b"".join(parts)
-    return header(tag, len(content)) + content
+    if (size := len(content)) < 0x80 and tag <= 0xFF:
+        return bytes((tag, size)) + content
+    return header(tag, size) + content
 
 
 def encode_integer(value: int) -> bytes:
@@ -296,6 +302,7 @@ def _base128(value: int) -> bytes:
     return bytes(reversed(octets))
 
 
+@lru_cache(64)  # certificates of one second have the same times
 def encode_time(moment: datetime) -> bytes:
     """UTCTime from 1950 through 2049, else GeneralizedTime (RFC 5280, 4.1.2.5)."""
     moment = moment.astimezone(UTC)

@@ -25,7 +25,8 @@ from tpmhsm.pki.profiles import DOMAIN_VALIDATED, Profile
 if TYPE_CHECKING:
     from tpmhsm.pki.issuer import Issuer
 
-_SKI = "2.5.29.14"
+_SKI, _SAN = "2.5.29.14", "2.5.29.17"
+_DNS = 0x82
 
 Extension = tuple[x509.ExtensionType, bool]
 
@@ -44,7 +45,8 @@ def extensions_for(  # noqa: PLR0917 (all that decides)
     before, after = _frame(profile, issuer, options, is_rsa, features)
     parts = [before]
     if names.sans:
-        parts.append(_encoded(x509.SubjectAlternativeName(names.sans), not names.has_subject))
+        critical = not names.has_subject
+        parts.append(der.encode_extension(_SAN, _alternative(names.sans), critical=critical))
     digest = key_identifier(spki)
     # The Baseline Requirements discourage it in subscriber certificates (7.1.2.7.6).
     if profile.ca or options.lint != "tls-br":
@@ -52,6 +54,13 @@ def extensions_for(  # noqa: PLR0917 (all that decides)
     if issuer is None:
         parts.append(_authority_identifier(digest))
     return der.encode(der.SEQUENCE, *parts, after)
+
+
+def _alternative(names: tuple[x509.GeneralName, ...]) -> bytes:
+    """The names, DER; of host names, as nearly all are, without `cryptography`'s detours."""
+    if all(type(name) is x509.DNSName for name in names):
+        return der.encode(der.SEQUENCE, *[der.encode(_DNS, n.value.encode()) for n in names])
+    return x509.SubjectAlternativeName(names).public_bytes()
 
 
 def key_identifier(spki: bytes) -> bytes:

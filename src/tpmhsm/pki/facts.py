@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from cryptography import x509
@@ -17,7 +17,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from tpmhsm.errors import ParseError
 from tpmhsm.pki import der
-from tpmhsm.pki.recall import recalled
+from tpmhsm.pki.recall import SMALL, recalled
 from tpmhsm.pki.sans import format_san, printable, sans_anyway
 
 EKU_NAMES = {
@@ -179,8 +179,9 @@ def _hosts(value: bytes) -> x509.SubjectAlternativeName | None:
         return None
     if whole.tag != der.SEQUENCE or not names:
         return None
-    if not all(name.tag == _DNS and name.content.isascii() for name in names):
-        return None
+    for name in names:
+        if name.tag != _DNS or not name.content.isascii():
+            return None
     return x509.SubjectAlternativeName([x509.DNSName(name.content.decode()) for name in names])
 
 
@@ -231,6 +232,40 @@ def _around() -> tuple[bytes, bytes]:
 def extension_facts(items: Iterable[RawExtension]) -> dict[str, Any]:
     """Every extension as facts of stable names; absent ones as null, false or empty lists."""
     items = list(items)
+    frame = _frame(tuple([(i.oid, i.critical) if i.oid in _OWN else i for i in items]))
+    own = [_shown(item.raw, item) for item in items if item.oid in _OWN] if frame else []
+    if not own or any(problem for _, problem in own):
+        return _all_facts(items)
+    facts = frame | {"problems": []}
+    for shown, _ in own:
+        facts |= shown
+    return facts
+
+
+_OWN = frozenset({"2.5.29.14", "2.5.29.17"})
+"""The identifier of a key and alternative names, by which certificates of one authority differ. All
+their other extensions are alike, and so are the facts of those.
+"""
+
+
+@lru_cache(64)
+def _frame(kinds: tuple[RawExtension | tuple[str, bool], ...]) -> dict[str, Any]:
+    """The facts of all but a certificate's own extensions; none where anything is amiss or long."""
+    others = [kind for kind in kinds if isinstance(kind, RawExtension)]
+    if len({kind[0] for kind in kinds}) < len(kinds) or sum(len(o.raw) for o in others) > SMALL:
+        return {}
+    facts = _all_facts(others)
+    return {} if facts["problems"] else facts | {"extensions": _listed(kinds)}
+
+
+def _listed(items: Iterable[RawExtension | tuple[str, bool]]) -> list[dict[str, Any]]:
+    return [
+        {"oid": oid, "name": EXTENSION_NAMES.get(oid), "critical": critical}
+        for oid, critical, *_ in items
+    ]
+
+
+def _all_facts(items: Iterable[RawExtension]) -> dict[str, Any]:
     problems: list[str] = []
     facts: dict[str, Any] = {
         "ca": False,
@@ -252,10 +287,7 @@ def extension_facts(items: Iterable[RawExtension]) -> dict[str, Any]:
             problems.append(problem)
     if not facts["sans"]:
         facts["sans"] = _sans_anyway(items)
-    facts["extensions"] = [
-        {"oid": item.oid, "name": EXTENSION_NAMES.get(item.oid), "critical": item.critical}
-        for item in items
-    ]
+    facts["extensions"] = _listed(items)
     facts["unknown_critical"] = [
         item.oid for item in items if item.critical and item.oid not in _UNDERSTOOD
     ]

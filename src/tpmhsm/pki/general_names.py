@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from tpmhsm.errors import ParseError
 from tpmhsm.pki import der
+from tpmhsm.pki.recall import recalled
 
 NameKey = tuple[Any, ...]
 """A distinguished name reduced to what is compared: equal keys, equal names."""
@@ -157,16 +158,25 @@ def _fold(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
+@recalled
+def read_rdns(encoded: bytes) -> tuple[tuple[tuple[str, der.Element], ...], ...]:
+    """The parts of a DER Name, in its order: of each its attributes, type (dotted) and value.
+
+    ParseError when it is none.
+    """
+    whole = der.read_whole(encoded)
+    rdns = der.children(whole.content) if whole.tag == der.SEQUENCE else []
+    if whole.tag != der.SEQUENCE or any(rdn.tag != der.SET for rdn in rdns):
+        raise ParseError("this is no distinguished name")
+    return tuple([
+        tuple([_attribute(item) for item in der.children(rdn.content)]) for rdn in rdns
+    ])  # fmt: skip
+
+
 def attribute_texts(encoded: bytes, oid: str) -> list[str]:
     """The texts of all attributes of one type in a DER Name; those that are no text left out."""
-    found = []
-    for rdn in der.children(der.read_whole(encoded).content):
-        for item in der.children(rdn.content):
-            kind, value = _attribute(item)
-            text = _text(value) if kind == oid else None
-            if text is not None:
-                found.append(text)
-    return found
+    texts = [_text(value) for rdn in read_rdns(encoded) for kind, value in rdn if kind == oid]
+    return [text for text in texts if text is not None]
 
 
 def subject_names(subject: bytes, sans: Iterable[GeneralName]) -> tuple[GeneralName, ...]:
@@ -185,5 +195,4 @@ def subject_names(subject: bytes, sans: Iterable[GeneralName]) -> tuple[GeneralN
 
 def attribute_types(encoded: bytes) -> set[str]:
     """The types of the attributes of a DER Name, as dotted OIDs."""
-    rdns = der.children(der.read_whole(encoded).content)
-    return {_attribute(item)[0] for rdn in rdns for item in der.children(rdn.content)}
+    return {kind for rdn in read_rdns(encoded) for kind, _ in rdn}

@@ -9,6 +9,8 @@ from tpmhsm.errors import UsageError
 
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")  # browsers read it as a part of an IPv4 address
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+# labels that nothing of the following can be wrong with, the last one beginning with a letter
+_PLAIN = re.compile(rf"(?:{_LABEL.pattern}\.)*[a-z](?:[a-z0-9-]{{0,61}}[a-z0-9])?")
 
 
 def normalize_host(text: str, *, wildcard: bool = True) -> str:
@@ -19,6 +21,8 @@ def normalize_host(text: str, *, wildcard: bool = True) -> str:
     host = text.strip().lower()
     if not host.isascii():
         host = _to_a_labels(text)
+    if "--" not in host and len(host) <= 253 and _PLAIN.fullmatch(host):
+        return host
     if not host or len(host) > 253:
         raise _not_a_host(text, "it is empty" if not host else "it is longer than 253 characters")
     if host.endswith("."):

@@ -100,9 +100,28 @@ def _unsupported(oid: str) -> Finding:
     return refusal("key-kind", words, "CABF BR 6.1.5")
 
 
+_POINTS = {
+    91: bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004"),  # P-256
+    120: bytes.fromhex("3076301006072a8648ce3d020106052b8104002203620004"),  # P-384
+}
+"""How the one SubjectPublicKeyInfo of an uncompressed point begins (RFC 5480), by its length."""
+
+
+def usual_point(spki: bytes) -> tuple[bytes, bytes] | None:
+    """The curve (DER) and the point's octets, when these bytes have the form that nearly all
+    SubjectPublicKeyInfos of P-256 and P-384 have, for which there is no other.
+    """
+    beginning = _POINTS.get(len(spki))
+    if beginning is None or not spki.startswith(beginning):
+        return None
+    return beginning[13:-4], spki[len(beginning) - 1 :]
+
+
 @recalled
 def _parts(spki: bytes) -> tuple[str, bytes, bytes]:
     """Algorithm, its parameters (DER, empty when absent), the key's octets."""
+    if point := usual_point(spki):
+        return _EC, point[0], point[1]
     parts = der.children(_content(der.read_whole(spki), der.SEQUENCE))
     if [part.tag for part in parts] != [der.SEQUENCE, der.BIT_STRING]:
         raise ParseError("it is no SubjectPublicKeyInfo")
@@ -207,8 +226,10 @@ def _ec(parameters: bytes, point: bytes, lint: str) -> Iterator[Finding]:
         words = "the curve is not named: explicit and inherited parameters can name a curve of"
         yield refusal("ec-curve", f"{words} somebody's own", "RFC 5480, 2.1.1")
     else:
-        oid = der.decode_oid(der.read_whole(parameters).content)
-        curve = _CURVES.get(oid)
+        curve, oid = _NAMED.get(parameters), ""
+        if curve is None:
+            oid = der.decode_oid(der.read_whole(parameters).content)
+            curve = _CURVES.get(oid)
         if curve is None:
             words = f"the curve {_OTHER_CURVES.get(oid, oid)} is not P-256, P-384 or P-521"
             yield refusal("ec-curve", words, "CABF BR 6.1.5")

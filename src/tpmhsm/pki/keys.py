@@ -7,7 +7,8 @@ RFC 5480, RFC 8017.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from hashlib import sha256
+from typing import Any, Literal, cast
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -32,18 +33,36 @@ _ALGORITHMS = {
     "2.16.840.1.101.3.4.3.18": "ML-DSA-65",
     "2.16.840.1.101.3.4.3.19": "ML-DSA-87",
 }
-_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
-    "sha256": hashes.SHA256,
-    "sha384": hashes.SHA384,
-    "sha512": hashes.SHA512,
+_HASHES: dict[str, hashes.HashAlgorithm] = {
+    "sha256": hashes.SHA256(),
+    "sha384": hashes.SHA384(),
+    "sha512": hashes.SHA512(),
 }
 
 
+Family = Literal["EC", "RSA", "EdDSA", ""]
+
+
+@lru_cache(64)
+def _family(kind: type[object]) -> Family:
+    """EC, RSA or EdDSA, else nothing: by a key's type, for `isinstance` asks long of these."""
+    if issubclass(kind, ec.EllipticCurvePublicKey):
+        return "EC"
+    if issubclass(kind, rsa.RSAPublicKey):
+        return "RSA"
+    edwards = issubclass(kind, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey)
+    return "EdDSA" if edwards else ""
+
+
+def family(key: Any) -> Family:
+    """What kind of public key it is; nothing for other kinds and what is no key."""
+    kind: Any = type(key)
+    return _family(kind)
+
+
 def sha256_hex(data: bytes) -> str:
-    """SHA-256, hexadecimal (by what is imported here anyway: hashlib costs 3 ms more)."""
-    digest = hashes.Hash(hashes.SHA256())
-    digest.update(data)
-    return digest.finalize().hex()
+    """SHA-256, hexadecimal."""
+    return sha256(data).hexdigest()
 
 
 def spki_der(key: PublicKeyTypes) -> bytes:
@@ -94,11 +113,12 @@ def _described(spki: bytes) -> dict[str, Any]:
     return facts
 
 
-def _parameters(key: PublicKeyTypes) -> dict[str, Any]:
-    match key:
-        case ec.EllipticCurvePublicKey():
-            return {"alg": "EC", "curve": _CURVES.get(key.curve.name, key.curve.name)}
-        case rsa.RSAPublicKey():
+def _parameters(key: Any) -> dict[str, Any]:
+    match family(key):
+        case "EC":
+            name = key.curve.name
+            return {"alg": "EC", "curve": _CURVES.get(name, name)}
+        case "RSA":
             return {"alg": "RSA", "bits": key.key_size, "exponent": key.public_numbers().e}
     return {}
 
@@ -146,31 +166,31 @@ def hash_for(key: PublicKeyTypes, name: str | None = None) -> hashes.HashAlgorit
 
     None for EdDSA. UsageError for a hash that is not SHA-256, SHA-384 or SHA-512.
     """
-    if isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
+    kind = family(key)
+    if kind == "EdDSA":
         return None
     if name is None:
         sizes = {384: "sha384", 521: "sha512"}
-        name = "sha256"
-        if isinstance(key, ec.EllipticCurvePublicKey):
-            name = sizes.get(key.key_size, "sha256")
-    chosen = _HASHES.get(name.lower().replace("-", ""))
+        name = sizes.get(cast("Any", key).key_size, "sha256") if kind == "EC" else "sha256"
+    chosen = _HASHES.get(name) or _HASHES.get(name.lower().replace("-", ""))
     if chosen is None:
         raise UsageError(f"no signatures are made with the hash {name!r}")
-    return chosen()
+    return chosen
 
 
 def verify_signature(
     key: PublicKeyTypes, signature: bytes, data: bytes, algorithm: hashes.HashAlgorithm | None
 ) -> None:
     """ECDSA, RSASSA-PKCS1-v1_5 or EdDSA over `data`. VerificationError when it does not hold."""
+    any_key: Any = key
     try:
-        match key:
-            case ec.EllipticCurvePublicKey() if algorithm:
-                key.verify(signature, data, ec.ECDSA(algorithm))
-            case rsa.RSAPublicKey() if algorithm:
-                key.verify(signature, data, padding.PKCS1v15(), algorithm)
-            case ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey():
-                key.verify(signature, data)
+        match family(key):
+            case "EC" if algorithm:
+                any_key.verify(signature, data, ec.ECDSA(algorithm))
+            case "RSA" if algorithm:
+                any_key.verify(signature, data, padding.PKCS1v15(), algorithm)
+            case "EdDSA":
+                any_key.verify(signature, data)
             case _:
                 raise VerificationError("no signature of this kind of key can be checked")
     except InvalidSignature:

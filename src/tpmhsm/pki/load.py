@@ -84,6 +84,8 @@ def plain_text(data: bytes) -> bytes:
 
 def is_pem(data: bytes, start: int = 0) -> bool:
     """Whether there is the beginning of any PEM block."""
+    if b"-----BEGIN " not in data:  # a look that is many times as fast
+        return False
     return any(marker[1] == b"BEGIN" for marker in _MARKER.finditer(data, start))
 
 

@@ -16,6 +16,7 @@ from cryptography import x509
 
 from tpmhsm.errors import ParseError, UsageError
 from tpmhsm.pki import attributes, der
+from tpmhsm.pki.general_names import read_rdns
 from tpmhsm.pki.recall import recalled
 
 _SPECIAL = '"+,;<>\\'
@@ -47,8 +48,10 @@ def format_dn(name: x509.Name) -> str:
 @recalled
 def format_dn_der(encoded: bytes) -> str:
     """The same from a DER Name, whatever is inside. ParseError if it is no sequence of sets."""
-    rdns = der.children(_expect(der.read_whole(encoded), der.SEQUENCE))
-    return ",".join(_format_rdn(rdn) for rdn in reversed(rdns))
+    return ",".join([
+        "+".join([_format_attribute(oid, value) for oid, value in rdn])
+        for rdn in reversed(read_rdns(encoded))
+    ])  # fmt: skip
 
 
 def show_dn(encoded: bytes) -> str:
@@ -67,7 +70,7 @@ def show_dn(encoded: bytes) -> str:
 def _show_rdn(rdn: der.Element) -> str:
     try:
         items = der.children(_expect(rdn, der.SET), lenient=True)
-        return "+".join(_format_attribute(item, lenient=True) for item in items)
+        return "+".join(_show_attribute(item) for item in items)
     except ParseError:
         return f"#{rdn.raw.hex()}"
 
@@ -78,15 +81,14 @@ def _expect(element: der.Element, tag: int) -> bytes:
     return element.content
 
 
-def _format_rdn(rdn: der.Element) -> str:
-    return "+".join(_format_attribute(item) for item in der.children(_expect(rdn, der.SET)))
-
-
-def _format_attribute(item: der.Element, *, lenient: bool = False) -> str:
-    parts = der.children(_expect(item, der.SEQUENCE), lenient=lenient)
+def _show_attribute(item: der.Element) -> str:
+    parts = der.children(_expect(item, der.SEQUENCE), lenient=True)
     if len(parts) != 2:
         raise ParseError("an attribute of a distinguished name that is no pair of type and value")
-    oid, value = der.decode_oid(_expect(parts[0], der.OID)), parts[1]
+    return _format_attribute(der.decode_oid(_expect(parts[0], der.OID)), parts[1])
+
+
+def _format_attribute(oid: str, value: der.Element) -> str:
     known = attributes.BY_OID.get(oid)
     encoding = DECODERS.get(value.tag)
     if known is None or encoding is None:

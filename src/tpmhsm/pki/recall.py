@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
+from inspect import signature
 from typing import Any, TypeVar, cast
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_MANY = 256
 SMALL = 1 << 12
 """Bytes or characters; what is longer is not kept."""
 
@@ -21,11 +23,34 @@ def recalled(function: F) -> F:
 
     Results are shared: they must not be changed by who gets them.
     """
-    kept = lru_cache(256)(function)
+    kept = lru_cache(_MANY)(function)
 
     @wraps(function)
     def recall(first: Any, *others: Any, **named: Any) -> Any:
         chosen = kept if len(first) <= SMALL else function
         return chosen(first, *others, **named)
 
-    return cast("F", recall)
+    known = _Known(function)
+
+    @wraps(function)
+    def recall_one(only: Any) -> Any:
+        return known[only] if len(only) <= SMALL else function(only)
+
+    return cast("F", recall_one if len(signature(function).parameters) == 1 else recall)
+
+
+class _Known(dict[Any, Any]):
+    """Results by the one argument: a look into a dictionary takes half the time of anything else.
+
+    When they are too many all are forgotten.
+    """
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self._function = function
+
+    def __missing__(self, only: Any) -> Any:
+        result = self._function(only)
+        if len(self) >= _MANY:
+            self.clear()
+        self[only] = result
+        return result

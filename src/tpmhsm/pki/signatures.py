@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, p
 
 from tpmhsm.errors import ParseError, UsageError
 from tpmhsm.pki import der
-from tpmhsm.pki.keys import load_spki
+from tpmhsm.pki.keys import family, load_spki
 from tpmhsm.pki.recall import recalled
 
 _PSS = "1.2.840.113549.1.1.10"
@@ -96,9 +96,9 @@ def verify_signed(key: Any, algorithm: bytes, signature: bytes, tbs: bytes) -> b
 
 def _verify(key: Any, oid: str, signature: bytes, tbs: bytes, algorithm: bytes) -> bool:
     match key:
-        case ec.EllipticCurvePublicKey() if oid in _ECDSA:
+        case _ if oid in _ECDSA and family(key) == "EC":
             key.verify(signature, tbs, ec.ECDSA(_ECDSA[oid]))
-        case rsa.RSAPublicKey() if oid in _RSA:
+        case _ if oid in _RSA and family(key) == "RSA":
             key.verify(signature, tbs, padding.PKCS1v15(), _RSA[oid])
         case rsa.RSAPublicKey() if oid == _PSS:
             scheme, digest = _pss(algorithm)

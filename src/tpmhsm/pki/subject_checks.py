@@ -10,9 +10,9 @@ import unicodedata
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tpmhsm.errors import ParseError
 from tpmhsm.pki import attributes, der
 from tpmhsm.pki.findings import Finding, Severity, refusal
+from tpmhsm.pki.general_names import read_rdns
 from tpmhsm.pki.names import DECODERS
 from tpmhsm.pki.recall import recalled
 from tpmhsm.pki.scripts import disguise
@@ -53,33 +53,27 @@ def subject_findings(name: bytes, lint: str = "pkix", *, ca: bool = False) -> tu
 
 
 def _findings(name: bytes, lint: str, *, ca: bool) -> Iterator[Finding]:
-    rdns = [
-        [_read(item) for item in der.children(rdn.content)]
-        for rdn in der.children(der.read_whole(name).content)
-    ]
+    rdns = [[_read(oid, value) for oid, value in rdn] for rdn in read_rdns(name)]
     severity: Severity = "refusal" if lint == "tls-br" else "warning"
     for rdn in rdns:
         for attribute in rdn:
             yield from _value_findings(attribute, severity)
     labels = [attribute.label for rdn in rdns for attribute in sorted(rdn, key=_rank)]
-    yield from _order_findings(labels, lint)
+    if len(labels) > 1:
+        yield from _order_findings(labels, lint)
     if lint == "tls-br":
         yield from _br_findings(rdns, labels, ca)
 
 
-def _read(item: der.Element) -> _Attribute:
-    parts = der.children(item.content)
-    if len(parts) != 2 or parts[0].tag != der.OID:
-        raise ParseError("an attribute of a distinguished name that is no pair of type and value")
-    oid = der.decode_oid(parts[0].content)
+def _read(oid: str, item: der.Element) -> _Attribute:
     known = attributes.BY_OID.get(oid)
-    encoding = DECODERS.get(parts[1].tag)
+    encoding = DECODERS.get(item.tag)
     try:
-        value = parts[1].content.decode(encoding) if encoding else None
+        value = item.content.decode(encoding) if encoding else None
     except UnicodeDecodeError:
         value = None
     label, limit = (known.names[0], known.limit) if known else (oid, 0)
-    return _Attribute(label, limit, parts[1].tag, value)
+    return _Attribute(label, limit, item.tag, value)
 
 
 def _rank(attribute: _Attribute) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from tpmhsm.errors import UsageError
 from tpmhsm.pki.tbs import rfc3339, valid_days
@@ -52,6 +53,17 @@ def choose_validity(
     issuer that is expired or not yet valid.
     """
     now = now.astimezone(UTC).replace(microsecond=0)
+    return _choose(now, default_days, days, not_after, issuer)
+
+
+@lru_cache(16)  # certificates of one second have the same dates
+def _choose(
+    now: datetime,
+    default_days: int,
+    days: int | None,
+    not_after: datetime | None,
+    issuer: tuple[datetime, datetime] | None,
+) -> Validity:
     _check_issuer(now, issuer)
     not_before = now - BACKDATE
     if issuer is not None:
