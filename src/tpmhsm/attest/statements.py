@@ -47,8 +47,10 @@ decrypts has `decrypt` in the place of `sign`; one that was imported none of `MA
 
 MADE_HERE = A.FIXED_TPM | A.FIXED_PARENT | A.SENSITIVE_DATA_ORIGIN
 
-AK_MAY = A.USER_WITH_AUTH | A.ADMIN_WITH_POLICY | A.NO_DA
-"""What an attestation key may have besides; who may use it makes no statement of it untrue."""
+AK_MAY = A.USER_WITH_AUTH | A.NO_DA
+"""What an attestation key may have besides. No policy: activation asks for the key's ADMIN role,
+and nobody but its chip can give a password's.
+"""
 
 MAX_RESPONSE = 4096
 """Bytes that a chip answers at most."""
@@ -92,8 +94,9 @@ def check_attestation_key(public: bytes) -> None:
         raise ParseError("the attestation key is not a restricted signing key fixed to its chip")
     if attributes & A.DECRYPT:
         raise ParseError("the attestation key decrypts too")
-    if odd := attributes & ~(AK_ATTRIBUTES | AK_MAY):
-        raise ParseError(f"the attestation key has attributes that none of ours has: {odd!s}")
+    if area.auth_policy or (odd := attributes & ~(AK_ATTRIBUTES | AK_MAY)):
+        what = "a policy" if area.auth_policy else f"other attributes ({odd!s})"
+        raise ParseError(f"the attestation key has {what}, as none of ours has")
     _scheme_of(area)
     _key_of(area)
 
