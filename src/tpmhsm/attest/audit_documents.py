@@ -20,6 +20,16 @@ _BY_SIZE = {32: "sha256", 48: "sha384"}
 _NAMING = ("issued", "crl")
 """Acts whose facts have the SHA-256 of a certificate or CRL that was signed here."""
 
+_TELLING = ("signed", "csr")
+"""Acts whose facts have the digest itself."""
+
+
+def _from_hex(value: object) -> bytes:
+    try:
+        return bytes.fromhex(value) if isinstance(value, str) else b""
+    except ValueError:
+        return b""
+
 
 class Documents:
     """The documents of a proof, and the entries that name them."""
@@ -59,15 +69,15 @@ class Documents:
 
     def words(self) -> list[str]:
         """What the signatures are, counted."""
-        if not self._proof.documents:
-            return []
         known = set().union(*self._digests.values()) if self._digests else set()
+        telling = (entry for entry in self._proof.entries if entry.act in _TELLING)
+        known |= {_from_hex(entry.read_facts().get("digest")) for entry in telling}
         signs = [r for r in self._proof.records if isinstance(r, Audited) and r.code == CC.Sign]
         told = sum(1 for record in signs if record.digest in known)
         other = len(signs) - told
         return [
-            f"{told:,} of the signatures are the certificates and CRLs of this proof; "
-            f"{other:,} are over other digests"
+            f"of the signatures {told:,} are over certificates and CRLs of this proof, or files "
+            f"and CSRs that its entries name; {other:,} over something else"
         ]
 
 

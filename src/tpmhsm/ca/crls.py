@@ -204,6 +204,7 @@ class Crls:
         except TpmHsmError:
             with self._store.transaction() as tx:
                 tx.crls.abandoned(row)
+                tx.audit.append("crl-abandoned", {"ca": row.authority, "number": row.number})
             raise
         with self._store.transaction() as tx:
             return _complete(tx, row, draft.tbs, signature)

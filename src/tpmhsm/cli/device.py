@@ -171,6 +171,8 @@ def unlock(app: App, recovery: str | None, auth_file: str | None, secret: Secret
     host = load_host(app.store)
     password = Known(recovery, auth_file).value(host, secret)
     state = lift(app.device, host, password)
+    with app.store.transaction() as tx:
+        tx.audit.append("device-unlock")
     if not state.lockout_auth_set:
         app.note("note: anybody with this machine can do that; tpmhsm device seal closes it")
     app.done(lockout_json(state), "no lockout")

@@ -50,6 +50,7 @@ def make_approver(app: App, name: str, new: NewKey) -> Card:
     card = parse_card(create_card(name, key, attestation=attestation))
     with store.transaction() as tx:
         tx.trusted.add(OWN, name, card.data)
+        tx.audit.append("approver-create", {"name": name, "digest": card.digest.hex()})
     return card
 
 
@@ -126,8 +127,10 @@ def trust_cards(app: App, files: Sequence[tuple[str, bytes]]) -> list[dict[str, 
             facts = {"digest": card.digest.hex(), **proof}
             found.append((APPROVER, card.name, card.data, facts))
     with app.own_store().transaction() as tx:
-        for kind, name, data, _ in found:
+        for kind, name, data, facts in found:
             tx.trusted.add(kind, name, data)
+            told = {"kind": kind, "name": name, "digest": facts["digest"]}
+            tx.audit.append("trust-add", told)
     return [{"kind": kind, "name": name, **facts} for kind, name, _, facts in found]
 
 

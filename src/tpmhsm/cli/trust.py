@@ -65,6 +65,9 @@ def remove(app: App, reference: str) -> None:
     """Stop trusting a card."""
     with app.store.transaction() as tx:
         gone = tx.trusted.remove(reference)
+        for card in gone:
+            told = {"kind": card.kind, "name": card.name, "digest": card.digest}
+            tx.audit.append("trust-remove", told)
     app.done(
         {"items": [{"kind": c.kind, "name": c.name, "digest": c.digest} for c in gone]},
         "\n".join(f"no longer trusted: {c.kind} {c.name}" for c in gone),
@@ -104,6 +107,7 @@ def check(app: App, file: str) -> None:
         memory = StoredMemory(tx)
         found = check_answer(answer, memory)
         memory.keep(found.entries)
+        tx.audit.append("trust-check", {"group": answer.group.name})
         pinned = memory.pinned_group(answer.group.id)
     ek = answer.device.find_ek(answer.group.device_ek)
     eight = pinned.fingerprint if pinned else fingerprint(answer.group, ek or b"")

@@ -112,7 +112,11 @@ class Decryptions:
 
     def _opened(self, row: KeyRow, asked: Asked, data: bytes, name: str, reason: str) -> bytes:
         if self._keyring.people(row) is None:
-            return asked.opened(self._keyring.decryption.decrypt(row, asked.content))
+            secret = self._keyring.decryption.decrypt(row, asked.content)
+            with self._store.transaction() as tx:
+                told = {"key": row.label, "sha256": sha256(asked.content).hexdigest()}
+                tx.audit.append("decrypted", told)
+            return asked.opened(secret)
         from tpmhsm.policy.bound import bound_decrypt
 
         bound_decrypt(row.public, asked.content)  # nobody is asked for what cannot be

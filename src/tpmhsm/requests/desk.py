@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tpmhsm.policy.people import Thresholds
     from tpmhsm.requests.executing import Executing
     from tpmhsm.store import Store
+    from tpmhsm.store.keys import KeyRow
     from tpmhsm.store.requests import RequestRow
 
 
@@ -165,9 +166,16 @@ class Desk(Ledger):
             )
         refuse_structures(data, people=self._keyring.people(row) is not None)
         if self._keyring.people(row) is None:
-            return self.signer.sign(label, data)
+            signature = self.signer.sign(label, data)
+            self._log("signed", row, data, {"file": name})
+            return signature
         check_plain(data)
         return self.propose(label, "data", data, Claims(reason=reason, texts={"file": name}))
+
+    def _log(self, act: str, row: KeyRow, data: bytes, more: dict[str, str]) -> None:
+        digest = hashlib.new(row.hash, data).hexdigest()
+        with self._store.transaction() as tx:
+            tx.audit.append(act, {"key": row.label, "digest": digest, **more})
 
     def make_csr(
         self, label: str, content: CsrContent, reason: str = "", evidence: bytes = b""
@@ -184,7 +192,9 @@ class Desk(Ledger):
         if evidence:
             unsigned = with_attribute(unsigned, ATTRIBUTE, evidence)
         if self._keyring.people(row) is None:
-            return unsigned.complete(self.signer.sign(label, unsigned.tbs))
+            made = unsigned.complete(self.signer.sign(label, unsigned.tbs))
+            self._log("csr", row, unsigned.tbs, {"sha256": hashlib.sha256(made).hexdigest()})
+            return made
         claims = Claims(reason=reason, texts={"subject": format_dn(content.subject)})
         return unsigned.complete(self.propose(label, "csr", unsigned.tbs, claims))
 
