@@ -1,8 +1,8 @@
 """Activation: proof that an attestation key (AK) sits in the chip that has an endorsement key (EK).
 
-    challenge, kept = make_challenge(ek, ak, evidence, now)   the verifier, without a chip
-    answer = answer_of(challenge, secret)                     the host: its chip gave the secret
-    check_response(kept, response, now)                       the verifier again
+    kept = make_challenge(ek, ak, now)                 the verifier, without a chip
+    response = answer_of(kept.challenge, secret)       the host: its chip gave the secret
+    check_response(kept, response, now)                the verifier again
 
 TPM2_MakeCredential in Python (TCG TPM 2.0 Library Part 1 §24): a secret is encrypted for the EK and
 bound to the AK's Name. TPM2_ActivateCredential gives it up only where both are in one chip. The
@@ -68,12 +68,11 @@ def check_endorsement_key(ek: Public) -> None:
 
 @dataclass(frozen=True)
 class Challenge:
-    """What the host gets. `ek` and `ak` TPMT_PUBLIC; `evidence` SHA-256 of the file that they are
-    from; `credential` and `secret` as of `make_credential`.
+    """What the host gets. `ek` and `ak` TPMT_PUBLIC; `credential` and `secret` as of
+    `make_credential`.
     """
 
     made: datetime
-    evidence: bytes
     ek: bytes
     ak: bytes
     credential: bytes
@@ -85,7 +84,6 @@ class Challenge:
         document = {
             "format": CHALLENGE_FORMAT,
             "made": moments.stamp(self.made),
-            "evidence": self.evidence.hex(),
             "ek": to_base64(self.ek),
             "ak": to_base64(self.ak),
             "credential": to_base64(self.credential),
@@ -140,18 +138,17 @@ class Response:
         return canonical(document) + b"\n"
 
 
-def make_challenge(ek: bytes, ak: bytes, evidence: bytes, made: datetime) -> Kept:
+def make_challenge(ek: bytes, ak: bytes, made: datetime) -> Kept:
     """A challenge for the chip that has an EK, to prove that it also has an AK (TPMT_PUBLIC both).
 
-    `evidence`: SHA-256 of the file that they are from. ParseError for keys that are none of either,
-    VerificationError for an EK that is not sound.
+    ParseError for keys that are none of either, VerificationError for an EK that is not sound.
     """
     from tpmhsm.attest.statements import check_attestation_key
 
     check_attestation_key(ak)
     secret = os.urandom(SECRET_SIZE)
     credential, encrypted = make_credential(decode(Public, ek), name_of_public(ak), secret)
-    return Kept(Challenge(made, evidence, ek, ak, credential, encrypted), secret)
+    return Kept(Challenge(made, ek, ak, credential, encrypted), secret)
 
 
 def answer_of(challenge: Challenge, secret: bytes) -> Response:
@@ -198,7 +195,6 @@ def parse_challenge(data: bytes) -> Challenge:
     fields = _fields(data, "challenge", CHALLENGE_FORMAT)
     found = Challenge(
         made=moments.read_moment(fields, "made"),
-        evidence=fields.hex("evidence", 32),
         ek=fields.base64("ek"),
         ak=fields.base64("ak"),
         credential=fields.base64("credential"),

@@ -8,12 +8,17 @@ from tpmhsm.cli.lazy import LazyGroup, Table
 
 VERBS: Table = {
     "collect": ("attest_collect", "collect", "Have the chip say what it is and holds: one file"),
+    "challenge": ("attest_challenge", "challenge", "Ask a chip to prove that it is the one"),
+    "respond": ("attest_challenge", "respond", "On the host: have the chip answer a challenge"),
+    "certify": ("attest_certify", "certify", "Certify the attestation key of a chip that answered"),
     "roots": ("attest_roots", "roots", "Vendor roots: whose chips are believed, and as what"),
 }
 
 EPILOG = """\b
 Example:
   tpmhsm attest collect --out ca.evidence
+  tpmhsm attest challenge ca.evidence --out ca.challenge
+  tpmhsm attest respond ca.challenge --out ca.response
 """
 
 

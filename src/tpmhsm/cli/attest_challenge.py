@@ -1,0 +1,167 @@
+"""`tpmhsm attest challenge` and `respond`: is the key that signed the evidence in that chip?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tpmhsm.cli.app import App, pass_app
+from tpmhsm.cli.files import check_free, naming, read_input, write_output
+from tpmhsm.errors import NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from tpmhsm.attest.credential import Kept
+    from tpmhsm.attest.device_findings import Bond
+    from tpmhsm.attest.format import EndorsementPart, Evidence
+
+FOLDER = "challenges"
+"""Where a verifier keeps the secrets of challenges, in the home."""
+
+
+@click.command(epilog="Example: tpmhsm attest challenge ca.evidence --out ca.challenge")
+@click.argument("evidence", metavar="EVIDENCE")
+@click.option("--ek", "place", type=int, metavar="N", help="This one of its endorsement keys (1…).")
+@click.option("-o", "--out", required=True, metavar="F", help="The challenge, for the host.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@pass_app
+def challenge(app: App, evidence: str, place: int | None, out: str, force: bool) -> None:
+    """Make a secret that only the chip of some evidence can open, if its attestation key is there.
+
+    The host answers with `attest respond`; then `attest verify EVIDENCE --response R` knows which
+    chip it is. The secret stays in this home, and in the challenge encrypted for that chip.
+    """
+    from tpmhsm.attest.credential import make_challenge
+    from tpmhsm.policy import moments
+
+    check_free(out, force=force)
+    found = read_evidence(app, evidence)
+    number, part = _endorsement_key(app, found, place)
+    with naming(evidence):
+        kept = make_challenge(part.public, found.aks[0].public, moments.now())
+    _keep(app, kept)
+    write_output(out, kept.challenge.encoded, force=force)
+    facts = {
+        "file": out,
+        "challenge": kept.challenge.digest.hex(),
+        "ek": number,
+        "certificate": part.certificate is not None,
+        "ak": kept.challenge.ak_name.hex(),
+    }
+    if part.certificate is None:
+        app.note("that endorsement key has no certificate: the answer will name no maker")
+    app.done(
+        facts,
+        f"{out}: for endorsement key {number} of {evidence}\n"
+        f"on the host: tpmhsm attest respond {out} --out FILE",
+    )
+
+
+@click.command(epilog="Example: tpmhsm attest respond ca.challenge --out ca.response")
+@click.argument("challenge_file", metavar="CHALLENGE")
+@click.option("-o", "--out", required=True, metavar="F", help="The response, for the verifier.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@pass_app
+def respond(app: App, challenge_file: str, out: str, force: bool) -> None:
+    """Have this host's chip open a challenge, and write the answer.
+
+    The chip opens it only if it has both the endorsement key and the attestation key.
+    """
+    from tpmhsm.attest.credential import answer_of, parse_challenge
+    from tpmhsm.keys.activation import open_credential
+
+    check_free(out, force=force)
+    data = app.read(challenge_file)
+    with naming(challenge_file, data, "a challenge"):
+        asked = parse_challenge(data)
+        keys, sealed = (asked.ek, asked.ak), (asked.credential, asked.secret)
+        secret = open_credential(app.store, app.device, keys, sealed)
+    response = answer_of(asked, secret)
+    write_output(out, response.encoded, force=force)
+    app.done(
+        {"file": out, "challenge": response.challenge.hex()},
+        f"{out}: this chip opened it\nfor the verifier: tpmhsm attest verify EVIDENCE --response F",
+    )
+
+
+def read_evidence(app: App, path: str) -> Evidence:
+    """An evidence file. Raises ParseError saying what it is instead, UsageError."""
+    from tpmhsm.attest.format import MAX_EVIDENCE, parse_evidence
+
+    data = app.read(path, limit=MAX_EVIDENCE)
+    with naming(path, data, "evidence"):
+        return parse_evidence(data)
+
+
+def read_bond(app: App, path: str) -> Bond:
+    """What a response proves to the verifier whose home this is.
+
+    NotFoundError for a challenge that is not from here, VerificationError for an answer that does
+    not hold or is too late.
+    """
+    from tpmhsm.attest.bonds import bond_of_response
+    from tpmhsm.attest.credential import parse_kept, parse_response
+    from tpmhsm.policy import moments
+
+    data = app.read(path)
+    with naming(path, data, "a response"):
+        response = parse_response(data)
+        file = _place(app, response.challenge)
+        if not file.exists():
+            raise NotFoundError(
+                "the response is to a challenge that was not made in this home",
+                code="other-challenge",
+                hint="the home of whoever ran tpmhsm attest challenge has its secret",
+            )
+        return bond_of_response(parse_kept(read_input(str(file))), response, moments.now())
+
+
+def _keep(app: App, kept: Kept) -> None:
+    """The secret, before the challenge leaves: a file of this user alone."""
+    file = _place(app, kept.challenge.digest)
+    try:
+        app.home.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make {file.parent}: {error.strerror or error}") from error
+    write_output(str(file), kept.encoded, secret=True)
+
+
+def _place(app: App, digest: bytes) -> Path:
+    return app.home / FOLDER / f"{digest.hex()}.json"
+
+
+def _endorsement_key(
+    app: App, evidence: Evidence, place: int | None
+) -> tuple[int, EndorsementPart]:
+    """The one that was named; else the first that leads to a pinned root, the first with a
+    certificate, the first.
+    """
+    eks = evidence.eks
+    if place is not None:
+        if not 1 <= place <= len(eks):
+            raise NotFoundError(f"the evidence has {len(eks)} endorsement keys, and no {place}")
+        return place, eks[place - 1]
+    if not eks:
+        raise UsageError("the evidence has no endorsement key: no chip can be asked", code="no-ek")
+    pinned = (n for n, one in enumerate(eks, 1) if _is_pinned(app, one))
+    certified = (n for n, one in enumerate(eks, 1) if one.certificate is not None)
+    number = next(pinned, None) or next(certified, 1)
+    return number, eks[number - 1]
+
+
+def _is_pinned(app: App, part: EndorsementPart) -> bool:
+    from tpmhsm.attest.ek_certificates import judge_ek
+    from tpmhsm.cli.vendor_roots import pins_of
+    from tpmhsm.errors import ParseError
+    from tpmhsm.policy import moments
+
+    if part.certificate is None:
+        return False
+    pins = pins_of(app)
+    try:
+        further = (*part.chain, *pins.intermediates)
+        return judge_ek(part.certificate, pins.roots, further, moments.now()).holds
+    except ParseError:
+        return False
