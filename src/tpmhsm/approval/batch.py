@@ -65,7 +65,7 @@ def _key(review: Review) -> bytes:
 def unseen(shown: Review, now: Review) -> tuple[str, ...]:
     """Warnings of a later review of the same request that the one that was shown had not."""
     before = {(f.head, f.text) for f in (*shown.flags, *shown.content.flags)}
-    later = [(f.head, f.text) for f in (*now.flags, *now.content.flags)]
+    later = [(f.head, f.text) for f in (*now.flags, *now.content.flags) if f.mark == "!"]
     return tuple(f"{head}: {text}" for head, text in later if (head, text) not in before)
 
 

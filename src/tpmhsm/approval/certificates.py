@@ -6,7 +6,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from tpmhsm.approval import warnings
+from tpmhsm.approval import differences, warnings
 from tpmhsm.approval.content import Content, Flag, Listing, Row, few
 from tpmhsm.approval.csr_evidence import evidence_lines
 from tpmhsm.approval.memory import Certified, Memory
@@ -97,7 +97,8 @@ def read_certificate(request: Request, key: ChipKey, memory: Memory, now: dateti
         *warnings.certificate_flags(facts, request, known, now),
         *warnings.finding_flags(facts, read_tbs_certificate(request.content).subject, spki),
         *warnings.issuer_flags(facts, request, own),
-        *warnings.csr_flags(facts, spki, request),
+        *differences.csr_flags(facts, spki, request),
+        *differences.previous_flags(facts, request, key.name, memory),
         *(one for one in evidence if isinstance(one, Flag)),
         *_oddity_flags(request.content, facts, unshown),
     ]
@@ -108,6 +109,7 @@ def read_certificate(request: Request, key: ChipKey, memory: Memory, now: dateti
         listings=(*warnings.odd_listings(facts), *_listings(facts), *_hex_listings(unshown)),
         certified=(Certified(sha256(spki).digest(), subject, facts["ca"]),),
         facts=certificate_facts("certificate", request.content),
+        issued=differences.kept(request, facts, key.name),
     )
 
 

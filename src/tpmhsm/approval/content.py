@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from tpmhsm.approval.memory import ApprovedCrl, Certified, GrantedTotal, Memory
+from tpmhsm.approval.memory import ApprovedCertificate, ApprovedCrl, Certified, GrantedTotal, Memory
 from tpmhsm.approval.request import Request
 from tpmhsm.attest.statements import ChipKey
 
@@ -52,8 +52,8 @@ class Listing:
 
 @dataclass(frozen=True)
 class Content:
-    """What the bytes say. `certified`, `crl` and `granted` are what a memory should keep of them
-    after an approval.
+    """What the bytes say. `certified`, `issued`, `crl` and `granted` are what a memory should keep
+    of them after an approval.
     """
 
     title: str
@@ -62,6 +62,7 @@ class Content:
     listings: tuple[Listing, ...] = ()
     certified: tuple[Certified, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
+    issued: ApprovedCertificate | None = None
     crl: ApprovedCrl | None = None
     granted: GrantedTotal | None = None
 

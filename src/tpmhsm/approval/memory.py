@@ -67,6 +67,17 @@ class ApprovedCrl:
 
 
 @dataclass(frozen=True)
+class ApprovedCertificate:
+    """The last certificate that was approved for a signing key (its Name), of one holder: SHA-256
+    of what it is made out to. `tbs` is the TBSCertificate.
+    """
+
+    key_name: bytes
+    holder: bytes
+    tbs: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
 class GrantedTotal:
     """A total that was approved for the budget index with this written Name, as that of the key
     with the Name `key_name`; `nonce` is that of the live session for a first write, else empty.
@@ -116,6 +127,7 @@ class Entries:
     key: PinnedKey | None = None
     epochs: tuple[Epoch, ...] = ()
     certified: tuple[Certified, ...] = ()
+    certificate: ApprovedCertificate | None = None
     crl: ApprovedCrl | None = None
     granted: GrantedTotal | None = None
     counted: tuple[GrantedTotal, ...] = ()
@@ -157,6 +169,10 @@ class Memory(Protocol):
         """Under which subjects a public key was approved before."""
         ...
 
+    def approved_certificate(self, key_name: bytes, holder: bytes) -> bytes | None:
+        """The TBSCertificate that was approved last for a key and a holder, or None."""
+        ...
+
     def approved_crl(self, key_name: bytes) -> ApprovedCrl | None:
         """The CRL with the greatest number that was approved for the key with this Name."""
         ...
@@ -185,6 +201,7 @@ class InMemory:
     keys: dict[bytes, PinnedKey] = field(default_factory=dict)
     rosters: dict[bytes, dict[int, bytes]] = field(default_factory=dict)
     known: list[Certified] = field(default_factory=list)
+    certificates: dict[tuple[bytes, bytes], bytes] = field(default_factory=dict)
     crls: dict[bytes, ApprovedCrl] = field(default_factory=dict)
     totals: list[GrantedTotal] = field(default_factory=list)
     nonces: set[bytes] = field(default_factory=set)
@@ -222,6 +239,10 @@ class InMemory:
         """Earlier subjects of a key."""
         return [one for one in self.known if one.spki_sha256 == spki_sha256]
 
+    def approved_certificate(self, key_name: bytes, holder: bytes) -> bytes | None:
+        """The last certificate of a holder."""
+        return self.certificates.get((key_name, holder))
+
     def approved_crl(self, key_name: bytes) -> ApprovedCrl | None:
         """The newest CRL of a key."""
         return self.crls.get(key_name)
@@ -252,6 +273,8 @@ class InMemory:
         if entries.live is not None:
             self.lives.setdefault(entries.live.group_id, entries.live.counter)
             self.nonces.discard(entries.live.nonce)
+        if (one := entries.certificate) is not None:
+            self.certificates[one.key_name, one.holder] = one.tbs
         if (crl := entries.crl) is not None:
             known = self.crls.get(crl.key_name)
             if known is None or crl.number >= known.number:

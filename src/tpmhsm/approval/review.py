@@ -138,7 +138,14 @@ def _review(  # noqa: PLR0917 (those of `review`)
         content=content,
         acts=tuple(act for act in acts_of(request) if act.concerns(approver.key)),
         entries=Entries(
-            group, key_pin, epochs, content.certified, content.crl, content.granted, counted
+            group=group,
+            key=key_pin,
+            epochs=epochs,
+            certified=content.certified,
+            certificate=content.issued,
+            crl=content.crl,
+            granted=content.granted,
+            counted=counted,
         ),
         group=group,
         first_use=pinned is None,

@@ -11,7 +11,6 @@ from tpmhsm.approval.memory import Certified
 from tpmhsm.approval.request import Request
 from tpmhsm.approval.screen import readable, suspicions
 from tpmhsm.errors import TpmHsmError
-from tpmhsm.pki.tbs import request_info_facts
 
 MANY_NAMES = 20
 BACKDATED = timedelta(days=7)
@@ -39,6 +38,9 @@ def certificate_flags(
         yield Flag("SERIAL", f"{serial} can be guessed, or is not allowed (RFC 5280)")
     if facts["self_issued"] and not facts["own_key"]:
         yield Flag("SELF-ISSUED", "subject and issuer are one name, the keys are two")
+    if "ocspNoCheck" in {one["name"] for one in facts["extensions"]}:
+        words = f"nobody asks whether it is revoked: it counts until {facts['not_after'][:10]}"
+        yield Flag("NO CHECK", words)
     if facts["own_key"] and not facts["self_issued"]:
         yield Flag("OWN KEY", "the key certifies itself under another name")
 
@@ -53,6 +55,9 @@ def name_flags(
     if len(names) > MANY_NAMES:
         yield Flag(f"{len(names):,} NAMES", "read them all: they are listed below")
     yield from _odd_names([readable(facts["subject"]), *names])
+    if "OCSPSigning" in facts["extended_key_usage"]:
+        words = "says for its issuer which certificates are revoked, and can call each one good"
+        yield Flag("OCSP SIGNER", words)
     if "anyExtendedKeyUsage" in facts["extended_key_usage"]:
         yield Flag("ANY USAGE", "the certificate is good for every purpose")
     if not names and any(e["name"] == "subjectAltName" for e in facts["extensions"]):
@@ -187,73 +192,3 @@ def _issuer_certificate(facts: dict[str, Any], request: Request) -> Iterator[Fla
         yield Flag("ISSUER", "the issuer's certificate that the host shows is for another key")
     if not facts["own_key"] and _moment(facts["not_after"]) > fields.not_after:
         yield Flag("OUTLIVES", f"its issuer ends {fields.not_after:%Y-%m-%d}")
-
-
-def csr_flags(facts: dict[str, Any], spki: bytes, request: Request) -> Iterator[Flag]:
-    """What the certificate says that the CSR, which the host shows, did not ask for."""
-    if not request.claims.csr:
-        return
-    from tpmhsm.pki.csr import load_csr, verify_csr
-    from tpmhsm.pki.tbs import read_request_info
-
-    try:
-        csr = load_csr(request.claims.csr, "the CSR")
-        verify_csr(csr)
-        asked = request_info_facts(csr.tbs_certrequest_bytes)
-        wanted = read_request_info(csr.tbs_certrequest_bytes)
-    except TpmHsmError as e:
-        yield Flag("CSR", f"the CSR that the host shows does not hold: {readable(e.message)}")
-        return
-    if wanted.spki != spki:
-        yield Flag("KEY", "not the key of the CSR that the host shows")
-    if differences := list(_differences(facts, asked)):
-        yield Flag("CSR", ", ".join(differences), mark="Δ")
-
-
-def _differences(facts: dict[str, Any], asked: dict[str, Any]) -> Iterator[str]:
-    if facts["subject"] != asked["subject"]:
-        yield f"subject was {readable(asked['subject']) or '(empty)'}"
-    if facts["ca"] and not asked["ca"]:
-        yield "+ CA:TRUE"
-    yield from _list_difference(facts["sans"], asked["sans"])
-    uses = [*facts["key_usage"], *facts["extended_key_usage"]]
-    before = [*asked["key_usage"], *asked["extended_key_usage"]]
-    if before:
-        yield from _list_difference(uses, before)
-    said = _SAID_ALREADY | (set() if before else _USAGE)
-    had = {e["oid"] for e in asked["extensions"]} | said
-    has = {e["oid"] for e in facts["extensions"]} | said
-    yield from (f"+ {_words(e)}" for e in facts["extensions"] if e["oid"] not in had)
-    yield from (f"− {_words(e)}" for e in asked["extensions"] if e["oid"] not in has)
-
-
-def _list_difference(now: list[str], before: list[str]) -> Iterator[str]:
-    old, new = set(before), set(now)
-    added = [item for item in now if item not in old]
-    removed = [item for item in before if item not in new]
-    for sign, items in (("+", added), ("−", removed)):
-        yield from (f"{sign} {readable(item)}" for item in items[:3])
-        if len(items) > 3:
-            yield f"{sign} {len(items) - 3:,} more"
-
-
-# Key identifiers, which every issuer adds; basic constraints and names, whose values are compared.
-_SAID_ALREADY = {"2.5.29.14", "2.5.29.35", "2.5.29.19", "2.5.29.17"}
-# A CSR that wants no usage in particular leaves it to the issuer; a row says which one it is.
-_USAGE = {"2.5.29.15", "2.5.29.37"}
-
-_WORDS = {
-    "nameConstraints": "name constraint",
-    "cRLDistributionPoints": "CRL URL",
-    "authorityInfoAccess": "issuer and OCSP URLs",
-    "certificatePolicies": "policies",
-    "basicConstraints": "basic constraints",
-    "keyUsage": "key usage",
-    "extKeyUsage": "extended key usage",
-    "subjectAltName": "alternative names",
-}
-
-
-def _words(extension: dict[str, Any]) -> str:
-    name = extension["name"]
-    return _WORDS.get(name) or str(name or extension["oid"])

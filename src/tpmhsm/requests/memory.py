@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tpmhsm.approval.cards import Card, DeviceCard, parse_card, parse_device_card
 from tpmhsm.approval.memory import (
+    ApprovedCertificate,
     ApprovedCrl,
     Certified,
     Entries,
@@ -76,6 +77,11 @@ class StoredMemory:
         rows = self._tx.memory.certified(spki_sha256.hex())
         return [Certified(spki_sha256, row.subject, row.ca) for row in rows]
 
+    def approved_certificate(self, key_name: bytes, holder: bytes) -> bytes | None:
+        """The last certificate that was approved for a key and a holder."""
+        row = self._tx.memory.approved_certificate(key_name.hex(), holder.hex())
+        return row.tbs if row else None
+
     def approved_crl(self, key_name: bytes) -> ApprovedCrl | None:
         """The newest CRL that was approved for a key."""
         row = self._tx.memory.approved_crl(key_name.hex())
@@ -137,8 +143,16 @@ class StoredMemory:
         if entries.live is not None:
             memory.remember_live(entries.live.group_id.hex(), entries.live.counter)
             memory.drop_challenge(entries.live.nonce.hex())
+        if entries.certificate is not None:
+            self._keep_certificate(entries.certificate)
         if entries.crl is not None:
             self._keep_crl(entries.crl)
+
+    def _keep_certificate(self, one: ApprovedCertificate) -> None:
+        from tpmhsm.store.memory import ApprovedCertificateRow
+
+        row = ApprovedCertificateRow(one.key_name.hex(), one.holder.hex(), one.tbs)
+        self._tx.memory.remember_certificate(row)
 
     def _keep_granted(self, granted: GrantedTotal) -> None:
         from tpmhsm.store.memory import GrantedRow

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sqlalchemy import BigInteger, Boolean, Column, LargeBinary, Table, Text, delete
+from sqlalchemy import BigInteger, Boolean, Column, ColumnElement, LargeBinary, Table, Text, delete
 from sqlalchemy.engine import Connection
 
 from tpmhsm.errors import ExistsError, UsageError
@@ -67,6 +67,18 @@ class ApprovedCrlRow:
     this_update: str
     digest: str
     entries: bytes
+    at: str = ""
+
+
+@dataclass(frozen=True)
+class ApprovedCertificateRow:
+    """The last certificate that was approved for a key, of one holder: SHA-256 of its subject or
+    names. `key_name` and `holder` are hexadecimal, `tbs` its TBSCertificate.
+    """
+
+    key_name: str
+    holder: str
+    tbs: bytes
     at: str = ""
 
 
@@ -147,6 +159,16 @@ approved_crls = Table(
 )
 
 
+approved_certificates = Table(
+    "approved_certificates",
+    metadata,
+    Column("key_name", Text, primary_key=True),
+    Column("holder", Text, primary_key=True),
+    Column("tbs", LargeBinary, nullable=False),
+    Column("at", Text, nullable=False),
+)
+
+
 granted_totals = Table(
     "granted_totals",
     metadata,
@@ -203,6 +225,12 @@ class _ApprovedCrls(Repository[ApprovedCrlRow]):
     stamp = "at"
 
 
+class _ApprovedCertificates(Repository[ApprovedCertificateRow]):
+    table = approved_certificates
+    row = ApprovedCertificateRow
+    stamp = "at"
+
+
 class _Granted(Repository[GrantedRow]):
     table = granted_totals
     row = GrantedRow
@@ -221,6 +249,11 @@ class _Live(Repository[LiveRow]):
     stamp = "seen"
 
 
+def _of_holder(key_name: str, holder: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    table = approved_certificates
+    return table.c.key_name == key_name, table.c.holder == holder
+
+
 class ApproverMemory:
     """Pinned groups and keys, epochs, certified keys, CRLs, budgets, over one transaction."""
 
@@ -230,6 +263,7 @@ class ApproverMemory:
         self._keys = _Keys(connection)
         self._epochs = _Epochs(connection)
         self._certified = _Certified(connection)
+        self._certificates = _ApprovedCertificates(connection)
         self._crls = _ApprovedCrls(connection)
         self._granted = _Granted(connection)
         self._challenges = _Challenges(connection)
@@ -333,6 +367,18 @@ class ApproverMemory:
             self._crls._insert(crl)
         elif int(crl.number) >= int(known.number):
             self._crls._save(replace(crl, at=now()), f"no CRL of the key {crl.key_name}")
+
+    def approved_certificate(self, key_name: str, holder: str) -> ApprovedCertificateRow | None:
+        """The last certificate that was approved for a key and a holder."""
+        return self._certificates._first(*_of_holder(key_name, holder))
+
+    def remember_certificate(self, row: ApprovedCertificateRow) -> None:
+        """Remember a certificate instead of the one before."""
+        same = _of_holder(row.key_name, row.holder)
+        if self._certificates._first(*same) is None:
+            self._certificates._insert(row)
+        else:
+            self._certificates._change(*same, tbs=row.tbs, at=now())
 
     def granted(self, index_name: str) -> list[GrantedRow]:
         """The totals that were approved for a budget index."""
