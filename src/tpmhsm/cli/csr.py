@@ -9,7 +9,7 @@ import click
 from tpmhsm.cli.app import App, facts, pass_app
 from tpmhsm.cli.csr_evidence import evidence_facts, evidence_lines, made_bundle, proven_facts
 from tpmhsm.cli.files import STDIO
-from tpmhsm.cli.options import Out, out_options, wait_option
+from tpmhsm.cli.options import Out, out_options, reason_option, wait_option
 from tpmhsm.cli.pins import use_options
 from tpmhsm.cli.waiting import settled
 from tpmhsm.errors import UsageError
@@ -40,7 +40,7 @@ def csr() -> None:
 @click.option("--evidence", is_flag=True, help="With what proves that the key is in a TPM.")
 @click.option("--ak-certificate", "ak_certificates", multiple=True, metavar="F",
               help="With --evidence: of the chip's attestation key, and its chain.")  # fmt: skip
-@click.option("--reason", default="", help="Shown to approvers as the host's claim.")
+@reason_option()
 @use_options
 @wait_option
 @out_options(der=True)

@@ -10,7 +10,7 @@ import click
 
 from tpmhsm.cli.app import App, pass_app
 from tpmhsm.cli.files import STDIO, write_output
-from tpmhsm.cli.options import Out, out_options, wait_option
+from tpmhsm.cli.options import Out, out_options, reason_option, wait_option
 from tpmhsm.cli.pins import use_options
 from tpmhsm.cli.waiting import settled
 from tpmhsm.errors import UsageError
@@ -22,7 +22,7 @@ MAX_MESSAGE = 64 << 20
 @click.command()
 @click.argument("label")
 @click.argument("file", metavar="FILE")
-@click.option("--reason", default="", help="Shown to approvers as the host's claim.")
+@reason_option()
 @use_options
 @wait_option
 @out_options("stdout by default; a new file is for you alone (0600).")
@@ -50,7 +50,7 @@ def decrypt(app: App, label: str, file: str, reason: str, wait: bool, out: Out) 
 @click.command()
 @click.argument("label")
 @click.argument("peer", metavar="PEER")
-@click.option("--reason", default="", help="Shown to approvers as the host's claim.")
+@reason_option()
 @use_options
 @wait_option
 @out_options("stdout by default; a new file is for you alone (0600).")

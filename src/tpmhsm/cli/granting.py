@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tpmhsm.cli.app import App, pass_app
-from tpmhsm.cli.options import wait_option
+from tpmhsm.cli.options import reason_option, wait_option
 from tpmhsm.cli.waiting import settled
 from tpmhsm.errors import DeviceError
 
@@ -46,7 +46,7 @@ def budgets_of(app: App, rows: list[KeyRow]) -> dict[str, list[Budget]]:
 @click.argument("label")
 @click.argument("units", metavar="N", type=click.IntRange(1))
 @click.option("--by", "group", default="", metavar="GROUP", help="Which budget, of several.")
-@click.option("--reason", default="", help="Shown to the officers as the host's claim.")
+@reason_option("the officers")
 @wait_option
 @pass_app
 def grant(app: App, label: str, units: int, group: str, reason: str, wait: bool) -> None:

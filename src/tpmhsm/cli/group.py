@@ -9,7 +9,7 @@ import click
 
 from tpmhsm.cli.app import App, facts, pass_app, prose, table
 from tpmhsm.cli.files import STDIO
-from tpmhsm.cli.options import Out, out_options, wait_option
+from tpmhsm.cli.options import Out, out_options, reason_option, wait_option
 from tpmhsm.cli.waiting import settled
 from tpmhsm.errors import WaitingError
 
@@ -128,7 +128,7 @@ def _found_static(
     metavar="USE,…",
     help="What officers may be asked for: sign, budget, decrypt.",
 )
-@click.option("--reason", default="", help="Shown to the custodians as the host's claim.")
+@reason_option("the custodians")
 @wait_option
 @pass_app
 def change(

@@ -10,7 +10,7 @@ import click
 
 from tpmhsm.cli.app import App, facts
 from tpmhsm.cli.files import STDIO
-from tpmhsm.cli.options import Out, out_options, packed, wait_option
+from tpmhsm.cli.options import Out, out_options, packed, reason_option, wait_option
 from tpmhsm.cli.pins import use_options
 from tpmhsm.cli.waiting import settled
 from tpmhsm.errors import TpmHsmError, UsageError, WaitingError
@@ -92,7 +92,7 @@ def issue_options(command: F) -> F:
             metavar="OID",
             help="A certificate policy, as 2.23.140.1.2.1 (domain validated); repeatable.",
         ),
-        click.option("--reason", default="", help="Shown to approvers as the host's claim."),
+        reason_option(),
         wait_option,
         click.option("--chain", is_flag=True, help="Write the chain below the root as well."),
     )(with_out)

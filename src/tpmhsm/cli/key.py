@@ -12,7 +12,7 @@ from tpmhsm.cli.files import STDIO
 from tpmhsm.cli.granting import budget_json, budgets_of, grant
 from tpmhsm.cli.key_import import import_
 from tpmhsm.cli.opening import close, closed_words, open_, window_json, window_words
-from tpmhsm.cli.options import Out, out_options, wait_option
+from tpmhsm.cli.options import Out, out_options, reason_option, wait_option
 from tpmhsm.cli.pins import pin_options, use_options
 from tpmhsm.cli.waiting import settled
 from tpmhsm.errors import UsageError
@@ -206,7 +206,7 @@ def show(app: App, label: str) -> None:
 @key.command()
 @click.argument("label")
 @click.argument("file", metavar="FILE")
-@click.option("--reason", default="", help="Shown to approvers as the host's claim.")
+@reason_option()
 @use_options
 @wait_option
 @out_options("FILE.sig by default, stdout for stdin.")

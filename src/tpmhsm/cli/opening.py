@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tpmhsm.cli.app import App, pass_app
-from tpmhsm.cli.options import wait_option
+from tpmhsm.cli.options import reason_option, wait_option
 from tpmhsm.cli.waiting import settled
 from tpmhsm.errors import UsageError
 from tpmhsm.policy.windows import describe_seconds
@@ -67,7 +67,7 @@ def closed_words(app: App, row: KeyRow) -> str:
 @click.option("--for", "length", required=True, metavar="TIME",
               help="From now on: 15m, 90s, 1h30m; at most 24h.")  # fmt: skip
 @click.option("--by", "group", default="", metavar="GROUP", help="Whose officers, of several.")
-@click.option("--reason", default="", help="Shown to the officers as the host's claim.")
+@reason_option("the officers")
 @wait_option
 @pass_app
 def open_(app: App, label: str, length: str, group: str, reason: str, wait: bool) -> None:

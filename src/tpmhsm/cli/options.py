@@ -91,3 +91,8 @@ def wait_option(command: F) -> F:
     return click.option(
         "--wait", is_flag=True, help="Wait for the approvals; Ctrl-C leaves the request waiting."
     )(command)
+
+
+def reason_option(whom: str = "approvers") -> Callable[[F], F]:
+    """Add --reason, which those who are asked see: `whom`."""
+    return click.option("--reason", default="", help=f"Shown to {whom} as the host's claim.")

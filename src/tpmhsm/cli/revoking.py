@@ -10,7 +10,7 @@ import click
 from tpmhsm.cli.app import App, facts, pass_app
 from tpmhsm.cli.crl_files import publish, published_crl
 from tpmhsm.cli.files import STDIO
-from tpmhsm.cli.options import Out, out_options, wait_option
+from tpmhsm.cli.options import Out, out_options, reason_option, wait_option
 from tpmhsm.cli.pins import use_options
 from tpmhsm.cli.waiting import settled
 from tpmhsm.errors import NotFoundError, UsageError, WaitingError
@@ -116,7 +116,7 @@ def _tell(app: App, name: str, outcome: Outcome) -> None:
 @click.argument("name")
 @click.option("--days", type=click.IntRange(1), help="How long it is good; crl_days of "
               "tpmhsm.toml, or 7 (180 for CAs that certify CAs alone).")  # fmt: skip
-@click.option("--reason", default="", help="Shown to approvers as the host's claim.")
+@reason_option()
 @click.option(
     "--older",
     is_flag=True,
