@@ -55,6 +55,8 @@ def judge_groups(
             words = f'Two groups of the file are called "{view.group.name}".'
             findings.add("roster", "refuted", "two-groups", words, proof=view.proof)
         found.setdefault(view.group.name, view)
+    if not evidence.groups:
+        findings.add("roster", "not-proven", "no-group", "There is no group of people in the file.")
     return found
 
 

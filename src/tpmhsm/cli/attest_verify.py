@@ -1,0 +1,131 @@
+"""`tpmhsm attest verify`: nine questions answered from a file, without a chip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tpmhsm.cli.app import App, pass_app
+from tpmhsm.cli.words import lines
+
+if TYPE_CHECKING:
+    from tpmhsm.attest.verdicts import Judgement, Verdict
+
+_KINDS = ("hardware", "discrete", "firmware", "virtual", "emulator")
+_QUESTIONS = ("chip", "maker", "kind", "born", "leave", "agree", "roster", "log", "fresh")
+_WIDTH = 78
+_MARKS = {"proven": ("PROVEN", "green"), "refuted": ("REFUTED", "red")}
+_NOT_PROVEN = ("NOT PROVEN", "yellow")
+
+
+@click.command(
+    epilog="Example: tpmhsm attest verify ca.evidence --require hardware --nonce 5c0f…e1"
+)
+@click.argument("file", metavar="F")
+@click.option(
+    "--require",
+    "required",
+    multiple=True,
+    type=click.Choice((*_KINDS, *_QUESTIONS)),
+    help="Refuse unless this is proven: a kind of chip, or the answer to a question.",
+)
+@click.option("--nonce", metavar="HEX", help="The one that you chose, and the chip had to answer.")
+@click.option("--at", metavar="TIME", help="Judge certificates at this time, RFC 3339.")
+@pass_app
+def verify(
+    app: App, file: str, required: tuple[str, ...], nonce: str | None, at: str | None
+) -> int:
+    """Judge evidence: which chip, whose, born there, who must agree, is it in force, how fresh.
+
+    Needs no chip and believes neither the file nor its host. Whose chips are believed, and as what,
+    say the vendor roots pinned here (tpmhsm attest roots). Exit code 1: something is refuted, or
+    what was required is not proven.
+    """
+    from tpmhsm.attest.format import MAX_EVIDENCE, parse_evidence
+    from tpmhsm.attest.verify import verify_evidence
+    from tpmhsm.cli.attest_collect import parse_nonce
+
+    evidence = parse_evidence(app.read(file, limit=MAX_EVIDENCE))
+    asked = parse_nonce(nonce) if nonce else None
+    judged = verify_evidence(evidence, _trusted(app, at), asked)
+    missing = unmet(judged, required)
+    refusal = _refusal(judged, missing)
+    found = {"ok": not refusal, **judged.encode(), "required": list(required), "missing": missing}
+    app.emit(found | ({"error": refusal} if refusal else {}), lambda: _words(judged, refusal))
+    return 1 if refusal else 0
+
+
+def _trusted(app: App, at: str | None) -> Any:
+    from tpmhsm.attest.device_findings import Trusted
+    from tpmhsm.cli.times import parse_time
+    from tpmhsm.cli.vendor_roots import pins_of
+    from tpmhsm.policy.moments import now
+
+    pins = pins_of(app)
+    return Trusted(pins.roots, pins.intermediates, parse_time(at) if at else now())
+
+
+def unmet(judged: Judgement, required: Sequence[str]) -> list[str]:
+    """What was required and is not proven."""
+    return [one for one in dict.fromkeys(required) if not _is_met(judged, one)]
+
+
+def _is_met(judged: Judgement, wanted: str) -> bool:
+    if wanted == "hardware":
+        return judged.is_hardware
+    if wanted in _KINDS:
+        return judged.device_class == wanted and judged.verdict("kind").answer == "proven"
+    found = next(one for one in judged.verdicts if one.question == wanted)
+    return found.answer == "proven"
+
+
+def _refusal(judged: Judgement, missing: Sequence[str]) -> dict[str, str]:
+    """Why the exit code is 1; empty if it is 0."""
+    if refuted := judged.answered("refuted"):
+        first = refuted[0]
+        return {
+            "code": first.code,
+            "message": f"refuted: {first.words}",
+            "hint": "do not rely on this file; ask for another one, over a nonce of your own",
+        }
+    if not missing:
+        return {}
+    what = missing[0]
+    verdict = judged.verdict("kind" if what in _KINDS else what)  # type: ignore[arg-type]
+    told = f"{what} is required: {verdict.words}"
+    hints = {
+        "no-nonce": "openssl rand -hex 32; tpmhsm attest collect --nonce on the host",
+        "no-log-proof": "tpmhsm audit prove on the host",
+    }
+    hint = hints.get(verdict.code, "tpmhsm attest roots list says whose chips are believed here")
+    return {"code": f"not-proven-{what}", "message": told, "hint": hint}
+
+
+# ── for people ───────────────────────────────────────────────────────────────
+
+
+def _words(judged: Judgement, refusal: dict[str, str]) -> str:
+    shown = [*_wrapped(judged.sentence), ""]
+    for verdict in judged.verdicts:
+        shown += _verdict(verdict)
+    for people in judged.people:
+        if people.fingerprint:
+            shown += _wrapped(f'Fingerprint of "{people.group}": {people.fingerprint}')
+    shown += [line for hint in judged.hints for line in _wrapped(f"(hint) {hint}")]
+    if refusal:
+        shown += ["", *_wrapped(f"refused: {refusal['message']}"), f"next: {refusal['hint']}"]
+    return "\n".join(shown)
+
+
+def _verdict(verdict: Verdict) -> list[str]:
+    mark, colour = _MARKS.get(verdict.answer, _NOT_PROVEN)
+    first = f"{click.style(mark.ljust(11), fg=colour, bold=True)} {verdict.asked}"
+    return [first, *(f"{'':12}{line}" for line in _wrapped(verdict.words, _WIDTH - 12))]
+
+
+def _wrapped(text: str, width: int = _WIDTH) -> list[str]:
+    from textwrap import wrap
+
+    return wrap(lines(text), width) or [""]
