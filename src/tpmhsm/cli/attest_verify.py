@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +11,7 @@ from tpmhsm.cli.app import App, pass_app
 from tpmhsm.cli.words import lines
 
 if TYPE_CHECKING:
+    from tpmhsm.attest.format import Evidence
     from tpmhsm.attest.verdicts import Judgement, Verdict
 
 _KINDS = ("hardware", "discrete", "firmware", "virtual", "emulator")
@@ -32,10 +33,16 @@ _NOT_PROVEN = ("NOT PROVEN", "yellow")
     help="Refuse unless this is proven: a kind of chip, or the answer to a question.",
 )
 @click.option("--nonce", metavar="HEX", help="The one that you chose, and the chip had to answer.")
+@click.option("--response", metavar="R", help="The host's answer to a challenge of this home.")
 @click.option("--at", metavar="TIME", help="Judge certificates at this time, RFC 3339.")
 @pass_app
 def verify(
-    app: App, file: str, required: tuple[str, ...], nonce: str | None, at: str | None
+    app: App,
+    file: str,
+    required: tuple[str, ...],
+    nonce: str | None,
+    response: str | None,
+    at: str | None,
 ) -> int:
     """Judge evidence: which chip, whose, born there, who must agree, is it in force, how fresh.
 
@@ -43,13 +50,9 @@ def verify(
     say the vendor roots pinned here (tpmhsm attest roots). Exit code 1: something is refuted, or
     what was required is not proven.
     """
-    from tpmhsm.attest.format import MAX_EVIDENCE, parse_evidence
-    from tpmhsm.attest.verify import verify_evidence
-    from tpmhsm.cli.attest_collect import parse_nonce
+    from tpmhsm.cli.attest_challenge import read_evidence
 
-    evidence = parse_evidence(app.read(file, limit=MAX_EVIDENCE))
-    asked = parse_nonce(nonce) if nonce else None
-    judged = verify_evidence(evidence, _trusted(app, at), asked)
+    judged = judge(app, read_evidence(app, file), nonce, response, at)
     missing = unmet(judged, required)
     refusal = _refusal(judged, missing)
     found = {"ok": not refusal, **judged.encode(), "required": list(required), "missing": missing}
@@ -57,14 +60,25 @@ def verify(
     return 1 if refusal else 0
 
 
-def _trusted(app: App, at: str | None) -> Any:
+def judge(
+    app: App, evidence: Evidence, nonce: str | None, response: str | None, at: str | None
+) -> Judgement:
+    """Judge evidence by what is pinned in this home. `nonce` in hexadecimal, `response` a file,
+    `at` a time. Raises UsageError, ParseError, and VerificationError for a response that does not
+    hold.
+    """
     from tpmhsm.attest.device_findings import Trusted
+    from tpmhsm.attest.verify import verify_evidence
+    from tpmhsm.cli.attest_challenge import read_bond
+    from tpmhsm.cli.attest_collect import parse_nonce
     from tpmhsm.cli.times import parse_time
     from tpmhsm.cli.vendor_roots import pins_of
     from tpmhsm.policy.moments import now
 
     pins = pins_of(app)
-    return Trusted(pins.roots, pins.intermediates, parse_time(at) if at else now())
+    bond = read_bond(app, response) if response else None
+    trusted = Trusted(pins.roots, pins.intermediates, parse_time(at) if at else now(), bond)
+    return verify_evidence(evidence, trusted, parse_nonce(nonce) if nonce else None)
 
 
 def unmet(judged: Judgement, required: Sequence[str]) -> list[str]:
