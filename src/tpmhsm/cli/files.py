@@ -37,9 +37,15 @@ def read_bundle_input(path: str) -> bytes:
     from tpmhsm.pki.load import MAX_BUNDLE, looks_whole
 
     data = read_input(path, limit=MAX_BUNDLE)
-    if len(data) > MAX_INPUT and not looks_whole(data):
+    if len(data) > MAX_INPUT and not (looks_whole(data) or _may_be_evidence(data)):
         raise _too_large(path, MAX_INPUT)
     return data
+
+
+def _may_be_evidence(data: bytes) -> bool:
+    from tpmhsm.attest.format import FORMAT, MAX_EVIDENCE
+
+    return data[:1] == b"{" and len(data) <= MAX_EVIDENCE and FORMAT.encode() in data
 
 
 def _too_large(path: str, limit: int) -> UsageError:

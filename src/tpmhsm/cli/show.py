@@ -103,7 +103,7 @@ def _unknown(data: bytes, what: str) -> ParseError:
     return ParseError(
         f"{what} is nothing that is known here: {looks_like(data)}",
         hint="known are certificates, CSRs, CRLs, PKCS#7, PKCS#12, keys, TPM structures, "
-        "event logs; requests, approvals, cards",
+        "event logs; requests, approvals, cards, evidence",
         details={"first_bytes": data[:16].hex()},
     )
 
@@ -230,6 +230,9 @@ _OURS = {
     "event-log": "an event log",
     "ek-dump": "an EK certificate as a chip keeps it",
     "vendor-roots": "a list of vendor roots",
+    "evidence": "evidence",
+    "challenge": "a challenge",
+    "response": "a response",
 }
 
 

@@ -128,6 +128,24 @@ def _vendor_roots(data: bytes) -> Shown | None:
     return found, lines_of(found)
 
 
+def _evidence(data: bytes) -> Shown | None:
+    from tpmhsm.cli.show_evidence import show_evidence
+
+    return show_evidence(data)
+
+
+def _challenge(data: bytes) -> Shown | None:
+    from tpmhsm.cli.show_evidence import show_challenge
+
+    return show_challenge(data)
+
+
+def _response(data: bytes) -> Shown | None:
+    from tpmhsm.cli.show_evidence import show_response
+
+    return show_response(data)
+
+
 def _try(parse: Callable[[], Any]) -> Any:
     try:
         return parse()
@@ -160,4 +178,7 @@ _ATTEMPTS: tuple[tuple[str, Callable[[bytes], Shown | None]], ...] = (
     ("group", _group),
     ("recovery", _recovery),
     ("vendor-roots", _vendor_roots),
+    ("evidence", _evidence),
+    ("challenge", _challenge),
+    ("response", _response),
 )
