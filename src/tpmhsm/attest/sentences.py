@@ -67,8 +67,7 @@ def _proven(found: dict[Question, Answer], keys: Sequence[KeyFacts]) -> list[str
     if found["leave"] == "proven":
         parts.append("cannot leave it")
     if found["agree"] == "proven":
-        how = "have proven policies" if many else "has a proven policy"
-        parts.append(f"{how} ({keys[0].policy})" if not many else how)
+        parts.append("obey their policies" if many else f"obeys its policy, {keys[0].policy}")
     if not parts or not keys:
         return []
     return [f"The key{'s' if many else ''} {labels}{more} {_listed(parts)}."]

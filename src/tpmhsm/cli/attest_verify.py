@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -11,6 +13,7 @@ from tpmhsm.cli.app import App, pass_app
 from tpmhsm.cli.words import lines
 
 if TYPE_CHECKING:
+    from tpmhsm.attest.device_findings import Bond
     from tpmhsm.attest.format import Evidence
     from tpmhsm.attest.verdicts import Judgement, Verdict
 
@@ -34,6 +37,8 @@ _NOT_PROVEN = ("NOT PROVEN", "yellow")
 )
 @click.option("--nonce", metavar="HEX", help="The one that you chose, and the chip had to answer.")
 @click.option("--response", metavar="R", help="The host's answer to a challenge of this home.")
+@click.option("--trust", multiple=True, metavar="F",
+              help="CAs whose word on attestation keys you take (attest certify).")  # fmt: skip
 @click.option("--at", metavar="TIME", help="Judge certificates at this time, RFC 3339.")
 @pass_app
 def verify(
@@ -42,6 +47,7 @@ def verify(
     required: tuple[str, ...],
     nonce: str | None,
     response: str | None,
+    trust: tuple[str, ...],
     at: str | None,
 ) -> int:
     """Judge evidence: which chip, whose, born there, who must agree, is it in force, how fresh.
@@ -52,7 +58,8 @@ def verify(
     """
     from tpmhsm.cli.attest_challenge import read_evidence
 
-    judged = judge(app, read_evidence(app, file), nonce, response, at)
+    evidence = read_evidence(app, file)
+    judged = judge(app, evidence, Means(nonce, response, trust, at))
     missing = unmet(judged, required)
     refusal = _refusal(judged, missing)
     found = {"ok": not refusal, **judged.encode(), "required": list(required), "missing": missing}
@@ -60,25 +67,48 @@ def verify(
     return 1 if refusal else 0
 
 
-def judge(
-    app: App, evidence: Evidence, nonce: str | None, response: str | None, at: str | None
-) -> Judgement:
-    """Judge evidence by what is pinned in this home. `nonce` in hexadecimal, `response` a file,
-    `at` a time. Raises UsageError, ParseError, and VerificationError for a response that does not
-    hold.
+@dataclass(frozen=True)
+class Means:
+    """What a verifier brings on the line: a nonce in hexadecimal, the file of a response, files of
+    CAs that certify attestation keys, a time.
+    """
+
+    nonce: str | None = None
+    response: str | None = None
+    trust: tuple[str, ...] = ()
+    at: str | None = None
+
+
+def judge(app: App, evidence: Evidence, means: Means) -> Judgement:
+    """Judge evidence by what is pinned in this home. Raises UsageError, ParseError, and
+    VerificationError for a response, or a certificate of the attestation key, that does not hold.
     """
     from tpmhsm.attest.device_findings import Trusted
     from tpmhsm.attest.verify import verify_evidence
-    from tpmhsm.cli.attest_challenge import read_bond
     from tpmhsm.cli.attest_collect import parse_nonce
     from tpmhsm.cli.times import parse_time
     from tpmhsm.cli.vendor_roots import pins_of
     from tpmhsm.policy.moments import now
 
     pins = pins_of(app)
-    bond = read_bond(app, response) if response else None
-    trusted = Trusted(pins.roots, pins.intermediates, parse_time(at) if at else now(), bond)
-    return verify_evidence(evidence, trusted, parse_nonce(nonce) if nonce else None)
+    at = parse_time(means.at) if means.at else now()
+    trusted = Trusted(pins.roots, pins.intermediates, at, _bond(app, evidence, means, at))
+    return verify_evidence(evidence, trusted, parse_nonce(means.nonce) if means.nonce else None)
+
+
+def _bond(app: App, evidence: Evidence, means: Means, at: datetime) -> Bond | None:
+    """What binds the attestation key to a chip: an answer to a challenge, or somebody's word."""
+    if means.response:
+        from tpmhsm.cli.attest_challenge import read_bond
+
+        return read_bond(app, means.response)
+    if means.trust:
+        from tpmhsm.attest.bonds import bond_of_certificate
+        from tpmhsm.pki.load import certificate_ders
+
+        roots = [der for file in means.trust for der in certificate_ders(app.read(file), file)]
+        return bond_of_certificate(evidence, roots, at)
+    return None
 
 
 def unmet(judged: Judgement, required: Sequence[str]) -> list[str]:
