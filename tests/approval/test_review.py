@@ -451,3 +451,33 @@ def test_certifications_that_do_not_hold(world: World, fault: str) -> None:
         state = replace(good, counter_attest=attest, counter_signature=signature)
     with pytest.raises((ApprovalRefusedError, ParseError)):
         look(replace(request, state=state), memory)
+
+
+@pytest.mark.parametrize(
+    ("uses", "kind"), [(("budget",), "certificate"), (("sign",), "budget"), (("sign",), "decrypt")]
+)
+def test_a_use_that_the_roster_lacks(world: World, uses: tuple[str, ...], kind: str) -> None:
+    """The chip would refuse what comes of it; the tool says so before anybody is asked."""
+    request = world.certificate()
+    world.roster = replace(world.roster, uses=uses)
+    request = replace(request, kind=kind, roster=world.roster)
+    said = refused(request, world.memory(), "use-not-in-roster")
+    assert f"it allows {'budgets' if uses == ('budget',) else 'signatures'}" in said
+
+
+def test_who_approved_an_overtaken_change_is_told_what_to_do(world: World) -> None:
+    memory = founded(world)
+    approve(world.change("alice", "bob", "dave"), with_cards(memory, "dave"), "alice")
+    with pytest.raises(ApprovalRefusedError) as waiting:
+        look(world.certificate(), memory)
+    assert waiting.value.code == "lower-epoch"
+    assert "change to epoch 2 and it still waits, the others finish it" in waiting.value.hint
+    with pytest.raises(ApprovalRefusedError) as overtaken:
+        look(world.change("alice", "bob", "erin"), with_cards(memory, "erin"))
+    assert overtaken.value.code == "two-rosters"
+    assert "from epoch 3 on you approve again" in overtaken.value.hint
+
+
+def with_cards(memory: InMemory, *names: str) -> InMemory:
+    memory.cards += [card(name) for name in names]
+    return memory

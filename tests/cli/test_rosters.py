@@ -168,6 +168,15 @@ def test_a_group_founded_with_joined_ladders(staffed: Shell) -> None:
 # ── what a roster says besides its people ────────────────────────────────────────────────────
 
 
+def test_what_officers_can_no_longer_be_asked_is_cancelled(governed: Shell) -> None:
+    governed("key", "create", "counted", "--policy", "any(quorum(officers), budget(officers))")
+    budget = governed.ask("key", "grant", "counted", "5")
+    signature = governed.ask("csr", "create", "root", "--subject", "CN=x")
+    governed.settle(governed.ask("group", "change", "officers", "--uses", "sign"))
+    states = [governed.json("request", "show", str(n))["state"] for n in (budget, signature)]
+    assert states == ["cancelled", "waiting"]
+
+
 def test_keys_that_may_be_opened_and_uses(governed: Shell) -> None:
     """`--open`, `--close`, `--uses`: officers stay as they are, and it is said in words."""
     before = governed.json("group", "show", "officers")

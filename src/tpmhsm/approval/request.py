@@ -128,6 +128,16 @@ class Request:
         return sha256(self.content).digest()
 
     @property
+    def barred(self) -> str:
+        """The use that officers are asked for though the roster has no branch for it, so that the
+        chip would take no approval; empty for none. Windows are allowed key by key.
+        """
+        use = {"budget": "budget", "decrypt": "decrypt", "window": ""}.get(self.kind, "sign")
+        if self.roster is None or self.kind not in SIGN_KINDS or self.group.static:
+            return ""
+        return "" if use in self.roster.uses else use
+
+    @property
     def asked_roster(self) -> RosterDocument:
         """The roster that kinds 'group' and 'roster' ask for; ParseError for anything else."""
         return parse_roster(self.content)

@@ -115,6 +115,7 @@ def _review(  # noqa: PLR0917 (those of `review`)
 ) -> Review:
     approver = standing.find_approver(request, name, identity.public_key)
     standing.check_time(request, now)
+    standing.check_use(request)
     pinned = memory.pinned_group(request.group.id)
     ek, flags = standing.check_device(request, memory, pinned)
     standing.check_people(request, memory, pinned)

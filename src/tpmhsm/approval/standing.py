@@ -25,6 +25,7 @@ from tpmhsm.policy.fingerprint import fingerprint
 from tpmhsm.policy.group import GroupDocument, RosterDocument, check_pair
 from tpmhsm.policy.people import Member, describe_rule, members_of
 from tpmhsm.policy.published import format_document
+from tpmhsm.policy.rosters import uses_in_words
 
 FOUNDING = 0
 """The epoch under which a memory notes that it saw the founding: no roster has it."""
@@ -67,6 +68,17 @@ def check_time(request: Request, now: datetime) -> None:
             f"the request expired at {moments.stamp(request.expires)}",
             "expired",
             hint="the host can ask again",
+        )
+
+
+def check_use(request: Request) -> None:
+    """Refuse what the custodians do not let these officers be asked for: the chip would, too."""
+    if request.barred and request.roster is not None:
+        words = uses_in_words(request.roster)
+        raise refuse(
+            f"officers of this roster cannot be asked to {request.barred}: it allows {words}",
+            "use-not-in-roster",
+            hint="the host asks for what no approval can do; the custodians can change that",
         )
 
 
@@ -244,9 +256,10 @@ def check_known(roster: RosterDocument, known: dict[int, bytes]) -> None:
         raise refuse(
             f"two rosters for epoch {roster.epoch}: this is not the one this home knows",
             "two-rosters",
-            hint="if you approved another change for it that was overtaken, the others pass the"
-            " next epoch without you; if not, somebody shows different people different officers:"
-            " talk",
+            hint=f"if you approved another change to epoch {roster.epoch} and it was overtaken, you"
+            " abstain in it: the others approve without you, also the next change (tpmhsm group"
+            f" change), and from epoch {roster.epoch + 1} on you approve again. If you approved"
+            " none, somebody shows different people different officers: talk",
         )
 
 
@@ -368,7 +381,13 @@ def _sign_epochs(request: Request, known: dict[int, bytes]) -> tuple[tuple[Epoch
         return (Epoch(request.group.id, roster.epoch, roster.hash),), []
     counter = check_state_of(request)
     if known and roster.epoch < max(known):
-        raise _lower(roster.epoch, known)
+        raise refuse(
+            f"epoch {roster.epoch} is past: this home knows epoch {max(known)}",
+            "lower-epoch",
+            hint=f"if you approved the change to epoch {max(known)} and it still waits, the others"
+            " finish it, and the host asks for this anew; if it was given up, they approve another"
+            " change to pass that epoch",
+        )
     if counter is None:
         raise refuse(
             f"the chip does not certify that epoch {roster.epoch} is in force",

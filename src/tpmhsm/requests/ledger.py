@@ -17,6 +17,7 @@ from tpmhsm.approval.request import SIGN_KINDS, Request, parse_request
 from tpmhsm.approval.screen import escape
 from tpmhsm.approval.votes import parse_approval, parse_denial
 from tpmhsm.errors import DeviceError, UsageError
+from tpmhsm.policy.budgets import parse_grant
 from tpmhsm.policy.people import needed, still_needed
 from tpmhsm.policy.windows import describe_seconds, parse_window
 from tpmhsm.requests.signer import DeskSigner
@@ -187,25 +188,34 @@ class Ledger:
     def renew(self, row: RequestRow) -> RequestRow:
         """Ask for the same bytes under the roster in force: approvals of another epoch are void.
 
-        A waiting change of the officers was drawn up for an epoch that is gone, and is cancelled.
+        A waiting change of the officers was drawn up for an epoch that is gone, and is cancelled;
+        so is what the new roster does not let officers be asked for.
         """
         if row.kind not in SIGN_KINDS or row.kind == "window":
-            self._cancel(row)
-            if row.kind == "window":
-                self._keyring.windows.drop(parse_window(parse_request(row.document).content).nonce)
+            self._cancel(row, "it was drawn up for an epoch that is past")
+        elif (fresh := self.drafts.again(parse_request(row.document))).barred:
+            self._cancel(row, f"officers can no longer be asked to {fresh.barred}")
         else:
-            self._ask_anew(row, self.drafts.again(parse_request(row.document)))
+            self._ask_anew(row, fresh)
         with self._store.reading() as tx:
             return tx.requests.get(row.id)
 
-    def _cancel(self, row: RequestRow) -> None:
+    def _cancel(self, row: RequestRow, why: str) -> None:
         with self._store.transaction() as tx:
             if tx.requests.get(row.id).state != "waiting":
                 return
             void = _approvers(tx, row)
             end(tx, row, "cancelled", "the roster changed")
-        why = "it was drawn up for an epoch that is past"
+        self._let_go(row)
         self._note(row, "cancelled", void, f"is cancelled: {why}")
+
+    def _let_go(self, row: RequestRow) -> None:
+        """Drop the session of the chip in which the approvals would have counted, if there is."""
+        content = parse_request(row.document).content
+        if row.kind == "window":
+            self._keyring.windows.drop(parse_window(content).nonce)
+        if row.kind == "budget" and (grant := parse_grant(content)).first:
+            self._keyring.budgets.drop(grant)
 
     def _ask_anew(self, row: RequestRow, fresh: Request) -> None:
         with self._store.transaction() as tx:
@@ -300,8 +310,6 @@ def _title_of(row: RequestRow) -> str:
         verb = "sign" if row.kind == "data" else "decrypt"
         return f"{verb} {len(content)} bytes {name}".rstrip()
     if row.kind == "budget":
-        from tpmhsm.policy.budgets import parse_grant
-
         return f"grant {row.key} {parse_grant(content).total:,} signatures in all"
     if row.kind == "window":
         return f"open key {row.key} for {describe_seconds(parse_window(content).seconds)}"
