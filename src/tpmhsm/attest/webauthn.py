@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -173,19 +173,25 @@ def _cose_spki(key: Any) -> bytes:
 
 
 def verify_registration(
-    data: bytes, client_data: bytes, roots: Iterable[bytes], at: datetime
+    data: bytes,
+    client_data: bytes,
+    roots: Iterable[bytes],
+    at: datetime,
+    intermediates: Iterable[bytes] = (),
 ) -> AttestedKey:
     """Verify an attestation object over the bytes of clientDataJSON, by the procedure of §8.3.
 
-    `roots` are pinned certificates (DER), `at` the moment that all certificates must be valid at.
+    `roots` are pinned certificates (DER), `at` the moment that all certificates must be valid at;
+    `intermediates` help where the statement brings too few.
     VerificationError with the code of what does not hold; ParseError for malformed parts.
     """
     found = read_attestation_object(data)
     credential = read_credential(found.auth_data)
     signed = found.auth_data + hashlib.sha256(client_data).digest()
     _, _, hash_name = found.statement.algorithm
+    statement = replace(found.statement, x5c=(*found.statement.x5c, *intermediates))
     proven = verify_statement(
-        found.statement, hashlib.new(hash_name, signed).digest(), roots, at, webauthn=True
+        statement, hashlib.new(hash_name, signed).digest(), roots, at, webauthn=True
     )
     if credential.spki != proven.spki:
         raise _refused("the attested key is another one than the credential's", "other-key")
