@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from cryptography import x509
 from tests.cryptoki.conftest import hsm
 from tests.cryptoki.softhsm import MODULE, SoftHsm
 from tests.cryptoki.softhsm import PIN as TOKEN_PIN
 from tests.support.shell import Shell
-from tests.tokens.piv_card import PivCard
+from tests.tokens.piv_card import P256, RSA2048, PivCard
 from tests.tokens.readers import Readers
 
 CARD_PIN = "271828"
@@ -79,3 +80,40 @@ def test_three_of_five_with_every_kind_of_key(plain: Shell, readers: Readers, hs
     votes = plain.json("request", "show", str(number))["approvals"]
     assert len(votes) == 3
     assert all(card.signatures for card in cards)
+
+
+@pytest.mark.parametrize("kind", ["file", "yubikey", "yubikey-rsa", "pkcs11", "pkcs11-rsa"])
+def test_each_kind_alone(plain: Shell, request: pytest.FixtureRequest, kind: str) -> None:
+    """One of one: a founding, and a signature by the chip with this key's approval alone."""
+    where, _, rsa = kind.partition("-")
+    name, secret = ("alice", "passphrase") if where == "file" else ("erin", "pin")
+    who = ("-i", "alice.key", "--passphrase-file", secret)
+    if where == "yubikey":
+        card = request.getfixturevalue("readers").insert(PivCard(serial=4711).personalise(CARD_PIN))
+        card.fill(0x9C, RSA2048 if rsa else P256)
+        who = ("-i", "yubikey:4711", "--pin-file", secret)
+    if where == "pkcs11":
+        uri = request.getfixturevalue("hsm").token("erins")
+        (plain.home / "tpmhsm.toml").write_text(f'[approver]\npkcs11_module = "{MODULE}"\n')
+        who = ("-i", f"{uri};object=erin", "--pin-file", secret)
+    (plain.path / "pin").write_text(f"{TOKEN_PIN if where == 'pkcs11' else CARD_PIN}\n")
+    if where != "file":
+        more = ("--alg", "rsa2048") if where == "pkcs11" and rsa else ()
+        plain("approver", "create", name, *who, *more)
+        plain("approver", "add", f"{name}.card")
+
+    def settle(*words: str) -> None:
+        if where == "pkcs11":
+            request.getfixturevalue("hsm").again()
+        number = str(plain.ask(*words))
+        digest = plain.json("request", "show", number)["digest"]
+        plain("approve", number, "--as", name, *who, "--expect", digest)
+        found = plain.json("request", "show", number)
+        assert found["state"] == "executed"
+        assert [vote["kind"] for vote in found["approvals"]] == [where]
+
+    settle("group", "create", "one", "--officers", f"1:{name}")
+    plain("key", "create", "root", "--policy", "quorum(one)")
+    settle("ca", "create", "root-ca", "--key", "root", "--subject", "CN=Root,O=Example")
+    root = x509.load_pem_x509_certificate(plain("cert", "export", "root-ca").out.encode())
+    root.verify_directly_issued_by(root)
