@@ -545,6 +545,8 @@ def _read_budget(fields: _Reader) -> BudgetEvidence:
 def _read_quote(fields: _Reader) -> QuoteEvidence:
     pcrs = fields.inner("pcrs").everything()
     measured = read_measured(pcrs, "evidence: quote: pcrs")
+    if set(measured) != set(pcrs):
+        raise ParseError("evidence: quote: pcrs: a bank without PCRs")
     found = QuoteEvidence(fields.base64("attest"), fields.base64("signature"), measured)
     fields.done()
     return found
