@@ -78,10 +78,13 @@ def judge_attestation_key(
     try:
         found = verify_certificate(chain[0], roots, chain[1:], VerifyOptions(at=at))
     except VerificationError as error:
+        foreign = error.details.get("reason") in _FOREIGN
         raise VerificationError(
             f"the attestation key's certificate: {error.message}",
-            code="untrusted-root" if error.details.get("reason") in _FOREIGN else "aik-path",
-            hint=error.hint,
+            code="untrusted-root" if foreign else "aik-path",
+            hint="name who certifies attestation keys: --trust, or evidence_roots in tpmhsm.toml"
+            if foreign
+            else error.hint,
             details=error.details,
         ) from None
     return AttestationKey(leaf.spki, found.chain, tpm_names(leaf))
