@@ -116,6 +116,7 @@ def test_the_policy_of_an_imported_key_explained(desk: Shell) -> None:
     said = desk("policy", "explain", "--key", "old").out
     assert "imported, not made in the chip: copies of it may exist outside" in said
     assert "decrypts and never signs" in said
+    assert "What is in the chip cannot be copied out" in said and "The key itself" not in said
     assert "imported" not in desk("policy", "explain", "--key", "web").out
     for wrong in ((), ("open", "--key", "web")):
         assert "a policy, or --key LABEL" in desk("policy", "explain", *wrong, code=2).err

@@ -225,6 +225,9 @@ def test_a_live_nonce(governed: Shell, tmp_path_factory: pytest.TempPathFactory)
     home = Shell(tmp_path_factory.mktemp("custodian"))
     nonce = home("trust", "challenge").out.strip()
     said = governed("group", "certify", "officers", "--nonce", nonce).out
+    shown = governed("show", "officers.certified").out
+    assert "certified-state" in shown and "2 of 3 (alice, bob, carol)" in shown
+    assert "not checked yet: tpmhsm trust check" in shown
     assert "officers.certified" in said and "tpmhsm trust check" in said
     file = governed.path / "officers.certified"
     shown = home("trust", "check", file).out

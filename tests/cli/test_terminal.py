@@ -260,6 +260,42 @@ def test_without_a_terminal_scripts_are_told_what_to_say(asked: tuple[Shell, int
         os.close(read)
 
 
+# ── deleting ─────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("typed", "code"), [("spare\r", 0), ("y\r", 1), ("\r", 1), (CTRL_C, 1), (CTRL_D, 1)]
+)
+def test_a_key_is_deleted_by_its_label(plain: Shell, typed: str, code: int) -> None:
+    plain("key", "create", "spare")
+    with at_terminal(plain, "key", "delete", "spare") as terminal:
+        terminal.expect("Type spare to delete it: ")
+        terminal.type(typed)
+        got, said = terminal.end()
+    assert got == code, said
+    labels = [one["label"] for one in plain.json("key", "list")["items"]]
+    assert ("spare" in labels) == bool(code)
+
+
+def test_yes_asks_nothing(plain: Shell) -> None:
+    plain("key", "create", "spare")
+    with at_terminal(plain, "key", "delete", "spare", "--yes") as terminal:
+        assert terminal.end()[0] == 0
+    assert plain("key", "delete", "spare", code=2)  # scripts have no terminal: nothing hangs
+
+
+# ── what is trusted, at a terminal of 80 columns ─────────────────────────────
+
+
+def test_what_is_compared_is_never_cut(governed: Shell) -> None:
+    words = governed.json("group", "fingerprint", "officers")["fingerprint"]
+    with at_terminal(governed, "trust", "list") as terminal:
+        code, said = terminal.end()
+    assert code == 0 and f"officers: {words}" in said
+    table = said.partition("\n\n")[0].split("\n")
+    assert max(map(len, table)) <= 80 and "…" not in said
+
+
 # ── waiting ──────────────────────────────────────────────────────────────────
 
 

@@ -71,6 +71,14 @@ class Answer:
         return canonical(document) + b"\n"
 
 
+def is_answer(data: bytes) -> bool:
+    """Whether a file says that it is an answer."""
+    try:
+        return read_json(data, "certified state", 1 << 20).get("format") == FORMAT
+    except ParseError:
+        return False
+
+
 def parse_answer(data: bytes) -> Answer:
     """Read an answer's file. ParseError for anything amiss."""
     what = "certified state"

@@ -15,7 +15,7 @@ from tpmhsm.cli.opening import close, closed_words, open_, window_json, window_w
 from tpmhsm.cli.options import Out, out_options, reason_option, wait_option
 from tpmhsm.cli.pins import pin_options, use_options
 from tpmhsm.cli.waiting import settled
-from tpmhsm.errors import UsageError
+from tpmhsm.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
     from tpmhsm.keys.births import Use
@@ -287,11 +287,28 @@ def export(app: App, label: str, tss2: bool, out: Out) -> None:
         app.done({"label": label, "file": target}, f"wrote {target}")
 
 
+def _ask_label(label: str) -> None:
+    """RefusedError unless the person at the terminal types the label; without one nothing."""
+    from tpmhsm.cli.prompts import ask, at_terminal
+
+    if not at_terminal():
+        return
+    typed = ask(f"Nothing brings a deleted key back. Type {label} to delete it: ")
+    if typed.strip() != label:
+        raise RefusedError("this is not its label: nothing was deleted", code="not-confirmed")
+
+
 @key.command(epilog="Example: tpmhsm key delete web")
 @click.argument("label")
 @click.option("--force", is_flag=True, help="Also a key that an authority or request uses.")
+@click.option("--yes", is_flag=True, help="Ask nothing; without a terminal nothing is asked.")
 @pass_app
-def delete(app: App, label: str, force: bool) -> None:
-    """Forget a key. Its wrapped private part is wiped; the record of it stays."""
+def delete(app: App, label: str, force: bool, yes: bool) -> None:
+    """Forget a key. Its wrapped private part is wiped; the record of it stays.
+
+    At a terminal the label must be typed once more: nothing brings a key back.
+    """
+    if not yes:
+        _ask_label(app.keyring.get(label).label)
     row = app.keyring.delete(label, force=force)
     app.done(key_json(row), f"deleted {label}")

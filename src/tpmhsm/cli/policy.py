@@ -71,23 +71,24 @@ def explain(app: App, given: str | None, label: str | None) -> None:
         raise UsageError(
             "a policy, or --key LABEL", hint="tpmhsm policy explain 'quorum(officers)'"
         )
-    about: list[str] = []
     if label is None:
         parsed = _written(policy_text(app, given or ""))
+        words = _explained(app, parsed)
     else:
-        parsed, about = _of_key(app, label)
-    words = "\n".join([*about, _explained(app, parsed)])
+        parsed, words = _of_key(app, label)
     app.emit({"policy": format_policy(parsed), "text": words}, lambda: prose(words))
 
 
-def _of_key(app: App, label: str) -> tuple[Policy, list[str]]:
-    """A key's policy, and what must be known of the key before."""
+def _of_key(app: App, label: str) -> tuple[Policy, str]:
+    """A key's policy in words, after what must be known of the key before."""
     from tpmhsm.keys.births import was_imported
-    from tpmhsm.policy.words import explain_use
+    from tpmhsm.policy.words import explain_use, of_imported
 
     row = app.keyring.get(label)
-    about = explain_use(decrypts=row.use == "decrypt", imported=was_imported(row))
-    return app.keyring.policy(row).policy, about
+    parsed, imported = app.keyring.policy(row).policy, was_imported(row)
+    said = _explained(app, parsed).split("\n")
+    about = explain_use(decrypts=row.use == "decrypt", imported=imported)
+    return parsed, "\n".join([*about, *(of_imported(said) if imported else said)])
 
 
 def _written(text: str) -> Policy:

@@ -106,6 +106,25 @@ def _group(data: bytes) -> Shown | None:
     return None
 
 
+def _certified(data: bytes) -> Shown | None:
+    from tpmhsm.approval.live import is_answer, parse_answer
+    from tpmhsm.policy.people import describe_rule
+
+    if not is_answer(data):
+        return None
+    answer = parse_answer(data)
+    found = {
+        "group": answer.group.name,
+        "id": answer.group.id.hex(),
+        "epoch": answer.roster.epoch,
+        "officers": describe_rule(answer.roster.officers),
+        "nonce": answer.nonce.hex(),
+        "device": answer.device.label,
+    }
+    words = "not checked yet: tpmhsm trust check, in the home that made the nonce, does it"
+    return found, f"{lines_of(found)}\n({words})"
+
+
 def _recovery(data: bytes) -> Shown | None:
     from tpmhsm.keys.recovery import is_recovery, parse_recovery
 
@@ -176,6 +195,7 @@ _ATTEMPTS: tuple[tuple[str, Callable[[bytes], Shown | None]], ...] = (
     ("vote", _vote),
     ("card", _card),
     ("group", _group),
+    ("certified-state", _certified),
     ("recovery", _recovery),
     ("vendor-roots", _vendor_roots),
     ("evidence", _evidence),

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import click
 
 from tpmhsm.cli.app import App, facts, pass_app, table
 from tpmhsm.cli.files import naming
+from tpmhsm.cli.words import one_line
 from tpmhsm.errors import StoreError
+
+if TYPE_CHECKING:
+    from tpmhsm.store.memory import PinnedGroupRow
+    from tpmhsm.store.people import TrustedCardRow
 
 
 @click.group(epilog="Example: tpmhsm trust add bob.card carol.card host.card")
@@ -42,20 +50,31 @@ def list_(app: App) -> None:
         if error.code != "missing":
             raise
         cards, groups = [], []
-    items = [
+    app.emit({"items": _items(cards, groups)}, lambda: _trusted(cards, groups))
+
+
+def _items(
+    cards: Sequence[TrustedCardRow], groups: Sequence[PinnedGroupRow]
+) -> list[dict[str, str]]:
+    return [
         {"kind": c.kind, "name": c.name, "digest": c.digest, "added": c.added} for c in cards
     ] + [
         {"kind": "group", "name": g.fingerprint, "digest": g.group_id, "added": g.pinned}
         for g in groups
     ]
-    app.emit(
-        {"items": items},
-        lambda: table(
-            ("KIND", "NAME", "SHA-256 OR ID", "ADDED"),
-            [(i["kind"], i["name"], i["digest"][:16], i["added"]) for i in items],
-            empty="nothing is trusted; tpmhsm trust add CARD…",
-        ),
-    )
+
+
+def _trusted(cards: Sequence[TrustedCardRow], groups: Sequence[PinnedGroupRow]) -> str:
+    """A table that fits a terminal, and each group's words in full: people compare them."""
+    from tpmhsm.policy.group import parse_group
+
+    names = [parse_group(group.document).name for group in groups]
+    rows = [(c.kind, c.name, c.digest[:16], c.added) for c in cards]
+    rows += [("group", n, g.group_id[:16], g.pinned) for n, g in zip(names, groups, strict=True)]
+    shown = table(("KIND", "NAME", "SHA-256 OR ID", "ADDED"), rows,
+                  empty="nothing is trusted; tpmhsm trust add CARD…")  # fmt: skip
+    words = [f"{n}: {g.fingerprint}" for n, g in zip(names, groups, strict=True)]
+    return "\n".join([shown, *([""] if words else []), *map(one_line, words)])
 
 
 @trust.command(epilog="Example: tpmhsm trust remove bob")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from tpmhsm.errors import UsageError
 from tpmhsm.policy.explain import STATIC, Groups
 from tpmhsm.policy.model import All, Any, Budget, Open, Pcr, Policy, Quorum, Window
@@ -58,6 +60,23 @@ def explain_use(*, decrypts: bool, imported: bool) -> list[str]:
             "decrypted again, until the officers change. A decryption key has no windows.",
         ]
     return lines
+
+
+_OF_IMPORTED = (
+    ("The key itself cannot be copied", "What is in the chip cannot be copied"),
+    ("obody else can sign:", "obody else can sign with what is in the chip:"),
+    ("at the key's birth", "when the key was imported"),
+)
+
+
+def of_imported(lines: Iterable[str]) -> list[str]:
+    """The sentences of `explain_policy` as they hold for an imported key: a policy binds what is in
+    the chip, and no copy.
+    """
+    found = list(lines)
+    for words, instead in _OF_IMPORTED:
+        found = [line.replace(words, instead) for line in found]
+    return found
 
 
 def demands_in_words(alternative: Alternative) -> str:
