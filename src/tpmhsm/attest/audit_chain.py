@@ -97,9 +97,9 @@ class _Judge:
             )
             return self._judgement(found, 0)
         forged = [*self._forged()]
-        found += forged
         if forged:
-            return self._judgement(found, 0)
+            return self._judgement([*found, *forged], 0)
+        found += self._heads()
         births = self._births(names)
         begin = min((place for place, _ in births.values()), default=0)
         found += [one for _, why in births.values() for one in why]
@@ -135,18 +135,25 @@ class _Judge:
             expected = entry.seq + 1
 
     def _forged(self) -> Iterator[LogFinding]:
-        """Each checkpoint is the chip's word, over a head that is in the log."""
-        hashes = {entry.seq: entry.hash for entry in self._proof.entries} | {0: GENESIS}
-        last = max(hashes)
-        for number, (place, one) in enumerate(zip(self._places, self._checkpoints, strict=True)):
-            where, when = f"records[{place}]", f"checkpoint {number} ({moment(one.at)})"
+        """Each checkpoint is the chip's word."""
+        for one, where, when in self._told():
             try:
                 asked = anchor(one.seq, one.head, one.nonce)
                 self._check(one.attest, one.signature, ST.ATTEST_COMMAND_AUDIT, asked)
             except (VerificationError, ParseError) as error:
                 words = f"{when} is not the chip's word: {error.message}"
                 yield LogFinding("refuted", "checkpoint-forged", words, where)
-                continue
+
+    def _told(self) -> Iterator[tuple[Checkpoint, str, str]]:
+        """Each checkpoint, where it stands, and what it is called."""
+        for number, (place, one) in enumerate(zip(self._places, self._checkpoints, strict=True)):
+            yield one, f"records[{place}]", f"checkpoint {number} ({moment(one.at)})"
+
+    def _heads(self) -> Iterator[LogFinding]:
+        """Each checkpoint is over a head that is in the log."""
+        hashes = {entry.seq: entry.hash for entry in self._proof.entries} | {0: GENESIS}
+        last = max(hashes)
+        for one, where, when in self._told():
             if one.seq > last:
                 words = (
                     f"the log was cut after entry {last}, or its database restored from an older "
@@ -186,6 +193,7 @@ class _Judge:
             begins=moment(self._checkpoints[place - 1].at),
             ends=moment(self._checkpoints[place].at),
             first=one + 1,
+            seq=self._checkpoints[place - 1].seq,
             records=tuple(between),
             before=_audit_of(first),
             after=_audit_of(last),

@@ -52,16 +52,19 @@ class Documents:
                 found[hashlib.sha256(der).hexdigest()] = told
         return found
 
-    def unsigned(self, after: int = 0, until: int | None = None) -> Iterator[Entry]:
-        """The entries in a part of the log that name a document which no record is over."""
+    def unsigned(self, after: int) -> Iterator[Entry]:
+        """The entries after a number that tell of a signature which no record is of."""
         for entry in self._proof.entries:
-            if entry.seq <= after or (until is not None and entry.seq > until):
-                continue
-            if entry.act not in _NAMING:
-                continue
-            digests = self._digests.get(str(entry.read_facts().get("sha256")))
-            if digests is not None and not digests & self._signed:
+            if entry.seq > after and (told := self._told(entry)) and not told & self._signed:
                 yield entry
+
+    def _told(self, entry: Entry) -> set[bytes]:
+        """What the chip signed if an entry is right: one of these digests."""
+        if entry.act in _TELLING:
+            return {_from_hex(entry.read_facts().get("digest"))}
+        if entry.act in _NAMING:
+            return self._digests.get(str(entry.read_facts().get("sha256")), set())
+        return set()
 
     def holds(self, record: Audited, public: bytes) -> bool:
         """Whether a record's signature is one over its digest by this key (TPMT_PUBLIC)."""
@@ -70,8 +73,7 @@ class Documents:
     def words(self) -> list[str]:
         """What the signatures are, counted."""
         known = set().union(*self._digests.values()) if self._digests else set()
-        telling = (entry for entry in self._proof.entries if entry.act in _TELLING)
-        known |= {_from_hex(entry.read_facts().get("digest")) for entry in telling}
+        known = known.union(*(self._told(e) for e in self._proof.entries if e.act in _TELLING))
         signs = [r for r in self._proof.records if isinstance(r, Audited) and r.code == CC.Sign]
         told = sum(1 for record in signs if record.digest in known)
         other = len(signs) - told

@@ -49,7 +49,8 @@ class LogFinding:
 class Interval:
     """What is between checkpoint `number` - 1 and `number`.
 
-    `first` is the place of the first of `records` in the proof, `resets` how often the chip began
+    `first` is the place of the first of `records` in the proof, `seq` the last entry that the
+    checkpoint before knew, `resets` how often the chip began
     anew without its state (TPMS_CLOCK_INFO, resetCount).
     """
 
@@ -57,6 +58,7 @@ class Interval:
     begins: str
     ends: str
     first: int
+    seq: int
     records: tuple[Audited, ...]
     before: CommandAuditInfo
     after: CommandAuditInfo
@@ -96,7 +98,10 @@ def explain(
     if interval.holds:
         return None
     began = interval.after.audit_counter - interval.before.audit_counter
-    if began < 1:
+    if began == 0:
+        words = f"checkpoint {interval.number} ({interval.ends}) was asked for a second time"
+        return LogFinding("refuted", "checkpoint-forged", f"{words}: no new audit had begun")
+    if began < 0:
         return _backwards(interval)
     found = next(_changed(interval, keys), None)
     if found is None and began == 1:
@@ -138,23 +143,7 @@ def _within_one_digest(interval: Interval, documents: Documents) -> LogFinding:
             "audit-off",
             f"the chip did not audit signatures alone, or not at all, {interval.words}",
         )
-    if len(hashes) <= _MOST:
-        if found := _off_and_on(hashes, wanted):
-            return LogFinding(
-                "not-proven",
-                "audit-off",
-                f"auditing was switched off {_after(interval, found - 1)} and on again: what was "
-                "signed meanwhile is not known",
-                f"records[{interval.first + found - 1}]",
-            )
-        if (at := _too_many(hashes, wanted)) is not None:
-            words = f"record {interval.first + at + 1} was added: the chip never did that"
-            return LogFinding("refuted", "record-added", words, f"records[{interval.first + at}]")
-        if (at := _swapped(hashes, wanted)) is not None:
-            one = interval.first + at + 1
-            words = f"records {one} and {one + 1} were exchanged"
-            return LogFinding("refuted", "record-moved", words, f"records[{one - 1}]")
-    unsigned = next(documents.unsigned(), None)
+    unsigned = next(documents.unsigned(interval.seq), None)
     if unsigned is not None:
         return LogFinding(
             "refuted",
@@ -163,6 +152,22 @@ def _within_one_digest(interval: Interval, documents: Documents) -> LogFinding:
             f"({unsigned.act}, {unsigned.at}), and no record is",
             f"entries[{unsigned.seq - 1}]",
         )
+    if len(hashes) <= _MOST and len(wanted) == len(ZEROS):
+        if (at := _too_many(hashes, wanted)) is not None:
+            words = f"record {interval.first + at + 1} was added: the chip never did that"
+            return LogFinding("refuted", "record-added", words, f"records[{interval.first + at}]")
+        if (at := _swapped(hashes, wanted)) is not None:
+            one = interval.first + at + 1
+            words = f"records {one} and {one + 1} were exchanged"
+            return LogFinding("refuted", "record-moved", words, f"records[{one - 1}]")
+        if found := _off_and_on(hashes, wanted):
+            return LogFinding(
+                "not-proven",
+                "audit-off",
+                f"auditing was switched off {_after(interval, found - 1)} and on again: what was "
+                "signed meanwhile is not known",
+                f"records[{interval.first + found - 1}]",
+            )
     return LogFinding(
         "not-proven",
         "unknown-signature",
@@ -211,7 +216,8 @@ def _states(hashes: Sequence[bytes]) -> list[bytes]:
 
 
 _OFF = [audit_command((), SIGNING[:n]).hashes for n in (1, 2)]
-_ON = [audit_command(SIGNING[:n], ()).hashes for n in (1, 2)]
+_ON = {_OFF[0]: [audit_command(SIGNING[:n], ()).hashes for n in (1, 2)]}
+_ON[_OFF[1]] = _ON[_OFF[0]][1:]
 
 
 def _off_and_on(hashes: Sequence[bytes], wanted: bytes) -> int | None:
@@ -222,7 +228,7 @@ def _off_and_on(hashes: Sequence[bytes], wanted: bytes) -> int | None:
         for off in _OFF:
             if hashes and replay((off, hashes[-1]), state) == wanted:
                 return place
-            for on in _ON:
+            for on in _ON[off]:
                 if replay((off, on, *hashes[place - 1 :]), state) == wanted:
                     return place
     return None
@@ -245,6 +251,6 @@ def _swapped(hashes: Sequence[bytes], wanted: bytes) -> int | None:
 
 def _begin(hashes: Sequence[bytes], wanted: bytes) -> int | None:
     """From which record on the digest is one that began there."""
-    if len(hashes) > _MOST:
+    if len(hashes) > _MOST or len(wanted) != len(ZEROS):
         return None
     return next((i for i in range(len(hashes)) if replay(hashes[i:]) == wanted), None)
