@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.attest.cabs import cabinet, mszip, stored
 from tests.attest.eks import Ek, make_ca
+from tests.attest.lzx_writer import ALIGNED, PLAIN, VERBATIM, pack
 from tests.support.shell import Shell
 
 from tpmhsm.attest import cabinets
 from tpmhsm.attest.bundles import Offer, read_offer
 from tpmhsm.attest.cabinets import read_cabinet
+from tpmhsm.attest.lzx import Lzx
 from tpmhsm.attest.roots import KINDS, PinnedRoot, Pins, format_pins, parse_pins
 from tpmhsm.errors import NotFoundError, ParseError, TpmHsmError, UsageError
 from tpmhsm.pki.containers import certificates_only
@@ -177,6 +180,38 @@ def test_cabinets_that_other_programs_made(tmp_path: Path) -> None:
         assert {one.name: one.data for one in read_cabinet(target.read_bytes())} == LARGE
 
 
+CALLS = b"".join(b"\xe8" + (n * 7919 % 60_000).to_bytes(4, "little") + bytes(3) for n in range(700))
+LZX = (to_pem(ROOT.raw) * 8 + CALLS + to_pem(MIDDLE.raw) + bytes(30_000))[:40_000]
+MIXED = [(VERBATIM, 9_000), (PLAIN, 7_001), (ALIGNED, 20_001), (PLAIN, 1_000)]
+
+
+@pytest.mark.parametrize("translated", [0, 50_000])
+@pytest.mark.parametrize("window", [15, 21])
+@pytest.mark.parametrize("plan", [[(VERBATIM, 1 << 20)], [(ALIGNED, 1 << 20)], MIXED])
+def test_cabinets_in_lzx(
+    tmp_path: Path, plan: list[tuple[int, int]], window: int, translated: int
+) -> None:
+    made = cabinet({"x.pem": LZX}, pack(LZX, window, plan, translated), 3 | window << 8)
+    assert [file.data for file in read_cabinet(made)] == [LZX]
+    if shutil.which("cabextract"):  # that what is made here is LZX, and not our idea of it
+        (tmp_path / "x.cab").write_bytes(made)
+        subprocess.run(["cabextract", "-q", "-d", tmp_path, tmp_path / "x.cab"], check=True)
+        assert (tmp_path / "x.pem").read_bytes() == LZX
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_damaged_lzx_is_harmless(data: st.DataObject) -> None:
+    packed = bytearray(PACKED[0][0])
+    for _ in range(data.draw(st.integers(1, 4))):
+        packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
+    begun = time.process_time()
+    with suppress(ParseError):
+        Lzx(15).block(bytes(packed), PACKED[0][1])
+    assert time.process_time() - begun < 1
+
+
+PACKED = pack(LZX[:20_000], 15, [(ALIGNED, 1 << 20)])
 SMALL = cabinet({"a": b"abc" * 100})
 DAMAGED = {
     "cut off": SMALL[:-5],

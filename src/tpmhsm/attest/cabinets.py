@@ -1,7 +1,7 @@
 """Windows cabinets, as Microsoft's TrustedTpm.cab is one: the files in them ([MS-CAB], 2.2).
 
-Folders that are stored or packed with MSZIP ([MS-MCI]) are read. The cabinet's own signature is not
-checked: on Windows, Get-AuthenticodeSignature does that.
+Folders that are stored, or packed with MSZIP ([MS-MCI]) or LZX, are read. The cabinet's own
+signature is not checked: on Windows, Get-AuthenticodeSignature does that.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from tpmhsm.attest.lzx import Lzx
 from tpmhsm.errors import ParseError
 
 MAX_CABINET = 1 << 25
@@ -162,13 +163,15 @@ class _Mszip:
         return found
 
 
-def _unpacker(kind: int) -> _Stored | _Mszip:
+def _unpacker(kind: int) -> _Stored | _Mszip | Lzx:
     """That of a folder's kind (typeCompress)."""
     match kind & 0xF:
         case 0:
             return _Stored()
         case 1:
             return _Mszip()
+        case 3:
+            return Lzx(kind >> 8 & 0x1F)
     raise ParseError(
         f"the cabinet is packed in a way that is not read here ({kind:#06x})",
         hint="unpack it (cabextract, or expand.exe on Windows) and name its directory",
