@@ -17,7 +17,6 @@ from tpmhsm.policy.budgets import Counted, budget_nv
 from tpmhsm.policy.compile import KeyPolicy
 from tpmhsm.policy.tree import roster_name
 from tpmhsm.wire.codec import decode
-from tpmhsm.wire.constants import NvAttributes
 from tpmhsm.wire.names import name_of_nv
 from tpmhsm.wire.public import Public
 from tpmhsm.wire.structures import NvPublic
@@ -105,7 +104,7 @@ def _budget(case: Case, policy: KeyPolicy, path: str, part: BudgetEvidence) -> C
         group = case.groups[part.group].group
         wanted = budget_nv(policy.budgets[part.group], roster_name(group), written=True)
         index = decode(NvPublic, part.index)
-        if index.replace(attributes=index.attributes | NvAttributes.WRITTEN) != wanted:
+        if index != wanted:
             raise VerificationError(
                 "the index is not the one that the key's policy names", code="other-index"
             )

@@ -216,13 +216,19 @@ def signed_body(ak_public: bytes, attest: bytes, signature: bytes) -> Attest:
     return decode(Attest, attest)
 
 
+@lru_cache(16)
+def _signer(public: bytes) -> tuple[SigScheme, EllipticCurvePublicKey | RSAPublicKey]:
+    area = decode(Public, public)
+    return _scheme_of(area), _key_of(area)
+
+
 def _check_signature(ak_public: bytes, message: bytes, signature: bytes) -> None:
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec, padding, utils
 
-    area, given = decode(Public, ak_public), decode(Signature, signature)
-    scheme, key = _scheme_of(area), _key_of(area)
+    given = decode(Signature, signature)
+    scheme, key = _signer(ak_public)
     named = scheme.details.hash_alg  # type: ignore[union-attr]
     algorithm = hashes.SHA256() if named == ALG.SHA256 else hashes.SHA384()
     try:
