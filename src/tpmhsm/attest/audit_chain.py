@@ -263,7 +263,8 @@ class _Judge:
         known = {key.name: key for key in self._proof.keys}
         marks = {one.mark: place for place, one in enumerate(self._checkpoints)}
         found: dict[bytes, tuple[int, list[LogFinding]]] = {}
-        for name in names or known:
+        signing = {name for name, key in known.items() if _signs(key)}
+        for name in (names - known.keys()) | (names & signing) if names else signing:
             key = known.get(name)
             if key is None:
                 words = f"the log knows no key of the Name {name.hex()}"
@@ -343,6 +344,10 @@ def _made_with(ak: bytes, key: LoggedKey) -> bytes:
     if sha256(key.data).digest() != info.creation_hash:
         raise VerificationError("the chip certified another creation")
     return _creation(key).outside_info
+
+
+def _signs(key: LoggedKey) -> bool:
+    return bool(decode(Public, key.public).attributes & ObjectAttributes.SIGN)
 
 
 def _creation(key: LoggedKey) -> CreationData:

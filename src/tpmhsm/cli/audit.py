@@ -166,17 +166,9 @@ def prove(app: App, nonce: str | None, bare: bool, out: Out) -> None:
 
 
 def _nonce(text: str | None) -> bytes | None:
-    if text is None:
-        return None
-    try:
-        found = bytes.fromhex(text)
-    except ValueError:
-        found = b""
-    if not 8 <= len(found) <= 32:
-        raise UsageError(
-            "a nonce is 8 to 32 bytes in hexadecimal", hint="openssl rand -hex 16 makes one"
-        )
-    return found
+    from tpmhsm.cli.attest_collect import parse_nonce
+
+    return None if text is None else parse_nonce(text)
 
 
 @audit.command(epilog="Example: tpmhsm audit verify log.proof --card host.card --key issuing")
