@@ -35,7 +35,7 @@ _MASKS = (
     (re.compile(r"\b[0-9a-f]{8}\b|\b(?=[0-9a-f]*\d)[0-9a-f]{6,7}\b"), "x" * 8),
     (re.compile(r"\b(?:[0-9a-f]{68}|[0-9a-f]{64}|[0-9a-f]{32})\b"), "x" * 32),
     (re.compile(r"\b[0-9a-f]{16}(?=…)"), "x" * 16),
-    (re.compile(r"(?<=Type )[0-9a-f]{4}\b"), "x" * 4),
+    (re.compile(r"(?<=Type )[0-9a-f]{4}\b|(?<=times: )[0-9a-f]{4}$", re.MULTILINE), "x" * 4),
     (re.compile(r"\b\d\d\d (?=bytes)"), "999 "),
     (re.compile(r"(?<=expires ).*$", re.MULTILINE), "…"),
     (re.compile(r"\d{4}-\d\d-\d\d"), "9999-99-99"),

@@ -30,6 +30,8 @@ def test_documents_show_what_is_seen(captured: dict[str, list[str]]) -> None:
     found = list(screens.of_documents())
     assert {name for _, name, _ in found} >= {"intermediate", "batch", "roster", "budget"}
     for document, name, text in found:
+        if name == "wrong-pin":
+            continue  # with a card: tests/tokens/test_screens.py
         seen = "\n".join(captured[name])
         assert screens.masked(text) == screens.masked(seen), f"{document.name}: {name}\n{seen}"
 

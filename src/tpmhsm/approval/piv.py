@@ -298,6 +298,6 @@ def wrong_pin(left: int) -> RefusedError:
     return RefusedError(
         f"wrong PIN: {left} {'try' if left == 1 else 'tries'} left before it is blocked",
         code="wrong-pin",
-        hint="nothing was signed",
+        hint="nothing was signed: the same command asks again",
         details={"tries_left": left},
     )

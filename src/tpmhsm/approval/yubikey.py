@@ -106,9 +106,10 @@ class YubikeyIdentity:
             found = check_slot(card, self.slot)
             if key_identity(_public(found)) != key_identity(self.public_key):
                 raise RefusedError(f"{self.description} has another key by now", code="other-key")
-            if self._tell is not None:
+            card.session.verify_pin(pin)
+            if self._tell is not None:  # now it waits for a touch, and not with a wrong PIN
                 self._tell(f"touch {self.description} when it blinks")
-            signature = _sign(card.session, found, self.slot, pin, message)
+            signature = _sign(card.session, found, self.slot, message)
         check_signature(self.public_key, message, tpmt_signature(self.public_key, signature))
         return signature
 
@@ -279,13 +280,12 @@ def _public(found: SlotMetadata) -> PublicKey:
     return check_key(found.public_key)
 
 
-def _sign(session: PivSession, found: SlotMetadata, slot: int, pin: str, message: bytes) -> bytes:
+def _sign(session: PivSession, found: SlotMetadata, slot: int, message: bytes) -> bytes:
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import padding
     from yubikit.core.smartcard import ApduError
     from yubikit.piv import SLOT
 
-    session.verify_pin(pin)
     try:
         return session.sign(
             SLOT(slot), found.key_type, message, hashes.SHA256(), padding.PKCS1v15()
