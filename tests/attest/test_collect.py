@@ -20,11 +20,12 @@ from tpmhsm.keys.evidence import Collected, Wanted, collect
 from tpmhsm.keys.host import load_host
 from tpmhsm.keys.proof import check_chip
 from tpmhsm.policy.group import parse_roster
-from tpmhsm.tpm import attesting, objects
+from tpmhsm.tpm import attesting, nv, objects
 from tpmhsm.wire.attest import Attest, CertifyInfo
 from tpmhsm.wire.codec import decode
 from tpmhsm.wire.constants import RC, RH, ST
 from tpmhsm.wire.names import name_of_nv, name_of_public
+from tpmhsm.wire.structures import NvPublic
 
 NONCE = sha256(b"of the verifier").digest()
 SCHEMA = json.loads(Path(form.__file__).with_name("schema.json").read_text(encoding="utf-8"))
@@ -171,6 +172,15 @@ def test_what_is_given_is_under_the_seal(house: House) -> None:
     over = found.qualifying("time", found.seal)
     ak = load_host(house.app.store).ak_public
     check_attest(ak, found.time.attest, found.time.signature, ST.ATTEST_TIME, over)
+
+
+def test_an_index_that_somebody_removed(house: House, first: Collected) -> None:
+    index = decode(NvPublic, next(b for b in first.evidence.budgets if b.key == "poor").index)
+    with house.app.device.transaction() as chip:
+        nv.undefine(chip, index.nv_index)
+    found = gather(house, labels=("poor",))
+    assert [one.statement for one in found.evidence.budgets] == [None]
+    assert "of 'poor' granted by 'officers' is not in the chip" in " ".join(found.notes)
 
 
 def test_a_chip_without_room_for_the_rsa_key(

@@ -43,7 +43,7 @@ evidences = st.builds(
     made=st.datetimes(
         min_value=datetime(2020, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC)
     ).map(lambda at: at.replace(microsecond=0)),
-    nonce=st.binary(min_size=8, max_size=64),
+    nonce=st.binary(min_size=8, max_size=32),
     device=st.builds(
         form.DeviceClaims,
         kind=st.sampled_from(form.DEVICE_KINDS),
@@ -192,7 +192,7 @@ def flat(value: object) -> list[object]:
         lambda v: v.update(format="tpmhsm/evidence/2"),
         lambda v: v.update(made="2026-11-23 00:00"),
         lambda v: v.update(nonce="00" * 7),
-        lambda v: v.update(nonce="00" * 65),
+        lambda v: v.update(nonce="00" * 33),
         lambda v: v.update(nonce="AB" * 8),
         lambda v: v.update(aks=[]),
         lambda v: v["device"].update(kind="chip"),

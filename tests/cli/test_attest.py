@@ -178,11 +178,34 @@ def test_collect_says(plain: Shell) -> None:
     assert found["nonce"] == NONCE
     piped = plain("attest", "collect", "--key", "web", "--out", "-", "--no-rsa").out
     assert len(json.loads(piped)["aks"]) == 1
-    for nonce in ("5c", "xy" * 16, "00" * 65):
+    for nonce in ("5c", "xy" * 16, "00" * 33):
         said = plain("attest", "collect", "--nonce", nonce, "--out", "x", code=2)
-        assert "8 to 64 bytes" in said.err
+        assert "8 to 32 bytes" in said.err
     plain("attest", "collect", "--key", "nobody", "--out", "x", code=2)
     assert not (plain.path / "x").exists()
+
+
+def test_the_log_is_in_it_where_the_chip_audits(plain: Shell, verifier: Shell) -> None:
+    plain("audit", "start")
+    plain("key", "create", "later")
+    assert plain.json("attest", "collect", "--nonce", NONCE, "--out", "e")["audit"] is True
+    hand(plain, verifier, "e")
+    verifier("attest", "challenge", "e", "--out", "c")
+    hand(verifier, plain, "c")
+    plain("attest", "respond", "c", "--out", "r")
+    hand(plain, verifier, "r")
+    verifier("attest", "roots", "add", *localca(plain), "--as", "emulator")
+    judged = verifier.json("attest", "verify", "e", "--response", "r", "--nonce", NONCE)
+    (log,) = (one for one in judged["verdicts"] if one["question"] == "log")
+    assert log["code"] != "no-log-proof"
+    assert log["answer"] != "refuted"
+
+
+def test_an_imported_key(plain: Shell, issuer: tuple[Path, Path]) -> None:
+    plain("key", "import", "old", issuer[0])
+    said = plain("attest", "collect", "--key", "old", "--out", "e")
+    assert "key 'old' was imported: the chip cannot say where it is from" in said.err
+    assert json.loads((plain.path / "e").read_bytes())["keys"][0]["creation"] is None
 
 
 def test_an_event_log_that_is_named(plain: Shell) -> None:

@@ -30,10 +30,13 @@ FORMAT = "tpmhsm/evidence/1"
 MAX_EVIDENCE = 16 << 20
 """Bytes of a file. The largest part of it is a machine's event log."""
 
+MAX_AUDIT = 8 << 20
+"""Bytes of a log's proof that has room in it."""
+
 MAX_ITEMS = 1 << 12
 """Keys, groups, budgets, certificates, cards … of one list."""
 
-NONCE_SIZES = range(8, 65)
+NONCE_SIZES = range(8, 33)
 """Bytes of the verifier's nonce."""
 
 DEVICE_KINDS = ("software TPM", "hardware", "other TPM")
@@ -372,10 +375,10 @@ def parse_evidence(data: bytes) -> Evidence:
 
 
 def read_nonce(fields: Fields) -> bytes:
-    """The field `nonce`: 8 to 64 bytes."""
+    """The field `nonce`: 8 to 32 bytes."""
     nonce = fields.hex("nonce")
     if len(nonce) not in NONCE_SIZES:
-        raise ParseError(f"the nonce has {len(nonce)} bytes, not 8 to 64")
+        raise ParseError(f"the nonce has {len(nonce)} bytes, not 8 to 32")
     return nonce
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,7 +25,7 @@ MAX_EVENT_LOG = 4 << 20
 
 @click.command(epilog="Example: tpmhsm attest collect --key root --nonce 5c0f…e1 --out ca.evidence")
 @click.option("--key", "labels", multiple=True, metavar="LABEL", help="Of these keys alone.")
-@click.option("--nonce", metavar="HEX", help="The verifier's, 8 to 64 bytes: proof of freshness.")
+@click.option("--nonce", metavar="HEX", help="The verifier's, 8 to 32 bytes: proof of freshness.")
 @click.option("--event-log", metavar="F", help="The firmware's log, where it is not in /sys.")
 @click.option(
     "--ak-certificate",
@@ -51,19 +54,21 @@ def collect(
     the file says what was so when it was made, and nobody can tell when that was.
     """
     from tpmhsm.attest.format import format_evidence
-    from tpmhsm.keys.evidence import Wanted
+    from tpmhsm.keys.evidence import NONCE_SIZE, Wanted
     from tpmhsm.keys.evidence import collect as collect_evidence
 
     path = out or "evidence.json"
     check_free(path, force=force)
+    asked = parse_nonce(nonce) if nonce else secrets.token_bytes(NONCE_SIZE)
     wanted = Wanted(
         labels=labels,
-        nonce=parse_nonce(nonce) if nonce else b"",
+        nonce=asked,
         event_log=_event_log(app, event_log),
         ak_certificates=_certificates(app, ak_certificates),
         rsa=not no_rsa,
     )
     with app.progress("the chip is asked"):
+        wanted = replace(wanted, audit=_log_proof(app, asked))
         found = collect_evidence(app.store, app.device, app.groups, wanted)
     write_output(path, format_evidence(found.evidence), force=force)
     if path == STDIO:
@@ -74,7 +79,7 @@ def collect(
 
 
 def parse_nonce(text: str) -> bytes:
-    """8 to 64 bytes from hexadecimal. UsageError."""
+    """8 to 32 bytes from hexadecimal. UsageError."""
     from tpmhsm.attest.format import NONCE_SIZES
 
     try:
@@ -82,7 +87,7 @@ def parse_nonce(text: str) -> bytes:
     except ValueError:
         nonce = b""
     if len(nonce) not in NONCE_SIZES:
-        raise UsageError("a nonce is 8 to 64 bytes in hexadecimal", hint="openssl rand -hex 32")
+        raise UsageError("a nonce is 8 to 32 bytes in hexadecimal", hint="openssl rand -hex 32")
     return nonce
 
 
@@ -97,6 +102,24 @@ def _event_log(app: App, file: str | None) -> bytes | None:
     except OSError as error:
         app.note(f"without the event log: {EVENT_LOG}: {error.strerror}; --event-log names a copy")
         return None
+
+
+def _log_proof(app: App, nonce: bytes) -> Mapping[str, Any] | None:
+    """The proof of the log, where the chip audits for this home, as far as there is room for it."""
+    from tpmhsm.attest.format import MAX_AUDIT
+    from tpmhsm.keys.auditing import Auditing
+    from tpmhsm.policy.documents import encode_json
+
+    auditing = Auditing(app.store, app.device)
+    if not auditing.is_on():
+        return None
+    proof = auditing.prove(nonce)
+    for one in (proof, replace(proof, documents=())):
+        found = one.encode()
+        if len(encode_json(found)) <= MAX_AUDIT:
+            return found
+    app.note("without the proof of the log, which is too large: tpmhsm audit prove writes it")
+    return None
 
 
 def _certificates(app: App, files: tuple[str, ...]) -> tuple[bytes, ...]:
@@ -146,6 +169,7 @@ def _json(found: Collected, path: str) -> dict[str, object]:
         "groups": len(evidence.groups),
         "budgets": len(evidence.budgets),
         "event_log": evidence.event_log is not None,
+        "audit": evidence.audit is not None,
         "commands": found.commands,
         "notes": list(found.notes),
     }
