@@ -208,9 +208,19 @@ def _read_entries(items: Sequence[Any]) -> list[Entry]:
         if kinds != [int, str, str, str, str, str]:
             raise ParseError("the proof of the log: an entry is not a number and five texts")
         seq, at, actor, act, facts, own = item
+        if not _is_text("".join(item[1:])):
+            raise ParseError(f"the proof of the log: entry {seq} is no valid Unicode")
         found.append(Entry(seq, at, actor, act, facts, prev, own))
         prev = own
     return found
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeError:
+        return False
+    return True
 
 
 def _read_record(value: Any, keys: Sequence[LoggedKey]) -> tuple[int, Record]:
