@@ -38,7 +38,8 @@ def number(text: str) -> int:
 
 def request_json(app: App, row: RequestRow) -> dict[str, Any]:
     """The names of the contract for one request."""
-    approvals = app.desk.approvals(row.id)
+    approvals, denials = app.desk.approvals(row.id), app.desk.denials(row.id)
+    kinds = _key_kinds(row) if denials else {}
     return {
         "id": row.id,
         "kind": row.kind,
@@ -48,8 +49,13 @@ def request_json(app: App, row: RequestRow) -> dict[str, Any]:
         "needed": row.needed,
         "approvals": [{"approver": a.approver, "kind": a.kind, "at": a.at} for a in approvals],
         "denials": [
-            {"approver": d.approver, "reason": d.reason, "at": d.at}
-            for d in app.desk.denials(row.id)
+            {
+                "approver": d.approver,
+                "kind": kinds.get(d.approver, ""),
+                "reason": d.reason,
+                "at": d.at,
+            }
+            for d in denials
         ],
         "missing": app.desk.missing(row),
         "digest": row.digest,
@@ -60,6 +66,13 @@ def request_json(app: App, row: RequestRow) -> dict[str, Any]:
         "executed": row.executed_at or None,
         "result": row.result,
     }
+
+
+def _key_kinds(row: RequestRow) -> dict[str, str]:
+    """With which kind of key each member signs, as their cards say; a denial does not."""
+    from tpmhsm.approval.request import parse_request
+
+    return {card.name: card.kind for card in parse_request(row.document).cards}
 
 
 def _approved(found: dict[str, Any]) -> str:
@@ -113,7 +126,9 @@ def show(app: App, what: str) -> None:
 
     def words() -> str:
         people = [f"{a['approver']} ({a['kind']}, {a['at']})" for a in found["approvals"]]
-        denied = [f"{d['approver']} ({d['at']}): {d['reason']}" for d in found["denials"]]
+        denied = [
+            f"{d['approver']} ({d['kind']}, {d['at']}): {d['reason']}" for d in found["denials"]
+        ]
         return facts(
             [
                 ("Request", f"{found['id']} · {found['kind']} · {found['state']}"),
