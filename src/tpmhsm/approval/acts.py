@@ -40,7 +40,7 @@ class OfPeople:
     def concerns(self, key: PublicKey) -> bool:
         """Whether the person with this key is on the act's ladder."""
         wanted = key_identity(key)
-        return any(key_identity(member.key) == wanted for member in self.people.members)
+        return any(member.identity == wanted for member in self.people.members)
 
 
 @dataclass(frozen=True)

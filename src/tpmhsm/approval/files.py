@@ -7,6 +7,9 @@ from typing import Any
 from tpmhsm.errors import ParseError, UsageError
 from tpmhsm.policy.documents import encode_json, parse_json
 
+_SHALLOW = 200
+"""With fewer brackets nothing is nested too deeply to be written."""
+
 
 def read_json(data: bytes, what: str, limit: int) -> dict[str, Any]:
     """Return the object in a file of at most `limit` bytes; ParseError naming `what` otherwise.
@@ -15,6 +18,8 @@ def read_json(data: bytes, what: str, limit: int) -> dict[str, Any]:
     surrogate pair in a string.
     """
     value = parse_json(data, what, limit)
+    if b"\\u" not in data and data.count(b"[") + data.count(b"{") < _SHALLOW:
+        return value  # whatever was read as this can be written
     try:
         encode_json(value)
     except UsageError as e:

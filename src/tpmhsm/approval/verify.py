@@ -29,17 +29,19 @@ class Verified:
     signatures: tuple[tuple[AnyAct, bytes], ...]
 
 
-def verify_approval(request: Request, approval: Approval) -> Verified:
+def verify_approval(
+    request: Request, approval: Approval, acts: tuple[AnyAct, ...] = ()
+) -> Verified:
     """Return who approved, with a TPMT_SIGNATURE for each act on whose ladder they are.
 
     VerificationError in words ("bob approved other bytes: not_after differs …") unless every one
     of those acts, recomputed from the request, is signed by that member's key. ParseError when
-    the request itself is bad.
+    the request itself is bad. `acts` are those of the request, where they are known already.
     """
     index, member = _member_of(request, approval)
     _check_same(request, approval)
     given = {(one.cp_hash, one.policy_ref): one for one in approval.signatures}
-    mine = [act for act in acts_of(request) if act.concerns(member.key)]
+    mine = [act for act in acts or acts_of(request) if act.concerns(member.key)]
     pairs = tuple((act, _signature(member, act, given)) for act in mine)
     if len(approval.signatures) != len(pairs):
         raise VerificationError(f"{member.name} approved more than this", code="other-act")
@@ -65,7 +67,7 @@ def _member_of(request: Request, approval: Approval) -> tuple[int, Member]:
     rule = rule_of(request)
     wanted = key_identity(approval.key)
     for index, member in enumerate(members_of(rule)):
-        if key_identity(member.key) == wanted:
+        if member.identity == wanted:
             if member.name != approval.approver:
                 raise VerificationError(
                     f"the approval says {approval.approver}, but the key is {member.name}'s"

@@ -19,6 +19,7 @@ from tpmhsm.pki import attributes, der
 from tpmhsm.pki.disguise import check_strict
 from tpmhsm.pki.loose import LooseCertificate
 from tpmhsm.pki.names import DECODERS, PRINTABLE
+from tpmhsm.pki.recall import recalled
 
 MAX_MARKS = 100
 _DIRECTORY_STRINGS = (der.UTF8_STRING, der.PRINTABLE_STRING, 0x14, 0x1C, 0x1E)
@@ -68,9 +69,9 @@ def _marks(certificate: LooseCertificate, facts: dict[str, Any]) -> Iterator[str
     yield from _serial_marks(certificate.serial)
     if certificate.algorithm != certificate.outer_algorithm:
         yield "the algorithm of the signature is another outside than inside"
-    yield from _name_marks(certificate.issuer, "the issuer")
+    yield from _marks_of_name(certificate.issuer, "the issuer")
     yield from _time_marks(certificate)
-    yield from _name_marks(certificate.subject, "the subject")
+    yield from _marks_of_name(certificate.subject, "the subject")
     yield from _empty_marks(certificate, facts)
     if any(not name.isascii() for name in facts["sans"] if name.startswith(_ASCII_NAMES)):
         yield "an alternative name is not ASCII"
@@ -142,6 +143,11 @@ def _empty_marks(certificate: LooseCertificate, facts: dict[str, Any]) -> Iterat
         yield "the subject is empty, and the alternative names are not critical"
     if facts["ca"]:
         yield "the subject of a CA is empty"
+
+
+@recalled
+def _marks_of_name(encoded: bytes, whose: str) -> tuple[str, ...]:
+    return tuple(_name_marks(encoded, whose))
 
 
 def _name_marks(encoded: bytes, whose: str) -> Iterator[str]:

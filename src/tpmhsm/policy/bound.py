@@ -8,7 +8,7 @@ computes it again; the chip computes it a third time and compares.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from tpmhsm.errors import UsageError
 from tpmhsm.policy.group import GroupDocument, RosterDocument
@@ -59,21 +59,35 @@ def bound_sign(public: Public | bytes, digest: bytes) -> BoundCommand:
     The scheme is spelled out as the key fixes it, the ticket is NULL. UsageError when the digest
     is not one of the key's own hash algorithm.
     """
-    area = decode(Public, public) if isinstance(public, bytes) else public
-    scheme = sign_scheme(area)
+    scheme, name = _signing(public) if isinstance(public, bytes) else _signed_by(public)
     if not isinstance(scheme.details, SchemeHash):
         raise UsageError("the key's signature scheme has no hash algorithm")
     if len(digest) != DIGEST_SIZES.get(scheme.details.hash_alg):
         raise UsageError(f"a digest of {len(digest)} bytes is not of this key's hash algorithm")
     parameters = encode_parameters(Sign(0, digest, scheme, NULL_HASHCHECK))
-    return BoundCommand(CC.Sign, (name_of_public(area),), parameters)
+    return BoundCommand(CC.Sign, (name,), parameters)
+
+
+def _signed_by(area: Public) -> tuple[SigScheme, bytes]:
+    """The scheme that a key signs by, and its Name."""
+    return sign_scheme(area), name_of_public(area)
+
+
+@lru_cache(64)
+def _signing(public: bytes) -> tuple[SigScheme, bytes]:
+    return _signed_by(_area(public))
+
+
+@lru_cache(64)
+def _area(public: bytes) -> Public:
+    return decode(Public, public)
 
 
 def command_of(public: Public | bytes) -> CC:
     """Return the one command that a key's policies are for: TPM2_Sign, or by its kind
     TPM2_RSA_Decrypt or TPM2_ECDH_ZGen. UsageError for a key that would do both, or neither.
     """
-    area = decode(Public, public) if isinstance(public, bytes) else public
+    area = _area(public) if isinstance(public, bytes) else public
     uses = area.attributes & (ObjectAttributes.SIGN | ObjectAttributes.DECRYPT)
     if uses == ObjectAttributes.SIGN:
         return CC.Sign
@@ -86,10 +100,9 @@ def bound_use(public: Public | bytes, content: bytes) -> BoundCommand:
     """What officers approve of a key of either use: `content` is the digest to be signed, the
     ciphertext, or the other's public key. UsageError as of `bound_sign` and `bound_decrypt`.
     """
-    area = decode(Public, public) if isinstance(public, bytes) else public
-    return (
-        bound_sign(area, content) if command_of(area) == CC.Sign else bound_decrypt(area, content)
-    )
+    if command_of(public) == CC.Sign:
+        return bound_sign(public, content)
+    return bound_decrypt(public, content)
 
 
 def bound_decrypt(public: Public | bytes, content: bytes) -> BoundCommand:

@@ -60,12 +60,7 @@ def parse_json(data: bytes, what: str, limit: int = MAX_DOCUMENT) -> dict[str, A
     if len(data) > limit:
         raise ParseError(f"{what}: larger than {limit} bytes")
     try:
-        value = json.loads(
-            data.decode(),
-            object_pairs_hook=_no_duplicates,
-            parse_float=_no_number,
-            parse_constant=_no_number,
-        )
+        value = _READER.decode(data.decode())
     except (ValueError, RecursionError) as e:
         raise ParseError(f"{what}: not JSON: {e}") from None
     if not isinstance(value, dict):
@@ -94,6 +89,11 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(text: str) -> Any:
     raise ValueError(f"{text[:40]} is not allowed")
+
+
+_READER = json.JSONDecoder(
+    object_pairs_hook=_no_duplicates, parse_float=_no_number, parse_constant=_no_number
+)
 
 
 def _no_floats(value: Any) -> None:

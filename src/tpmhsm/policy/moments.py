@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from tpmhsm.errors import ParseError, UsageError
 from tpmhsm.policy.documents import Fields
@@ -20,14 +21,19 @@ def stamp(moment: datetime) -> str:
 
 def read_moment(fields: Fields, key: str) -> datetime:
     """Return a field that is such a time; ParseError naming it otherwise."""
-    text = fields.text(key)
+    moment = _read(fields.text(key))
+    if moment is None:
+        raise ParseError(f"{key} is not a time like 2026-12-01T00:00:00Z")
+    return moment
+
+
+@lru_cache(256)  # what is approved together has few times
+def _read(text: str) -> datetime | None:
     try:
         moment = datetime.fromisoformat(text)
-        if stamp(moment) == text:
-            return moment
+        return moment if stamp(moment) == text else None
     except (ValueError, OverflowError, UsageError):
-        pass
-    raise ParseError(f"{key} is not a time like 2026-12-01T00:00:00Z")
+        return None
 
 
 def now() -> datetime:

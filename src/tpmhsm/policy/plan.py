@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from tpmhsm.errors import ParseError, UsageError
 from tpmhsm.policy.bound import (
@@ -286,9 +286,14 @@ def plan_officers(  # noqa: PLR0917 (what, who, by which branch, and then what)
         given = _given(roster.officers, officers.approvals)
     if group.static:
         return Plan(act, climb_static(officers, branch) + way[1:], bound, policy, given)
+    steps = climb_branch(officers, branch) + way
+    return Plan(act, steps, bound, policy, given, _indices(group))
+
+
+@lru_cache(32)
+def _indices(group: GroupDocument) -> Mapping[bytes, int]:
     counter = name_of_nv(counter_nv(group, written=True))
-    indices = {counter: group.counter_index, roster_name(group): group.roster_index}
-    return Plan(act, climb_branch(officers, branch) + way, bound, policy, given, indices)
+    return {counter: group.counter_index, roster_name(group): group.roster_index}
 
 
 def plan_grant(officers: Officers, grant: Grant) -> Plan:
@@ -311,10 +316,16 @@ def climb_static(officers: Officers | Opened, branch: Branch) -> tuple[Step, ...
 
 def climb_branch(officers: Officers | Opened, branch: Branch) -> tuple[Step, ...]:
     """Return the steps of a branch up to the roster's digest: prefix, ladders, PolicyORs."""
-    group, roster = officers.group, officers.roster
+    return _branch(officers.group, officers.roster, branch, frozenset(officers.approvals))
+
+
+@lru_cache(64)  # the same few people approve one request after another
+def _branch(
+    group: GroupDocument, roster: RosterDocument, branch: Branch, approvals: frozenset[int]
+) -> tuple[Step, ...]:
     check_branch(roster, branch)
     prefix = branch_prefix(group, roster, branch)
-    climbed = climb(branch.ladders(roster), roster.officers, officers.approvals, digest_of(prefix))
+    climbed = climb(branch.ladders(roster), roster.officers, approvals, digest_of(prefix))
     steps = [*prefix, *climbed]
     if roster.officers[-1].m < roster.officers[-1].n:
         steps.pop()  # the last PolicyOR of the ladder stands in that of the branches

@@ -144,9 +144,10 @@ def finish(tx: Transaction, row: RequestRow, result: Mapping[str, Any]) -> None:
 
 def votes_by_act(request: Request) -> list[dict[int, bytes]]:
     """For each command of the request: TPMT_SIGNATUREs by the approver's place in the rule."""
-    found: dict[bytes, dict[int, bytes]] = {act.cp_hash: {} for act in acts_of(request)}
+    acts = acts_of(request)
+    found: dict[bytes, dict[int, bytes]] = {act.cp_hash: {} for act in acts}
     for approval in request.approvals:
-        verified = verify_approval(request, approval)
+        verified = verify_approval(request, approval, acts)
         for act, signature in verified.signatures:
             found[act.cp_hash][verified.index] = signature
     return list(found.values())
