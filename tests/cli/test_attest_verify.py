@@ -1,0 +1,81 @@
+"""`attest verify`: what it answers, what it refuses, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+
+from tests.cli.test_attest import NONCE, exchange, localca, verifier
+from tests.support.shell import Shell
+
+from tpmhsm.attest.verdicts import QUESTIONS
+
+__all__ = ["verifier"]
+
+NAMES = {
+    "ok", "sentence", "device_class", "hardware", "evidence", "made", "at", "nonce", "verdicts",
+    "links", "people", "keys", "hints", "required", "missing",
+}  # fmt: skip
+VERDICT = {"question", "asked", "answer", "code", "words", "proof", "findings"}
+
+
+def test_a_software_tpm_and_an_emulator(governed: Shell, verifier: Shell) -> None:
+    """A software TPM is named, with and without its CA pinned as an emulator's; neither passes for
+    hardware.
+    """
+    exchange(governed, verifier)
+    asked = ("attest", "verify", "e", "--response", "r", "--nonce", NONCE)
+    plain = verifier.json(*asked)
+    assert set(plain) == NAMES and plain["ok"]
+    assert plain["device_class"] == "software" and "Software TPM" in plain["sentence"]
+    assert [one["question"] for one in plain["verdicts"]] == list(QUESTIONS)
+    assert all(set(one) == VERDICT for one in plain["verdicts"])
+    refused = verifier.json(*asked, "--require", "hardware", code=1)
+    assert refused["error"]["code"] == "not-proven-hardware" and not refused["ok"]
+
+    verifier("attest", "roots", "add", *localca(governed), "--as", "emulator")
+    judged = verifier.json(*asked, "--require", "emulator", "--require", "agree")
+    assert judged["device_class"] == "emulator" and not judged["hardware"]
+    answers = {one["question"]: one["answer"] for one in judged["verdicts"]}
+    assert set(answers.values()) == {"proven"}
+    refused = verifier.json(*asked, "--require", "hardware", code=1)
+    assert refused["missing"] == ["hardware"]
+    assert "emulator" in refused["error"]["message"]
+
+
+def test_words(governed: Shell, verifier: Shell) -> None:
+    exchange(governed, verifier)
+    verifier("attest", "roots", "add", *localca(governed), "--as", "emulator")
+    told = verifier("attest", "verify", "e", "--response", "r").out
+    first = told.splitlines()[0]
+    assert first.startswith("Emulator, not hardware")
+    assert told.count("PROVEN  ") >= len(QUESTIONS)
+    assert all(len(line) <= 80 for line in told.splitlines())
+    flat = " ".join(told.split())
+    assert "approvals, over the very bytes, of 2 of 3 (alice, bob, carol)" in flat
+    assert "NOT PROVEN How fresh is this evidence?" in flat
+    assert "Fingerprint of" in flat
+    refused = verifier("attest", "verify", "e", "--response", "r", "--require", "fresh", code=1).out
+    assert "refused: fresh is required" in refused and "next: " in refused
+
+
+def test_what_was_changed_is_refused(governed: Shell, verifier: Shell) -> None:
+    """Exit code 1 for what is refuted, 2 for what is no evidence; without a traceback."""
+    exchange(governed, verifier)
+    verifier("attest", "roots", "add", *localca(governed), "--as", "emulator")
+    file = verifier.path / "e"
+    document = json.loads(file.read_text())
+    document["keys"][0]["label"] = "another"
+    (verifier.path / "changed").write_text(json.dumps(document))
+    judged = verifier.json("attest", "verify", "changed", "--response", "r", code=1)
+    assert judged["error"]["code"] == "seal-broken"
+    assert not [one for one in judged["verdicts"] if one["answer"] == "proven"]
+    stale = verifier.json("attest", "verify", "e", "--response", "r", "--nonce", "00" * 8, code=1)
+    assert stale["error"]["code"] == "stale-nonce"
+    del document["nonce"]
+    (verifier.path / "cut").write_text(json.dumps(document))
+    verifier("attest", "verify", "cut", code=2)
+    (verifier.path / "cut").write_bytes(file.read_bytes()[:-200])
+    verifier("attest", "verify", "cut", code=2)
+    verifier("attest", "verify", "e", "--nonce", "zz", code=2)
+    verifier("attest", "verify", "e", "--require", "gold", code=2)
+    assert verifier.json("attest", "verify", "e", "--at", "1999-01-01", code=1)["ok"] is False
