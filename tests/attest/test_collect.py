@@ -16,11 +16,11 @@ from tests.attest.json_schema import faults
 import tpmhsm.attest.format as form
 from tpmhsm.attest.statements import check_attest
 from tpmhsm.errors import NotFoundError
-from tpmhsm.keys.evidence import Collected, Wanted, collect
+from tpmhsm.keys.evidence import RSA_SETTING, Collected, Wanted, collect
 from tpmhsm.keys.host import load_host
 from tpmhsm.keys.proof import check_chip
 from tpmhsm.policy.group import parse_roster
-from tpmhsm.tpm import attesting, nv, objects
+from tpmhsm.tpm import attesting, evidence, nv, objects
 from tpmhsm.wire.attest import Attest, CertifyInfo
 from tpmhsm.wire.codec import decode
 from tpmhsm.wire.constants import RC, RH, ST
@@ -199,6 +199,23 @@ def test_a_chip_without_room_for_the_rsa_key(
     assert "no room to keep" in " ".join(found.notes)
     with house.app.device.transaction() as chip:
         assert chip.leaks() == []
+
+
+def test_a_power_failure_before_the_rsa_key_was_noted(house: House, first: Collected) -> None:
+    """It is found again by its Name, and noted then."""
+    house.rewrite("delete from settings where key = ?", RSA_SETTING)
+    assert check_chip(house.app.store, house.app.device).findings
+    assert gather(house).evidence.aks[1].public == first.evidence.aks[1].public
+    assert check_chip(house.app.store, house.app.device).findings == []
+
+
+def test_a_chip_that_keeps_no_certificate(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "_present", lambda _: [])
+    monkeypatch.setattr(nv, "indices", lambda _: [])
+    found = gather(house)
+    (ek,) = found.evidence.eks
+    assert (ek.certificate, ek.nv_index) == (None, None)
+    assert "keeps no EK certificate" in " ".join(found.notes)
 
 
 def test_a_chip_without_rsa(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

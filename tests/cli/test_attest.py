@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -213,6 +214,31 @@ def test_an_event_log_that_is_named(plain: Shell) -> None:
     found = plain.json("attest", "collect", "--event-log", "log", "--out", "e")
     assert found["event_log"] is True
     assert json.loads((plain.path / "e").read_bytes())["event_log"] == "YSBsb2c="
+
+
+def test_the_event_log_of_the_kernel(
+    plain: Shell, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On hardware alone, and without it when it cannot be read."""
+    from tpmhsm.cli import attest_collect
+
+    log = place / "binary_bios_measurements"
+    log.write_bytes(b"measured")
+    monkeypatch.setattr(attest_collect, "EVENT_LOG", log)
+    assert plain.json("attest", "collect", "--out", "e1")["event_log"] is False
+    real = attest_collect.App.device
+
+    class Hardware:
+        def __get__(self, app: object, _: object) -> object:
+            return replace(real.func(app), kind="hardware")
+
+    monkeypatch.setattr(attest_collect.App, "device", Hardware())
+    assert plain.json("attest", "collect", "--out", "e2")["event_log"] is True
+    log.unlink()
+    log.mkdir()
+    said = plain("attest", "collect", "--out", "e3")
+    assert "without the event log" in said.err
+    assert "proves no hardware" not in said.err
 
 
 def test_a_certificate_of_another_key(plain: Shell) -> None:
