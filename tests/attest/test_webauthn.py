@@ -333,3 +333,24 @@ def test_a_statement_signed_by_another_key() -> None:
 def test_what_is_no_statement(what: bytes) -> None:
     with pytest.raises(ParseError):
         read_attestation_object(what)
+
+
+# ── on the command line ──────────────────────────────────────────────────────
+
+
+def test_the_command(test_data: Callable[[str], Path], tmp_path: Path) -> None:
+    from tests.support.shell import Shell
+
+    folder, machine = test_data("webauthn-tpm"), Shell(tmp_path)
+    trust = ("--trust", folder / "microsoft-tpm-root-2014.cer")
+    for entry in _given(folder):
+        file, client = folder / entry["file"], folder / entry["client_data"]
+        at = _inside(file.read_bytes()).isoformat()
+        words = ("attest", "webauthn", file, "--client-data", client, *trust, "--at", at)
+        said = machine("--json", *words, code=0 if entry["genuine"] else 1)
+        found = json.loads(said.out)
+        if entry["genuine"]:
+            assert found["valid"] and found["notes"] == ["RS1: the signature rests on SHA-1"]
+        else:
+            assert "maker that the TCG does not know" in found["error"]["message"]
+    assert not machine.home.exists()
