@@ -83,7 +83,8 @@ class Audited(NamedTuple):
     @property
     def is_plain(self) -> bool:
         """Whether the digest travelled in plain, so that cpHash itself covers it."""
-        return self.sent.startswith(len(self.digest).to_bytes(2, "big") + self.digest)
+        size = len(self.digest)
+        return not size or self.sent.startswith(size.to_bytes(2, "big") + self.digest)
 
 
 @dataclass(frozen=True)
