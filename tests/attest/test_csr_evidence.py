@@ -170,6 +170,14 @@ def test_a_foreign_root() -> None:
     assert refused(chip, write_bundle([_webauthn(chip)]), Chip().believed()) == "untrusted-root"
 
 
+def test_one_of_several_certificates_is_enough() -> None:
+    chip = Chip()
+    elsewhere = AttestationCa("Another CA").certify(chip.ak.public_key())
+    bundle = write_bundle([chip.statement()], [elsewhere, chip.certificate()])
+    assert proven(chip, bundle).certified
+    assert refused(chip, write_bundle([chip.statement()], [elsewhere])) == "untrusted-root"
+
+
 @pytest.mark.parametrize("bit", [0x02, 0x10, 0x20])
 def test_a_key_that_may_leave_or_came_from_elsewhere(bit: int) -> None:
     """fixedTPM, fixedParent, sensitiveDataOrigin."""

@@ -193,17 +193,35 @@ def _judge(
         name = name_of_public(public)
         if name in believed.names:
             return _Signer("", name, None)
-    leaf = next((one for one in _leaves(bundle) if one.spki == spki), None)
-    if leaf is None:
+    found = _certified(bundle, spki, believed, at)
+    if found is None:
         raise _refused(
             f"nobody who is believed vouches for the attestation key {name.hex()}",
             "unknown-ak",
             "activate it (tpmhsm attest challenge), then name it in evidence_keys",
         )
-    roots = {one.der: one.kind for one in believed.pins.roots}
+    kinds = {one.der: one.kind for one in believed.pins.roots}
+    return _Signer(kinds[found.root], name, found)
+
+
+def _certified(
+    bundle: Bundle, spki: bytes, believed: Believed, at: datetime
+) -> AttestationKey | None:
+    """The attestation key by one of its certificates, of which several CAs may have made one; None
+    if there is none. VerificationError says what is wrong with the first.
+    """
+    roots = [one.der for one in believed.pins.roots]
     others = [*bundle.certificates, *believed.pins.intermediates]
-    found = judge_attestation_key([leaf.raw, *others], roots, at)
-    return _Signer(roots[found.root], name, found)
+    first: VerificationError | None = None
+    for leaf in _leaves(bundle):
+        if leaf.spki == spki:
+            try:
+                return judge_attestation_key([leaf.raw, *others], roots, at)
+            except VerificationError as error:
+                first = first or error
+    if first:
+        raise first
+    return None
 
 
 def _shown_keys(bundle: Bundle) -> Mapping[bytes, bytes]:
