@@ -6,6 +6,7 @@ import shutil
 import subprocess
 
 import pytest
+from tests.support.swtpm import bare_swtpm
 
 from tpmhsm.attest.credential import make_credential
 from tpmhsm.errors import RefusedError
@@ -75,6 +76,34 @@ def test_the_chip_opens_what_tpm2_tools_made(chip, tmp_path, index):
     credential, secret = blob[2 : 2 + size], blob[4 + size :]
     assert activate(chip, ek, ak, credential, secret) == SECRET
     settle(chip)
+
+
+@pytest.mark.parametrize("kind", ["rsa", "ecc"])
+def test_tpm2_tools_open_what_python_made(tmp_path, kind):
+    """With an EK and an AK of theirs, on a chip that we never spoke to."""
+    if not shutil.which("tpm2_activatecredential"):
+        pytest.skip("tpm2-tools are not installed")
+
+    def run(tool, *arguments):
+        command = [f"tpm2_{tool}", "-T", f"swtpm:path={path}", *arguments]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+
+    with bare_swtpm() as path:
+        run("createek", "-c", "ek.ctx", "-G", kind, "-u", "ek.pub")
+        run("flushcontext", "-t")
+        ak = ("-G", "ecc", "-g", "sha256", "-s", "ecdsa", "-u", "ak.pub", "-n", "ak.name")
+        run("createak", "-C", "ek.ctx", "-c", "ak.ctx", *ak)
+        run("flushcontext", "-t")
+        ek = decode(Public, (tmp_path / "ek.pub").read_bytes()[2:])
+        name = (tmp_path / "ak.name").read_bytes()
+        credential, secret = map(TPM2B.pack, make_credential(ek, name, SECRET))
+        head = bytes.fromhex("badcc0de00000001")
+        (tmp_path / "blob").write_bytes(head + credential + secret)
+        run("startauthsession", "--policy-session", "-S", "s.ctx")
+        run("policysecret", "-S", "s.ctx", "-c", "e")
+        given = ("-i", "blob", "-o", "out", "-P", "session:s.ctx")
+        run("activatecredential", "-c", "ak.ctx", "-C", "ek.ctx", *given)
+    assert (tmp_path / "out").read_bytes() == SECRET
 
 
 @pytest.mark.parametrize("index", [0x01C0000A, 0x01C00002, 0x01C00016])
