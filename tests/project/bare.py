@@ -70,9 +70,10 @@ def run(place: Path, *command: str | Path) -> str:
     return done.stdout
 
 
-def make_environment(place: Path) -> None:
+def make_environment(place: Path, *options: str) -> None:
     """An empty environment `venv`."""
-    run(place, getattr(sys, "_base_executable", sys.executable), "-m", "venv", place / "venv")
+    python = getattr(sys, "_base_executable", sys.executable)
+    run(place, python, "-m", "venv", *options, place / "venv")
 
 
 def copy_source(place: Path) -> Path:

@@ -23,6 +23,7 @@ from tests.project.bare import (
 )
 from tests.support.cli import Home
 
+pytestmark = pytest.mark.long  # two minutes on a busy machine, most of them pip's
 OF_TOKENS = ("yubikit", "smartcard", "pkcs11", "tpm2_pytss")
 
 
@@ -94,9 +95,10 @@ def install(place: Path) -> None:
     source = copy_source(place)
     subprocess.run([sys.executable, *build, "-w", str(place), str(source)], check=True)
     (wheel,) = place.glob("tpmhsm-*-py3-none-any.whl")
-    make_environment(place)
-    base = ROOT / "requirements/base.txt"
-    pip = ("pip", "install", "-q", "--no-compile")  # less is run than what would be compiled
+    make_environment(place, "--without-pip")
+    base, python = ROOT / "requirements/base.txt", place / "venv/bin/python"
+    # nothing is compiled before it is run: less is run than there is
+    pip = (sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-compile")
     run(place, *pip, "--require-hashes", "--only-binary", ":all:", "-r", base)
     run(place, *pip, "--no-index", "--no-deps", wheel)
     look = "import importlib.util as u, sys; print([m for m in sys.argv[1:] if u.find_spec(m)])"

@@ -1,6 +1,6 @@
 """`pip install .` where there is neither a compiler nor the TPM Software Stack.
 
-What approvers do in such an environment: `test_bare_approver`.
+Approvers in such environments, each in a home of their own: `test_bare_approver` (--long).
 """
 
 import re
@@ -34,11 +34,26 @@ def install(place):
     run(place, "pip", "install", "-q", "-c", place / "pins.txt", copy_source(place))
 
 
-def test_init_sign_and_verify(bare):
+def test_init_approve_and_verify(bare):
     missing = "import importlib.util as u; print(u.find_spec('tpm2_pytss'))"
     assert run(bare.place, bare.place / "venv/bin/python", "-c", missing) == "None\n"
     bare("init")
+    found_a_group(bare)
     certify(bare)
+
+
+def found_a_group(bare):
+    people = ("alice", "bob", "carol")
+    for name in people:
+        bare.person(name)
+    cards = [f"{name}.card" for name in people]
+    bare("trust", "add", *cards)
+    bare("approver", "add", *cards)
+    bare("group", "create", "officers", "--officers", "2:alice,bob,carol", code=3)
+    digest = bare.json("request", "show", "1")["digest"]
+    for name in people[:2]:
+        bare.approve("1", name, digest)
+    assert bare.json("request", "show", "1")["state"] == "executed"
 
 
 def certify(bare):
