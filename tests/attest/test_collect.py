@@ -14,12 +14,14 @@ from tests.attacks.house import House
 from tests.attest.json_schema import faults
 
 import tpmhsm.attest.format as form
+from tpmhsm.attest.reading import parse_evidence
 from tpmhsm.attest.statements import check_attest
 from tpmhsm.errors import NotFoundError
 from tpmhsm.keys.evidence import RSA_SETTING, Collected, Wanted, collect
 from tpmhsm.keys.host import load_host
 from tpmhsm.keys.proof import check_chip
 from tpmhsm.policy.group import parse_roster
+from tpmhsm.requests.statics import propose_static
 from tpmhsm.tpm import attesting, evidence, nv, objects
 from tpmhsm.wire.attest import Attest, CertifyInfo
 from tpmhsm.wire.codec import decode
@@ -44,6 +46,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             house.app.keyring.create(label, "p256", policy="budget(officers)")
         asked = house.app.desk.grants.propose("granted", 3).request
         assert house.settle(asked).state == "executed"
+        app = house.app
+        propose_static(app.store, app.device, app.desk.drafts, "fixed", "2:alice,bob,dave")
+        house.key("vault", group="fixed")
         yield house
 
 
@@ -63,9 +68,10 @@ def test_it_is_whole(house: House, first: Collected) -> None:
     found = first.evidence
     assert found.nonce == NONCE
     assert [one.nv_index for one in found.eks] == [0x01C00002, 0x01C00016]
-    assert [key.label for key in found.keys] == ["granted", "open", "poor", "root"]
+    assert [key.label for key in found.keys] == ["granted", "open", "poor", "root", "vault"]
     assert all(key.creation for key in found.keys)
-    (group,) = found.groups
+    fixed, group = found.groups
+    assert (fixed.counter, fixed.held, len(fixed.cards)) == (None, None, 3)
     assert parse_roster(group.roster).epoch == house.app.groups.active("officers").roster.epoch
     assert len(group.cards) == 3
     assert {one.key: bool(one.statement) for one in found.budgets} == {
@@ -79,13 +85,13 @@ def test_it_is_whole(house: House, first: Collected) -> None:
     assert sorted(found.quote.pcrs["sha256"]) == list(range(24))
     data = form.format_evidence(found)
     assert faults(json.loads(data), SCHEMA, SCHEMA) == []
-    assert form.parse_evidence(data) == found
+    assert parse_evidence(data) == found
 
 
 def test_each_statement_is_by_the_first_key_over_its_own_purpose(first: Collected) -> None:
     found = first.evidence
     ak = found.aks[0].public
-    group = found.groups[0]
+    group = found.groups[1]
     identity = decode_group(group.document)
     said = [
         (found.time, ST.ATTEST_TIME, found.qualifying("time", found.seal)),
@@ -137,7 +143,7 @@ def test_the_rsa_key_says_of_itself_what_go_attestation_asks(first: Collected) -
 def test_commands(house: House, first: Collected) -> None:
     """docs/evidence.md says them; what is left in the chip is the RSA key alone."""
     assert first.evidence.aks[1:]
-    keys, groups, budgets = 4, 1, 2
+    keys, groups, budgets = 5, 1, 2  # the static group has nothing in the chip
     again = gather(house)
     assert again.commands == 20 + 1 + 3 * keys + 2 * groups + budgets
     assert gather(house, rsa=False).commands == again.commands - 4
