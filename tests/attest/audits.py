@@ -80,6 +80,7 @@ class World:
     counter: int = 41
     digest: bytes = b""
     resets: int = 3
+    safe: bool = True
     records: list[Record] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     keys: list[LoggedKey] = field(default_factory=list)
@@ -94,13 +95,13 @@ class World:
         self.digest = replay((record.hashes,), self.digest or ZEROS)
         return record
 
-    def reset(self) -> None:
-        """Without a word before."""
-        self.digest, self.resets = b"", self.resets + 1
+    def reset(self, *, orderly: bool = False) -> None:
+        """Without a word before, or with TPM2_Shutdown(CLEAR)."""
+        self.digest, self.resets, self.safe = b"", self.resets + 1, self.safe and orderly
 
     def said(self, kind: int, qualifying: bytes, what: object) -> Statement:
         """TPMS_ATTEST by the attestation key."""
-        clock = ClockInfo(1000, self.resets, 0, True)
+        clock = ClockInfo(1000, self.resets, 0, self.safe)
         attest = encode(Attest(TPM_GENERATED, kind, b"", qualifying, clock, 0, what))
         return Statement(attest, signature(0, sha256(attest).digest()))
 

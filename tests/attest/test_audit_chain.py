@@ -57,14 +57,24 @@ def _with(items: tuple[Any, ...], place: int, item: Any) -> tuple[Any, ...]:
 def test_a_reset_is_harmless_when_nothing_was_open() -> None:
     world = told()
     world.checkpoint()
-    world.reset()
+    world.reset(orderly=True)
     world.sign()
     assert judged(world.prove()).answer == "proven"
-    world.reset()
     world.sign()
-    world.reset()
+    world.reset(orderly=True)  # what was signed is lost all the same
     found = judged(world.prove())
     assert (found.answer, codes(found)) == ("not-proven", {"chip-reset"})
+    assert "after it had signed" in found.words
+
+
+def test_a_reset_without_notice_is_not_proven_even_if_the_count_fits() -> None:
+    world = told()
+    world.checkpoint()
+    world.reset()
+    world.sign()
+    found = judged(world.prove())
+    assert (found.answer, codes(found)) == ("not-proven", {"chip-reset"})
+    assert "without notice" in found.words
 
 
 def test_more_is_missing_than_resets_explain() -> None:

@@ -198,6 +198,7 @@ class _Judge:
             before=_audit_of(first),
             after=_audit_of(last),
             resets=last.clock_info.reset_count - first.clock_info.reset_count,
+            safe=last.clock_info.safe,
         )
         return explain(interval, self._proof.keys, self._documents)
 

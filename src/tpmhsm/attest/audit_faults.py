@@ -50,8 +50,8 @@ class Interval:
     """What is between checkpoint `number` - 1 and `number`.
 
     `first` is the place of the first of `records` in the proof, `seq` the last entry that the
-    checkpoint before knew, `resets` how often the chip began
-    anew without its state (TPMS_CLOCK_INFO, resetCount).
+    checkpoint before knew, `resets` how often the chip began anew without its state, `safe` whether
+    its clock went on all the same (TPMS_CLOCK_INFO): not where nobody told it of the stop.
     """
 
     number: int
@@ -63,6 +63,12 @@ class Interval:
     before: CommandAuditInfo
     after: CommandAuditInfo
     resets: int
+    safe: bool
+
+    @property
+    def orderly(self) -> bool:
+        """No reset, or the chip was told before."""
+        return self.resets <= 0 or self.safe
 
     @cached_property
     def hashes(self) -> list[bytes]:
@@ -96,7 +102,7 @@ def explain(
 ) -> LogFinding | None:
     """What is wrong in an interval; None when nothing is."""
     if interval.holds:
-        return None
+        return None if interval.orderly else _cut_off(interval)
     began = interval.after.audit_counter - interval.before.audit_counter
     if began == 0:
         words = f"checkpoint {interval.number} ({interval.ends}) was asked for a second time"
@@ -107,6 +113,18 @@ def explain(
     if found is None and began == 1:
         found = _within_one_digest(interval, documents)
     return found or _began_anew(interval, began)
+
+
+def _cut_off(interval: Interval) -> LogFinding:
+    """The count fits; but a chip that loses its power may lose what it had not written yet, and the
+    state file of a software TPM surely does with its machine's memory.
+    """
+    return LogFinding(
+        "not-proven",
+        "chip-reset",
+        f"the chip was reset without notice {interval.words}: its count fits, and what it had not "
+        "written yet when its power failed nobody knows",
+    )
 
 
 def _backwards(interval: Interval) -> LogFinding:
