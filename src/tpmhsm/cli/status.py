@@ -207,13 +207,17 @@ def _certificates(app: App, todo: Todo) -> dict[str, Any]:
 
 
 def _database(app: App, todo: Todo) -> dict[str, Any]:
+    from tpmhsm.keys.auditing import certified_at
+
     try:
         with app.store.reading() as tx:
+            certified = certified_at(tx)
             entries = tx.audit.verify_chain(last=RECENT).seq  # all of them: doctor store
     except TpmHsmError as error:
         todo.append({"what": error.message, "next": error.hint})
         return {"ok": False, "where": app.store.words}
-    return {"ok": True, "where": app.store.words, "log_entries": entries}
+    found = {"log_entries": entries, "log_certified": certified}
+    return {"ok": True, "where": app.store.words, **found}
 
 
 def screen(found: dict[str, Any]) -> str:
@@ -259,6 +263,8 @@ def _below(found: dict[str, Any]) -> list[str]:
     ]
     database = found["database"]
     log = f", log of {database['log_entries']} entries holds" if database["ok"] else ""
+    if certified := database.get("log_certified"):
+        log += f", certified {certified[:10]}"
     left = [f"{b['key']}: {b['left']:,} of {b['granted']:,} left" for b in keys["budgets"]]
     opened = [f"{w['key']} until {w['ends']}, by {w['group']}" for w in keys["windows"]]
     return [

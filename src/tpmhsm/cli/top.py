@@ -9,7 +9,7 @@ import click
 from tpmhsm.cli.app import App, facts, pass_app
 from tpmhsm.cli.sealing import Keeping, keeping_options, sealed_words
 from tpmhsm.cli.secrets import Secret, passphrase_options
-from tpmhsm.errors import DeviceError, RefusedError, UsageError
+from tpmhsm.errors import ChipRefusedError, DeviceError, RefusedError, UsageError
 
 if TYPE_CHECKING:
     from tpmhsm.keys.host import HostDevice
@@ -63,7 +63,12 @@ def init(app: App, seal: bool | None, audit: bool | None, keeping: Keeping, secr
             if sealed:
                 record(store, sealed, kept=keeping.recovery is not None)
         if audit or (fresh and audit is None and app.device.check is not None):
-            Auditing(store, app.device).start()
+            try:
+                Auditing(store, app.device).start()
+            except (ChipRefusedError, DeviceError) as error:
+                if audit:
+                    raise
+                app.note(f"note: the log will not be proven: {error.message}")
     found = {"home": str(app.home), "new": fresh, "sealed": sealed is not None, **host_json(host)}
     app.done(
         found,

@@ -54,6 +54,14 @@ def mark_for_keys(tx: Transaction) -> bytes:
     return bytes.fromhex((tx.settings.get(SETTING) or {}).get("mark", ""))
 
 
+def certified_at(tx: Transaction) -> str | None:
+    """When the chip last certified the log, RFC 3339; None where it does not audit."""
+    from tpmhsm.attest.audit_faults import moment
+
+    at = (tx.settings.get(SETTING) or {}).get("at")
+    return None if at is None else moment(at)
+
+
 class Auditing:
     """The audit of one home's chip."""
 
