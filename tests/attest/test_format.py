@@ -14,6 +14,7 @@ from tests.attest.json_schema import faults
 
 import tpmhsm.attest.format as form
 from tpmhsm.attest.format import Evidence, Statement
+from tpmhsm.attest.reading import is_evidence, parse_evidence
 from tpmhsm.errors import ParseError, TpmHsmError
 
 SCHEMA = json.loads(Path(form.__file__).with_name("schema.json").read_text(encoding="utf-8"))
@@ -104,10 +105,10 @@ evidences = st.builds(
 @given(evidences)
 def test_what_is_written_is_read_and_fits_the_schema(evidence: Evidence) -> None:
     data = form.format_evidence(evidence)
-    assert form.is_evidence(data)
-    assert form.parse_evidence(data) == evidence
+    assert is_evidence(data)
+    assert parse_evidence(data) == evidence
     assert faults(json.loads(data), SCHEMA, SCHEMA) == []
-    assert form.parse_evidence(json.dumps(json.loads(data), indent=2).encode()) == evidence
+    assert parse_evidence(json.dumps(json.loads(data), indent=2).encode()) == evidence
 
 
 BASE = Evidence(
@@ -172,7 +173,7 @@ def test_each_field_is_demanded_and_of_its_type(path: tuple) -> None:
 def refused(value: object) -> None:
     data = json.dumps(value).encode()
     with pytest.raises(ParseError):
-        form.parse_evidence(data)
+        parse_evidence(data)
     if not any(isinstance(item, float) for item in flat(value)):
         assert faults(value, SCHEMA, SCHEMA) != []
 
@@ -218,12 +219,12 @@ def test_what_the_schema_cannot_say_is_refused_too() -> None:
     value = document()
     value["keys"] *= 2
     with pytest.raises(ParseError, match="two keys"):
-        form.parse_evidence(json.dumps(value).encode())
+        parse_evidence(json.dumps(value).encode())
     text = form.format_evidence(BASE).decode()
     with pytest.raises(ParseError, match="twice"):
-        form.parse_evidence(text.replace('"aks":', '"eks":[],"aks":', 1).encode())
+        parse_evidence(text.replace('"aks":', '"eks":[],"aks":', 1).encode())
     with pytest.raises(ParseError, match="larger"):
-        form.parse_evidence(b" " * (form.MAX_EVIDENCE + 1))
+        parse_evidence(b" " * (form.MAX_EVIDENCE + 1))
 
 
 @settings(max_examples=60, deadline=None)
@@ -234,7 +235,7 @@ def test_damaged_files(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 4))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     try:
-        form.parse_evidence(bytes(raw))
+        parse_evidence(bytes(raw))
     except TpmHsmError as error:
         assert isinstance(error, ParseError)
 

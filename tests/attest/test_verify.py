@@ -25,8 +25,8 @@ from tpmhsm.attest.format import (
     Evidence,
     Statement,
     format_evidence,
-    parse_evidence,
 )
+from tpmhsm.attest.reading import parse_evidence
 from tpmhsm.attest.verdicts import QUESTIONS, Judgement, Proof, Verdict, verdicts_of
 from tpmhsm.attest.verify import LIMITS, verify_evidence
 from tpmhsm.errors import ParseError
@@ -139,6 +139,25 @@ def test_words_say_who_must_agree(held: Held) -> None:
     assert '"root": it signs only with approvals, over the very bytes, of 2 of 3 (alice' in words
     assert '"open": nobody must agree; whoever has the machine signs with it.' in words
     assert "signs 5 more times: of 5" in words
+
+
+def test_no_words_of_the_host_stand_in_the_policy(held: Held) -> None:
+    """Policy text may have comments; what is shown is what was recomputed."""
+    key = held.evidence.keys[1]
+    said = replace(key, policy="open # whatever the host likes")
+    file = replace(held.open_file, keys=(said,))
+    judged = held.judge(file)
+    assert judged.verdict("agree").answer == "proven"
+    assert judged.keys[0].policy == "open" and "likes" not in json.dumps(judged.encode())
+
+
+def test_an_empty_file_is_not_fresh(held: Held) -> None:
+    """Nothing was signed over the nonce that stands in it."""
+    nothing: dict[str, Any] = dict.fromkeys(("keys", "groups", "budgets"), ())
+    empty = replace(held.open_file, **nothing, aks=held.evidence.aks[:1], quote=None)
+    judged = held.judge(empty)
+    assert judged.verdict("chip").answer == "proven"
+    assert {one.question for one in judged.answered("proven")} == {"chip", "maker", "kind"}
 
 
 def test_without_a_nonce_it_is_not_known_when(held: Held) -> None:

@@ -87,7 +87,8 @@ def respond(app: App, challenge_file: str, out: str, force: bool) -> None:
 
 def read_evidence(app: App, path: str) -> Evidence:
     """An evidence file. Raises ParseError saying what it is instead, UsageError."""
-    from tpmhsm.attest.format import MAX_EVIDENCE, parse_evidence
+    from tpmhsm.attest.format import MAX_EVIDENCE
+    from tpmhsm.attest.reading import parse_evidence
 
     data = app.read(path, limit=MAX_EVIDENCE)
     with naming(path, data, "evidence"):

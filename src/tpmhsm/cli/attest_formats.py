@@ -24,8 +24,9 @@ def der(app: App, file: str, out: Out) -> None:
     """
     from pathlib import Path
 
-    from tpmhsm.attest.format import MAX_EVIDENCE, parse_evidence
+    from tpmhsm.attest.format import MAX_EVIDENCE
     from tpmhsm.attest.key_attestation import key_attestation_of, read_key_attestation
+    from tpmhsm.attest.reading import parse_evidence
 
     default = STDIO if file == STDIO else f"{Path(file).stem}.der"
     target = out.claim(default)

@@ -16,7 +16,7 @@ Shown = tuple[dict[str, Any], str]
 
 def show_evidence(data: bytes) -> Shown | None:
     """What an evidence file is about; None for all else. ParseError for a damaged one."""
-    from tpmhsm.attest.format import is_evidence, parse_evidence
+    from tpmhsm.attest.reading import is_evidence, parse_evidence
 
     if not is_evidence(data):
         return None
