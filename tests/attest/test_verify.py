@@ -145,7 +145,7 @@ def test_no_words_of_the_host_stand_in_the_policy(held: Held) -> None:
     """Policy text may have comments; what is shown is what was recomputed."""
     key = held.evidence.keys[1]
     said = replace(key, policy="open # whatever the host likes")
-    file = replace(held.open_file, keys=(said,))
+    file = replace(held.open_file, keys=(said,), budgets=())
     judged = held.judge(file)
     assert judged.verdict("agree").answer == "proven"
     assert judged.keys[0].policy == "open" and "likes" not in json.dumps(judged.encode())

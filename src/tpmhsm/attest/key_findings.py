@@ -82,7 +82,7 @@ def _judge(case: Case, evidence: Evidence, issuers: Issuers, places: tuple[int, 
         label=case.part.label,
         name=case.key.name.hex(),
         words=case.key.words,
-        policy=case.part.policy[:400],
+        policy=policy.text if policy else "",
         demands=at_length(policy, case.groups) if policy else "",
         certificates=tuple(map(_subject, case.part.certificates)),
         budgets=budgets,
@@ -246,14 +246,14 @@ def _issuers(evidence: Evidence) -> Issuers:
     from tpmhsm.pki.path_certificate import read_path_certificate_loosely
 
     found: dict[bytes, tuple[bytes, ...]] = {}
-    for der in (one for key in evidence.keys for one in key.certificates):
+    for part, der in ((one, der) for one in evidence.keys for der in one.certificates):
         try:
-            read = read_path_certificate_loosely(der)
-        except ParseError:
+            read, own = read_path_certificate_loosely(der), key_for(part.use, part.public).spki
+        except TpmHsmError:
             continue
         known = found.get(read.subject, ())
-        if read.spki not in known and len(known) < _MOST_NAMESAKES:
-            found[read.subject] = (*known, read.spki)
+        if read.spki == own and own not in known and len(known) < _MOST_NAMESAKES:
+            found[read.subject] = (*known, own)
     return found
 
 

@@ -28,16 +28,20 @@ def judge_moment(
     evidence: Evidence, witness: Witness, nonce: bytes | None, findings: Findings
 ) -> bool:
     """Find on `fresh`; return whether the file is as the chip sealed it (or has no seal)."""
-    _nonce(evidence, nonce, findings)
+    _nonce(evidence, witness, nonce, findings)
     _quote(evidence, witness, findings)
     whole = _seal(evidence, witness, findings)
     _clock(witness, findings)
     return whole
 
 
-def _nonce(evidence: Evidence, nonce: bytes | None, findings: Findings) -> None:
+def _nonce(evidence: Evidence, witness: Witness, nonce: bytes | None, findings: Findings) -> None:
     said = f"the host's clock said {stamp(evidence.made)}"
-    proof = (Proof.of("nonce", evidence.nonce, "the nonce that the chip signed"),)
+    proof = [Proof.of("nonce", evidence.nonce, "the nonce that the chip signed")]
+    if evidence.time is not None:
+        proof += witness.proofs(
+            "time", evidence.time, "the chip's clock, over the seal of the file"
+        )
     if nonce is None:
         words = f"When the chip signed this is not proven; {said}. A nonce of your own proves it."
         findings.add("fresh", "not-proven", "no-nonce", words, proof=proof)
