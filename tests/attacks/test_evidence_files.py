@@ -275,6 +275,12 @@ def test_a_root_that_is_foreign_or_past(auditor: Auditor) -> None:
     judged = auditor.judge(forged, roots=pinned, **auditor_at)
     assert judged.device_class == "discrete" and judged.verdict("maker").answer == "proven"
     assert judged.verdict("kind").code == "class-contradicted"
+    # a maker who is pinned is believed, and nobody else: so pins are chosen with care
+    quiet = replace(forged.device, kind="hardware", vendor="SLB9670", manufacturer="IFX")
+    said = sealed(auditor.house, replace(forged, device=quiet))
+    judged = auditor.judge(said, roots=pinned, **auditor_at)
+    assert judged.is_hardware
+    assert judged.sentence.startswith("Proven by the pinned root of A Maker: a chip of its own")
 
 
 # ── old, changed, put together ───────────────────────────────────────────────
