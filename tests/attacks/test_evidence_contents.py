@@ -40,6 +40,7 @@ from tpmhsm.attest.statements import QUORUM_KEY_ATTRIBUTES
 from tpmhsm.policy.documents import encode_json, parse_json
 from tpmhsm.policy.group import RosterDocument
 from tpmhsm.policy.people import Threshold
+from tpmhsm.policy.published import read_policy
 from tpmhsm.policy.tree import COUNTER_SIZE, counter_nv, key_policy
 from tpmhsm.store.keys import KeyRow
 from tpmhsm.tpm import objects
@@ -260,3 +261,34 @@ def _identity(name: str) -> Any:
     from tests.approval.doubles import identity
 
     return identity(name)
+
+
+def test_a_budget_in_a_file(house: House) -> None:
+    """Units that nobody granted: another index, what the chip said of another key's, an old one."""
+    for label in ("busy", "idle"):
+        house.app.keyring.create(label, "p256", policy="budget(officers)")
+        house.settle(house.app.desk.grants.propose(label, 5).request)
+    rows = [house.app.keyring.get(label) for label in ("busy", "idle")]
+    busy, idle = (_index(row) for row in rows)
+    plain = collect(house, ("busy", "idle"))
+    with of_root(house) as chip:
+        told = collecting(chip)
+        true = told.budget(rows[0], "officers", busy)
+        other = told.budget(rows[0], "officers", idle)
+        honest = told.sealed(replace(plain, budgets=(true,)))
+    auditor = Auditor(house, honest)
+    assert auditor.judge(honest).keys[0].budgets == (("officers", 0, 5),)
+    for part, code in (
+        (other, "other-index"),
+        (replace(other, index=true.index), "other-index"),
+        (replace(true, key="idle"), "other-index"),
+        (replace(true, index=other.index), "other-index"),
+    ):
+        forged = sealed(house, replace(honest, budgets=(part,)))
+        auditor.refutes(forged, "agree", code)
+    without = sealed(house, replace(honest, budgets=()))
+    auditor.lacks(without, "agree", "budget-not-certified")
+
+
+def _index(row: KeyRow) -> int:
+    return next(iter(read_policy(row.policy_document).budgets.values()))
