@@ -9,9 +9,10 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from tests.approval.doubles import identity
 
-from tpmhsm.approval.acts import Act, check_act_signature
+from tpmhsm.approval.acts import Act
 from tpmhsm.approval.further_acts import Opening
 from tpmhsm.approval.identity import check_signable
+from tpmhsm.approval.verify import check_act_signature
 from tpmhsm.errors import ApprovalRefusedError, UsageError, VerificationError
 from tpmhsm.policy.approver import spki_of
 from tpmhsm.policy.bound import BoundCommand

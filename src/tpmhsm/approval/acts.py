@@ -103,11 +103,6 @@ def sign_ahash(identity: Identity, act: AnyAct) -> bytes:
     return signature
 
 
-def check_act_signature(key: PublicKey, act: AnyAct, signature: bytes) -> None:
-    """VerificationError unless a TPMT_SIGNATURE by `key` approves exactly this act."""
-    check_signature(key, act.preimage, signature)
-
-
 def acts_of(request: Request) -> tuple[AnyAct, ...]:
     """Return the acts that a request asks for. ParseError for a content that is not of its kind.
 

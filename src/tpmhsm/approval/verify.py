@@ -7,8 +7,9 @@ something else, to say what.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from tpmhsm.approval.acts import acts_of, check_act_signature, rule_of
+from tpmhsm.approval.acts import acts_of, rule_of
 from tpmhsm.approval.content import short_facts
 from tpmhsm.approval.further_acts import AnyAct
 from tpmhsm.approval.request import SIGN_KINDS, Request
@@ -16,8 +17,11 @@ from tpmhsm.approval.screen import readable
 from tpmhsm.approval.votes import ActSignature, Approval, Denial
 from tpmhsm.attest.statements import key_for
 from tpmhsm.errors import VerificationError
-from tpmhsm.policy.approver import key_identity
+from tpmhsm.policy.approver import check_signature, key_identity
 from tpmhsm.policy.people import Member, members_of
+
+if TYPE_CHECKING:
+    from tpmhsm.policy.approver import PublicKey
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,11 @@ def verify_approval(
     if len(approval.signatures) != len(pairs):
         raise VerificationError(f"{member.name} approved more than this", code="other-act")
     return Verified(member, index, pairs)
+
+
+def check_act_signature(key: PublicKey, act: AnyAct, signature: bytes) -> None:
+    """VerificationError unless a TPMT_SIGNATURE by `key` approves exactly this act."""
+    check_signature(key, act.preimage, signature)
 
 
 def _signature(
