@@ -17,9 +17,10 @@ from tests.approval.looking import approve, founded, look
 from tpmhsm.approval.display import code_of, pages, question, render
 from tpmhsm.approval.paging import Page, Part, paged
 from tpmhsm.approval.request import Claims
-from tpmhsm.approval.screen import escape, readable, suspicions, width_of, wrap
+from tpmhsm.approval.screen import readable, suspicions, width_of, wrap
 from tpmhsm.errors import UsageError
 from tpmhsm.policy.documents import check_label
+from tpmhsm.policy.visible import escape
 
 SECTIONS = (
     "── decoded here, from the bytes you sign ──",

@@ -25,12 +25,13 @@ from tests.support.cli import Home
 
 from tpmhsm.approval.memory import InMemory
 from tpmhsm.approval.request import parse_request
-from tpmhsm.approval.screen import escape, readable
+from tpmhsm.approval.screen import readable
 from tpmhsm.approval.votes import is_approval, parse_approval
 from tpmhsm.errors import ApprovalRefusedError, ParseError
 from tpmhsm.pki import der
 from tpmhsm.pki.tbs import tbs_facts
 from tpmhsm.policy.documents import canonical
+from tpmhsm.policy.visible import escape
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,9 @@ from tpmhsm.approval import display
 from tpmhsm.approval.content import Flag, Row
 from tpmhsm.approval.paging import Page, Part, paged
 from tpmhsm.approval.review import Review
-from tpmhsm.approval.screen import escape, groups_of, width_of, wrap
+from tpmhsm.approval.screen import groups_of, width_of, wrap
 from tpmhsm.errors import UsageError
+from tpmhsm.policy.visible import escape
 
 TAG = b"tpmhsm/batch/1\0"
 _GAP = 2

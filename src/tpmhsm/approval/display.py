@@ -14,8 +14,9 @@ from tpmhsm.approval.content import Flag, Listing, Row
 from tpmhsm.approval.paging import Page, Part, paged
 from tpmhsm.approval.request import KEY_CLAIM
 from tpmhsm.approval.review import Review
-from tpmhsm.approval.screen import escape, groups_of, width_of, wrap
+from tpmhsm.approval.screen import groups_of, width_of, wrap
 from tpmhsm.policy.people import describe_outstanding, still_needed
+from tpmhsm.policy.visible import escape
 
 WIDTH = 80
 HEIGHT = 24

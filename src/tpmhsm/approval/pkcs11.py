@@ -26,10 +26,10 @@ from tpmhsm.approval.cryptoki import (
 )
 from tpmhsm.approval.identity import Passphrase, check_signable
 from tpmhsm.approval.pkcs11_uri import Pkcs11Uri, parse_uri
-from tpmhsm.approval.screen import escape
 from tpmhsm.approval.tokens import TokenInfo
 from tpmhsm.errors import NotFoundError, ParseError, RefusedError, UsageError, VerificationError
 from tpmhsm.policy.approver import check_key, check_signature, tpmt_signature
+from tpmhsm.policy.visible import escape
 
 if TYPE_CHECKING:
     import pkcs11

@@ -7,39 +7,12 @@ import unicodedata
 from collections.abc import Iterator
 
 from tpmhsm.pki.scripts import disguise
-from tpmhsm.policy.documents import INVISIBLE
+from tpmhsm.policy.visible import escape
 
-_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Me"}
 _ESCAPED_OCTETS = re.compile(r"\\\\|(?:\\[0-9A-F]{2})+")
 _PYTHON_ESCAPE = re.compile(r"\\x([0-9a-f]{2})|\\u([0-9a-f]{4})|\\U([0-9a-f]{8})")
 _MARK = re.compile(r"\\u\{[0-9a-f]+\}")
 _RIGHT_TO_LEFT = {"R", "AL", "AN"}
-_OVERLAY = 1  # the combining class of strokes through a letter
-
-MOST_MARKS = 3
-"""So many accents on one letter are shown; more would cover the lines above and below."""
-
-
-def escape(text: str) -> str:
-    r"""Return `text` with control, bidi and invisible characters as \u{202e}; newlines too, and
-    marks that strike letters out, enclose them, or are too many on one.
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_escaped(text))
-
-
-def _escaped(text: str) -> Iterator[str]:
-    marks = 0
-    for character in text:
-        category = unicodedata.category(character)
-        marks = marks + 1 if category == "Mn" else 0
-        blank = category == "Zs" and character != " "
-        covers = marks > MOST_MARKS or unicodedata.combining(character) == _OVERLAY
-        if category in _HIDDEN or blank or covers or INVISIBLE.search(character):
-            yield f"\\u{{{ord(character):x}}}"
-        else:
-            yield character
 
 
 def readable(text: str) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tpmhsm.approval.screen import escape
 from tpmhsm.errors import ParseError
 from tpmhsm.policy.documents import Fields
+from tpmhsm.policy.visible import escape
 
 MOST, LONGEST = 8, 200
 """Cautions of one key, and characters of one text."""

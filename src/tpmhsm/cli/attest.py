@@ -12,6 +12,7 @@ VERBS: Table = {
     "respond": ("attest_challenge", "respond", "On the host: have the chip answer a challenge"),
     "certify": ("attest_certify", "certify", "Certify the attestation key of a chip that answered"),
     "verify": ("attest_verify", "verify", "Nine questions answered from a file, without a chip"),
+    "report": ("attest_report", "report", "The same as a page, with its evidence inside"),
     "der": ("attest_formats", "der", "The keys of an evidence file as DER, for other programs"),
     "webauthn": ("attest_formats", "webauthn", "Verify a WebAuthn statement of the format tpm"),
     "roots": ("attest_roots", "roots", "Vendor roots: whose chips are believed, and as what"),

@@ -86,13 +86,16 @@ def respond(app: App, challenge_file: str, out: str, force: bool) -> None:
 
 
 def read_evidence(app: App, path: str) -> Evidence:
-    """An evidence file. Raises ParseError saying what it is instead, UsageError."""
+    """An evidence file, or the one in a report. Raises ParseError saying what it is instead,
+    UsageError.
+    """
     from tpmhsm.attest.format import MAX_EVIDENCE
     from tpmhsm.attest.reading import parse_evidence
+    from tpmhsm.attest.report import evidence_in, is_report
 
-    data = app.read(path, limit=MAX_EVIDENCE)
+    data = app.read(path, limit=2 * MAX_EVIDENCE)
     with naming(path, data, "evidence"):
-        return parse_evidence(data)
+        return parse_evidence(evidence_in(data) if is_report(data) else data)
 
 
 def read_bond(app: App, path: str) -> Bond:

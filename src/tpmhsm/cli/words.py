@@ -18,7 +18,7 @@ def one_line(text: str) -> str:
     r"""Return `text` with control, bidi and invisible characters as \u{1b}; newlines too."""
     if _PLAIN.fullmatch(text):  # nearly always, and without an import
         return text
-    from tpmhsm.approval.screen import escape
+    from tpmhsm.policy.visible import escape
 
     return escape(text)
 
@@ -44,7 +44,7 @@ def json_text(document: Any) -> str:
     text = json.dumps(document, indent=2, ensure_ascii=False)
     if text.isascii() and "\x7f" not in text:
         return text
-    from tpmhsm.approval.screen import escape
+    from tpmhsm.policy.visible import escape
 
     return "".join(c if c == "\n" or escape(c) == c else _as_json(c) for c in text)
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from tpmhsm.approval.acts import rule_of
 from tpmhsm.approval.request import SIGN_KINDS, Request, parse_request
-from tpmhsm.approval.screen import escape
 from tpmhsm.approval.votes import parse_approval, parse_denial
 from tpmhsm.errors import DeviceError, UsageError
 from tpmhsm.policy.budgets import parse_grant
 from tpmhsm.policy.people import needed, still_needed
+from tpmhsm.policy.visible import escape
 from tpmhsm.policy.windows import describe_seconds, parse_window
 from tpmhsm.requests.signer import DeskSigner
 
