@@ -141,7 +141,7 @@ def _bytes(verdict: Verdict) -> str:
         return ""
     items = "".join(
         f"<li>{in_html(one.what)}: <code>{in_html(one.path)}</code>, SHA-256 "
-        f'<span class="hex">{one.sha256}</span></li>'
+        f'<span class="hex">{in_html(one.sha256)}</span></li>'
         for one in verdict.proof[:64]
     )
     return f"<details><summary>the bytes that say so</summary><ul>{items}</ul></details>"
@@ -235,7 +235,7 @@ def _check_it(judgement: Judgement, evidence: bytes) -> Iterator[str]:
     roots = [link for link in judgement.links if link.kind == "root" and link.proof]
     pinned = "".join(
         f"<li>Root: {in_html(link.label)}, SHA-256 "
-        f'<span class="hex">{link.proof.sha256 if link.proof else ""}</span></li>'
+        f'<span class="hex">{in_html(link.proof.sha256) if link.proof else ""}</span></li>'
         for link in roots
     )
     commands = in_html(

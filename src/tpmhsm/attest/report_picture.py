@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tpmhsm.policy.visible import in_html
 
 if TYPE_CHECKING:
-    from tpmhsm.attest.verdicts import Link
+    from tpmhsm.attest.verdicts import Answer, Link
 
 KINDS = {
     "root": "vendor root",
@@ -20,6 +20,8 @@ KINDS = {
     "certificate": "certificate",
 }
 MARKS = {"proven": "✓", "refuted": "✗", "not-proven": "?"}
+
+_WEAKEST: tuple[Answer, ...] = ("proven", "not-proven", "refuted")
 
 MOST = 64
 """Links that are drawn."""
@@ -40,14 +42,17 @@ def picture(links: Sequence[Link]) -> str:
     if not drawn:
         return "<p>Nothing in this file leads from a chip to a key.</p>"
     places: dict[int, tuple[int, int]] = {}
+    holds: dict[int, Answer] = {}
     parts: list[str] = []
     for row, (number, depth) in enumerate(drawn):
         x, y = depth * _STEP, row * (_HEIGHT + _GAP)
         places[number] = (x, y)
         link = links[number]
+        holds[number] = link.holds
         if link.parent in places:
             parts.append(_line(*places[link.parent], x, y))
-        parts += _box(link, x, y)
+            holds[number] = max(link.holds, holds[link.parent], key=_WEAKEST.index)
+        parts += _box(link, holds[number], x, y)
     deepest = max(depth for _, depth in drawn)
     width = deepest * _STEP + _WIDTH + _BESIDE + 7 * _COLUMNS
     height = len(drawn) * (_HEIGHT + _GAP)
@@ -80,14 +85,14 @@ def _line(x: int, y: int, to_x: int, to_y: int) -> str:
     return f'<path d="M{x + _STEP // 2} {y + _HEIGHT} v{down} h{across}"/>'
 
 
-def _box(link: Link, x: int, y: int) -> list[str]:
+def _box(link: Link, holds: Answer, x: int, y: int) -> list[str]:
     label = link.label if len(link.label) <= _LABEL else f"{link.label[: _LABEL - 1]}…"
-    kind = f"{MARKS[link.holds]} {KINDS[link.kind]}"
+    kind = f"{MARKS[holds]} {KINDS[link.kind]}"
     beside = x + _WIDTH + _BESIDE
     told = wrap(link.how, _COLUMNS)[:3]
     first = y + _HEIGHT // 2 + 4 - 7 * (len(told) - 1)
     return [
-        f'<rect class="{link.holds}" x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="6"/>',
+        f'<rect class="{holds}" x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="6"/>',
         f'<text class="how" x="{x + 12}" y="{y + 18}">{in_html(kind)}</text>',
         f'<text x="{x + 12}" y="{y + 36}">{in_html(label)}</text>',
         *(
