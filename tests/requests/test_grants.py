@@ -64,7 +64,7 @@ def test_what_an_approver_sees(house: House) -> None:
         "nothing that this home knows of",
         "UNATTENDED",
         "this key may sign 1,000 more without anybody",
-        "in this session of the",
+        "counts in this session alone",
     ):
         assert words in " ".join(seen.split()), seen
     assert house.settle(first.request).state == "executed"

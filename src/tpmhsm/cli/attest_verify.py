@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -32,8 +33,10 @@ _NOT_PROVEN = ("NOT PROVEN", "yellow")
     "--require",
     "required",
     multiple=True,
+    metavar="WHAT",
     type=click.Choice((*_KINDS, *_QUESTIONS)),
-    help="Refuse unless this is proven: a kind of chip, or the answer to a question.",
+    help=f"Refuse unless this is proven: a kind of chip ({', '.join(_KINDS)}), or the answer to a "
+    f"question ({', '.join(_QUESTIONS)}).",
 )
 @click.option("--nonce", metavar="HEX", help="The one that you chose, and the chip had to answer.")
 @click.option("--response", metavar="R", help="The host's answer to a challenge of this home.")
@@ -63,7 +66,8 @@ def verify(
     missing = unmet(judged, required)
     refusal = _refusal(judged, missing)
     found = {"ok": not refusal, **judged.encode(), "required": list(required), "missing": missing}
-    app.emit(found | ({"error": refusal} if refusal else {}), lambda: _words(judged, refusal))
+    text = partial(_words, judged, refusal, file)
+    app.emit(found | ({"error": refusal} if refusal else {}), text)
     return 1 if refusal else 0
 
 
@@ -132,25 +136,41 @@ def _refusal(judged: Judgement, missing: Sequence[str]) -> dict[str, str]:
         return {
             "code": first.code,
             "message": f"refuted: {first.words}",
-            "hint": "do not rely on this file; ask for another one, over a nonce of your own",
+            "hint": _FRESH if first.code == "stale-nonce" else _DISTRUST,
         }
     if not missing:
         return {}
     what = missing[0]
     verdict = judged.verdict("kind" if what in _KINDS else what)  # type: ignore[arg-type]
     told = f"{what} is required: {verdict.words}"
-    hints = {
-        "no-nonce": "openssl rand -hex 32; tpmhsm attest collect --nonce on the host",
-        "no-log-proof": "tpmhsm audit prove on the host",
-    }
-    hint = hints.get(verdict.code, "tpmhsm attest roots list says whose chips are believed here")
-    return {"code": f"not-proven-{what}", "message": told, "hint": hint}
+    code = judged.verdict("chip").code if verdict.code == "rests-on-chip" else verdict.code
+    return {"code": f"not-proven-{what}", "message": told, "hint": _NEXT.get(code, _ROOTS)}
+
+
+_DISTRUST = "do not rely on this file; ask for another one, over a nonce of your own"
+_FRESH = "openssl rand -hex 32; on the host: tpmhsm attest collect --nonce HEX --out F"
+_ROOTS = "tpmhsm attest roots list says whose chips are believed here"
+_NEXT = {
+    "not-activated": "tpmhsm attest challenge F --out C; on the host: tpmhsm attest respond C "
+    "--out R; then --response R",
+    "no-pinned-root": "tpmhsm attest roots add FILE --as KIND, of whose chips you believe; the "
+    "CAs between as well",
+    "no-nonce": _FRESH,
+    "no-log-proof": "on the host: tpmhsm audit start, then tpmhsm attest collect",
+}
+"""What proves more, by the code of the answer that is not proven."""
+
+
+def _steps(judged: Judgement, file: str) -> list[str]:
+    """What the reader can do about what is not proven, in the order of the questions."""
+    open_ = dict.fromkeys(_NEXT.get(one.code, "") for one in judged.answered("not-proven"))
+    return [f"next: {step.replace(' F ', f' {file} ', 1)}" for step in open_ if step]
 
 
 # ── for people ───────────────────────────────────────────────────────────────
 
 
-def _words(judged: Judgement, refusal: dict[str, str]) -> str:
+def _words(judged: Judgement, refusal: dict[str, str], file: str) -> str:
     shown = [*_wrapped(judged.sentence), ""]
     for verdict in judged.verdicts:
         shown += _verdict(verdict)
@@ -159,7 +179,10 @@ def _words(judged: Judgement, refusal: dict[str, str]) -> str:
             shown += _wrapped(f'Fingerprint of "{people.group}": {people.fingerprint}')
     shown += [line for hint in judged.hints for line in _wrapped(f"(hint) {hint}")]
     if refusal:
-        shown += ["", *_wrapped(f"refused: {refusal['message']}"), f"next: {refusal['hint']}"]
+        told = refusal["message"].removeprefix("refuted: ")
+        shown += ["", *_wrapped(f"refused: {told}"), *_wrapped(f"next: {refusal['hint']}")]
+    elif steps := _steps(judged, file):
+        shown += ["", *(line for step in steps for line in _wrapped(step))]
     return "\n".join(shown)
 
 

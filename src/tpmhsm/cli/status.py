@@ -262,9 +262,9 @@ def _below(found: dict[str, Any]) -> list[str]:
         for a in found["authorities"]
     ]
     database = found["database"]
-    log = f", log of {database['log_entries']} entries holds" if database["ok"] else ""
+    log = f"{database['log_entries']} entries, unbroken" if database["ok"] else ""
     if certified := database.get("log_certified"):
-        log += f", certified {certified[:10]}"
+        log += f"; certified by the chip {certified[:10]}"
     left = [f"{b['key']}: {b['left']:,} of {b['granted']:,} left" for b in keys["budgets"]]
     opened = [f"{w['key']} until {w['ends']}, by {w['group']}" for w in keys["windows"]]
     return [
@@ -276,7 +276,8 @@ def _below(found: dict[str, Any]) -> list[str]:
         *_block("CAs", authorities),
         *_block("Issued", [f"{ends['valid']} valid" + (
             f", the next ends {ends['next_end']}" if ends["next_end"] else "")]),
-        *_block("Database", [f"{database['where']}{log}"]),
+        *_block("Database", [database["where"]]),
+        *(_block("Log", [log]) if log else []),
     ]  # fmt: skip
 
 
