@@ -25,9 +25,9 @@ from tpmhsm.attest.audit_records import (
 )
 from tpmhsm.wire.attest import Attest, CertifyInfo, CommandAuditInfo, CreationInfo
 from tpmhsm.wire.codec import encode
-from tpmhsm.wire.constants import ALG, CC, CURVE, ST, TPM_GENERATED
+from tpmhsm.wire.constants import ALG, CC, CURVE, RH, ST, TPM_GENERATED
 from tpmhsm.wire.constants import ObjectAttributes as A
-from tpmhsm.wire.names import name_of_public
+from tpmhsm.wire.names import handle_name, name_of_public
 from tpmhsm.wire.public import EccParms, Public
 from tpmhsm.wire.structures import (
     NULL_SYM,
@@ -43,6 +43,7 @@ from tpmhsm.wire.structures import (
 
 BORN = A.FIXED_TPM | A.FIXED_PARENT | A.SENSITIVE_DATA_ORIGIN | A.USER_WITH_AUTH | A.SIGN
 PARENT = b"\x00\x0b" + b"P" * 32
+QUALIFIED = PARENT[:2] + sha256(handle_name(RH.OWNER) + PARENT).digest()
 NONCE = b"of a verifier"
 AT = 1_790_000_000
 
@@ -107,7 +108,7 @@ class World:
 
     def certified_parent(self, qualifying: bytes) -> Statement:
         """TPM2_Certify of the keys' parent."""
-        return self.said(ST.ATTEST_CERTIFY, qualifying, CertifyInfo(PARENT, PARENT))
+        return self.said(ST.ATTEST_CERTIFY, qualifying, CertifyInfo(PARENT, QUALIFIED))
 
     # ── the home ─────────────────────────────────────────────────────────────
 

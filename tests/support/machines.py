@@ -28,6 +28,7 @@ def plain_template() -> Iterator[Shell]:
         pytest.skip("swtpm is not installed")
     path = Path(tempfile.mkdtemp(prefix="tpmhsm-"))
     machine = new_machine(path)
+    machine("device", "stop")  # which certifies the log
     machine.close()
     yield machine
     shutil.rmtree(path, ignore_errors=True)
@@ -39,6 +40,7 @@ def governed_template(plain_template: Shell) -> Iterator[Shell]:
     path = Path(tempfile.mkdtemp(prefix="tpmhsm-"))
     machine = plain_template.copy(path / "m")
     govern(machine)
+    machine("device", "stop")
     machine.close()
     yield machine
     shutil.rmtree(path, ignore_errors=True)

@@ -35,8 +35,8 @@ from tpmhsm.attest.verdicts import Answer
 from tpmhsm.errors import ParseError, VerificationError
 from tpmhsm.wire.attest import Attest, CertifyInfo, CommandAuditInfo, CreationInfo
 from tpmhsm.wire.codec import decode
-from tpmhsm.wire.constants import CC, ST, ObjectAttributes
-from tpmhsm.wire.names import name_of_public
+from tpmhsm.wire.constants import CC, RH, ST, ObjectAttributes
+from tpmhsm.wire.names import handle_name, name_of_public
 from tpmhsm.wire.public import Public
 from tpmhsm.wire.structures import CreationData
 
@@ -112,7 +112,7 @@ class _Judge:
                 found.append(why)
             else:
                 self._notes.append(f"before these keys were made: {why.words}")
-        found += [*self._cleared(begin), *self._stale()]
+        found += [*self._cleared(begin, names), *self._stale()]
         return self._judgement(found, begin)
 
     # ── the log ──────────────────────────────────────────────────────────────
@@ -188,6 +188,8 @@ class _Judge:
         one, two = self._places[place - 1], self._places[place]
         between = [r for r in self._proof.records[one + 1 : two] if isinstance(r, Audited)]
         first, last = (decode(Attest, self._checkpoints[i].attest) for i in (place - 1, place))
+        a, b = first.clock_info, last.clock_info
+        resets = b.reset_count - a.reset_count
         interval = Interval(
             number=place,
             begins=moment(self._checkpoints[place - 1].at),
@@ -197,8 +199,9 @@ class _Judge:
             records=tuple(between),
             before=_audit_of(first),
             after=_audit_of(last),
-            resets=last.clock_info.reset_count - first.clock_info.reset_count,
-            safe=last.clock_info.safe,
+            resets=resets,
+            restarts=b.restart_count - (0 if resets else a.restart_count),
+            safe=b.safe,
         )
         return explain(interval, self._proof.keys, self._documents)
 
@@ -206,7 +209,9 @@ class _Judge:
         """Where a digest went to the chip encrypted, the signature says what was signed."""
         publics = {key.name: key.public for key in self._proof.keys}
         for place, record in enumerate(self._proof.records):
-            if not isinstance(record, Audited) or record.code != CC.Sign or record.is_plain:
+            if not isinstance(record, Audited) or record.code != CC.Sign:
+                continue
+            if record.digest and record.is_plain:
                 continue
             if not self._documents.holds(record, publics.get(record.names, b"")):
                 words = (
@@ -214,7 +219,7 @@ class _Judge:
                 )
                 yield LogFinding("refuted", "signature-changed", words, f"records[{place}]")
 
-    def _cleared(self, begin: int) -> Iterator[LogFinding]:
+    def _cleared(self, begin: int, names: frozenset[bytes]) -> Iterator[LogFinding]:
         """The keys' parent was there before the first checkpoint, and after the last."""
         words = "that the chip was not cleared meanwhile (which sets its counter back) is not shown"
         failed = LogFinding("not-proven", "chip-cleared", words, "parent")
@@ -230,7 +235,11 @@ class _Judge:
             return
         for key in self._proof.keys:
             if key.data and _creation(key).parent_name != after:
-                self._notes.append(f"key {key.label!r} was made under a parent that is gone")
+                if key.name in (names or {key.name}):
+                    words = f"key {key.label!r} was made under another parent than the one shown"
+                    yield LogFinding("not-proven", "chip-cleared", words, "parent")
+                else:
+                    self._notes.append(f"key {key.label!r} was made under a parent that is gone")
 
     def _parents(self, until: int) -> set[bytes]:
         """The parents that the chip certified before this entry of the log."""
@@ -247,8 +256,14 @@ class _Judge:
         return found
 
     def _certified(self, one: Statement, qualifying: bytes) -> bytes:
+        """The Name of a primary key of the owner's hierarchy; those of others outlive a clear."""
         info = self._check(one.attest, one.signature, ST.ATTEST_CERTIFY, qualifying)
-        return info.name if isinstance(info, CertifyInfo) else b""
+        if not isinstance(info, CertifyInfo):
+            return b""
+        primary = sha256(handle_name(RH.OWNER) + info.name).digest()
+        if info.qualified_name != info.name[:2] + primary:
+            raise VerificationError("the keys' parent is no primary key of the owner's hierarchy")
+        return info.name
 
     def _stale(self) -> Iterator[LogFinding]:
         if self._nonce is None:
@@ -262,6 +277,7 @@ class _Judge:
     def _births(self, names: frozenset[bytes]) -> dict[bytes, tuple[int, list[LogFinding]]]:
         """For each key the checkpoint after which it was made, or why that is not known (0)."""
         known = {key.name: key for key in self._proof.keys}
+        places = {key.name: place for place, key in enumerate(self._proof.keys)}
         marks = {one.mark: place for place, one in enumerate(self._checkpoints)}
         found: dict[bytes, tuple[int, list[LogFinding]]] = {}
         signing = {name for name, key in known.items() if _signs(key)}
@@ -272,7 +288,7 @@ class _Judge:
                 found[name] = 0, [LogFinding("not-proven", "key-unknown", words, "keys")]
                 continue
             why, place = self._birth(key, marks)
-            where = f"keys[{self._proof.keys.index(key)}]"
+            where = f"keys[{places[name]}]"
             faults = [LogFinding("not-proven", why[0], why[1], where)] if why else []
             found[name] = place, faults
         return found
@@ -281,6 +297,8 @@ class _Judge:
         self, key: LoggedKey, marks: Mapping[bytes, int]
     ) -> tuple[tuple[str, str] | None, int]:
         who = f"key {key.label!r}"
+        if name_of_public(key.public) != key.name:
+            return ("key-forged", f"{who}: its public area has another Name"), 0
         if not key.data:
             return ("key-imported", f"{who} was not made in the chip: others may sign with it"), 0
         if not decode(Public, key.public).attributes & ObjectAttributes.FIXED_TPM:
@@ -307,7 +325,9 @@ class _Judge:
         since, until = (
             (moment(one.at) for one in (counted[0], counted[-1])) if counted else ("", "")
         )
-        signed = sum(1 for r in self._proof.records if isinstance(r, Audited) and r.code == CC.Sign)
+        after = self._places[begin] if counted else 0
+        records = self._proof.records[after:]
+        signed = sum(1 for r in records if isinstance(r, Audited) and r.code == CC.Sign)
         if answer == "proven":
             words = (
                 f"complete: each of the {signed:,} signatures that the chip made from {since} to "
@@ -338,8 +358,6 @@ def _audit_of(attest: Attest) -> CommandAuditInfo:
 def _made_with(ak: bytes, key: LoggedKey) -> bytes:
     """The outsideInfo that the chip certifies a key was made with."""
     info = check_attest(ak, key.creation.attest, key.creation.signature, ST.ATTEST_CREATION)
-    if name_of_public(key.public) != key.name:
-        raise VerificationError("its public area has another Name")
     if not isinstance(info, CreationInfo) or info.object_name != key.name:
         raise VerificationError("the chip certified the creation of another key")
     if sha256(key.data).digest() != info.creation_hash:
@@ -348,6 +366,9 @@ def _made_with(ak: bytes, key: LoggedKey) -> bytes:
 
 
 def _signs(key: LoggedKey) -> bool:
+    """Not so only for a public area that is the key's own: the proof could show another one."""
+    if name_of_public(key.public) != key.name:
+        return True
     return bool(decode(Public, key.public).attributes & ObjectAttributes.SIGN)
 
 

@@ -50,8 +50,9 @@ class Interval:
     """What is between checkpoint `number` - 1 and `number`.
 
     `first` is the place of the first of `records` in the proof, `seq` the last entry that the
-    checkpoint before knew, `resets` how often the chip began anew without its state, `safe` whether
-    its clock went on all the same (TPMS_CLOCK_INFO): not where nobody told it of the stop.
+    checkpoint before knew, `resets` how often the chip began anew without its state, `restarts` how
+    often with it since, `safe` whether its clock went on all the same (TPMS_CLOCK_INFO): not where
+    nobody told it of the stop.
     """
 
     number: int
@@ -63,6 +64,7 @@ class Interval:
     before: CommandAuditInfo
     after: CommandAuditInfo
     resets: int
+    restarts: int
     safe: bool
 
     @property
@@ -102,6 +104,8 @@ def explain(
 ) -> LogFinding | None:
     """What is wrong in an interval; None when nothing is."""
     if interval.holds:
+        if interval.restarts:
+            return _put_back(interval)
         return None if interval.orderly else _cut_off(interval)
     began = interval.after.audit_counter - interval.before.audit_counter
     if began == 0:
@@ -124,6 +128,18 @@ def _cut_off(interval: Interval) -> LogFinding:
         "chip-reset",
         f"the chip was reset without notice {interval.words}: its count fits, and what it had not "
         "written yet when its power failed nobody knows",
+    )
+
+
+def _put_back(interval: Interval) -> LogFinding:
+    """TPM2_Shutdown(STATE) saves the digest, and TPM2_Sign after it does not spoil what was saved:
+    when the power is cut then, the chip goes on with the digest of before (tried on swtpm).
+    """
+    return LogFinding(
+        "not-proven",
+        "chip-restarted",
+        f"the chip was stopped with its state saved, and started again, {interval.words}: what it "
+        "signed after it had saved that state it would have forgotten",
     )
 
 

@@ -17,7 +17,7 @@ _NO_SESSIONS, _SESSIONS = 0x8001, 0x8002
 _SHUTDOWN, _GET_CAPABILITY, _FLUSH, _HIERARCHY_CONTROL = 0x145, 0x17A, 0x165, 0x121
 _CAP_HANDLES, _CAP_TPM_PROPERTIES = 1, 6
 _PT_LOCKOUT_COUNTER = 0x20E
-_STATE = 1  # TPM_SU_STATE
+_CLEAR = 0  # TPM_SU_CLEAR
 _RH_PLATFORM = 0x4000000C
 _EMPTY_PASSWORD = struct.pack(">IIHBH", 9, 0x40000009, 0, 0, 0)
 _GONE = (0x18B, 0x1CB)  # TPM_RC_HANDLE, as handle and as parameter: flushed already
@@ -59,13 +59,13 @@ def disable_platform_hierarchy(door: Door) -> None:
 
 
 def shut_down(door: Door) -> None:
-    """TPM2_Shutdown(STATE), so that the next start does not count as a failed try, and the chip's
-    audit of signatures goes on: with CLEAR it would lose what was not certified yet (Part 1,
-    "TPM Restart"). Sessions would go on, too, so they are flushed.
+    """TPM2_Shutdown(CLEAR), so that the next start does not count as a failed try. With STATE the
+    chip's audit of signatures would go on, but could prove nothing any more: what is signed after
+    the state was saved is forgotten with the power.
     """
     with suppress(DeviceError):
         flush_everything(door)
-    _exchange(door, _SHUTDOWN, struct.pack(">H", _STATE))
+    _exchange(door, _SHUTDOWN, struct.pack(">H", _CLEAR))
 
 
 def failed_tries(door: Door) -> int:
