@@ -23,7 +23,6 @@ from tests.project.bare import (
 )
 from tests.support.cli import Home
 
-pytestmark = pytest.mark.long  # two minutes on a busy machine, most of them pip's
 OF_TOKENS = ("yubikit", "smartcard", "pkcs11", "tpm2_pytss")
 
 
