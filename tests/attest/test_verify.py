@@ -27,7 +27,7 @@ from tpmhsm.attest.format import (
     format_evidence,
 )
 from tpmhsm.attest.reading import parse_evidence
-from tpmhsm.attest.verdicts import QUESTIONS, Judgement, Proof, Verdict, verdicts_of
+from tpmhsm.attest.verdicts import QUESTIONS, Finding, Judgement, Proof, Verdict, verdicts_of
 from tpmhsm.attest.verify import LIMITS, verify_evidence
 from tpmhsm.errors import ParseError
 from tpmhsm.policy.pcrs import ALGORITHMS
@@ -171,6 +171,21 @@ def test_without_an_activation_nothing_is_proven(held: Held) -> None:
     assert judged.answered("proven") == judged.answered("refuted") == ()
     assert judged.device_class == "emulator"
     assert "not activated" in judged.sentence
+    assert {one.current for one in judged.people} == {"not-proven"}
+    for verdict in judged.verdicts:
+        assert verdict.words.count("The file says: ") <= 1
+        if verdict.question not in ("chip", "maker", "kind"):
+            assert "not activated" not in verdict.words
+
+
+def test_what_is_proven_of_an_answer_is_said(held: Held) -> None:
+    """Where one key's rule is proven and another's budget is not, the rule is shown."""
+    open_ = Finding("agree", "not-proven", "budget", "Nothing is granted.")
+    agreed = Finding("agree", "proven", "policy", "Two must agree.")
+    told = Verdict("agree", (agreed, open_)).words
+    assert told == "Nothing is granted. Proven is this much: Two must agree."
+    refuted = Finding("agree", "refuted", "cards", "The cards differ.")
+    assert Verdict("agree", (agreed, open_, refuted)).words == "The cards differ."
 
 
 def test_more_than_anybody_has_is_refused(held: Held) -> None:
@@ -378,4 +393,5 @@ def test_any_field_changed(held: Held, data: st.DataObject, sealed: bool) -> Non
 
 
 def _check_same_proof(verdict: Verdict, honest: Verdict) -> None:
-    assert set(verdict.proof) <= set(honest.proof)
+    told = {(one.sha256, one.what) for one in verdict.proof}  # lists may be in another order
+    assert told <= {(one.sha256, one.what) for one in honest.proof}

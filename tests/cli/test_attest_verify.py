@@ -70,7 +70,7 @@ def test_what_was_changed_is_refused(governed: Shell, verifier: Shell) -> None:
     assert judged["error"]["code"] == "seal-broken"
     assert not [one for one in judged["verdicts"] if one["answer"] == "proven"]
     stale = verifier.json("attest", "verify", "e", "--response", "r", "--nonce", "00" * 8, code=1)
-    assert stale["error"]["code"] == "stale-nonce"
+    assert stale["error"]["code"] == "stale-nonce" and not stale["nonce"]
     del document["nonce"]
     (verifier.path / "cut").write_text(json.dumps(document))
     verifier("attest", "verify", "cut", code=2)
@@ -79,3 +79,26 @@ def test_what_was_changed_is_refused(governed: Shell, verifier: Shell) -> None:
     verifier("attest", "verify", "e", "--nonce", "zz", code=2)
     verifier("attest", "verify", "e", "--require", "gold", code=2)
     assert verifier.json("attest", "verify", "e", "--at", "1999-01-01", code=1)["ok"] is False
+
+
+def test_the_next_steps_are_said(governed: Shell, verifier: Shell) -> None:
+    """Who was sent a file is told how to prove more: the challenge, the roots, a nonce."""
+    exchange(governed, verifier)
+    told = " ".join(verifier("attest", "verify", "e").out.split())
+    assert "next: tpmhsm attest challenge e --out C; on the host: tpmhsm attest respond" in told
+    assert "next: tpmhsm attest roots add FILE --as KIND" in told
+    assert "next: openssl rand -hex 32; on the host: tpmhsm attest collect --nonce" in told
+    refused = verifier("attest", "verify", "e", "--nonce", "00" * 8, code=1).out
+    assert "refused: This file does not answer your nonce" in " ".join(refused.split())
+    assert "tpmhsm attest collect --nonce HEX" in " ".join(refused.split())
+
+
+def test_a_page_serves_as_evidence(governed: Shell, verifier: Shell) -> None:
+    """Each verb that takes evidence takes the page that carries it."""
+    exchange(governed, verifier)
+    verifier("attest", "report", "e", "--out", "page.html")
+    assert verifier.json("show", "page.html")["type"] == "evidence"
+    verifier("attest", "der", "page.html", "--out", "page.der")
+    verifier("attest", "der", "e", "--out", "e.der")
+    assert (verifier.path / "page.der").read_bytes() == (verifier.path / "e.der").read_bytes()
+    assert verifier.json("audit", "verify", "page.html", code=1)["error"]["code"] == "ak-unknown"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from tpmhsm.attest.verdicts import Answer, Finding, Proof, Question
+from tpmhsm.attest.verdicts import FILE_SAYS, Answer, Finding, Proof, Question
 from tpmhsm.errors import TpmHsmError
 
 
@@ -47,13 +47,13 @@ class Findings:
                 self.add(question, "refuted", error.code, words, proof=kept, subject=subject)
 
     def rest_on(self, code: str, why: str, spared: Iterable[Question] = ()) -> None:
-        """What seemed proven is not: it rests on something that is not proven, `why` in words."""
+        """What seemed proven is not: it rests on something unproven; `why` is a sentence."""
         kept = (*spared,)
         demoted = [one for one in self.items if one.answer == "proven" and one.question not in kept]
         for question in dict.fromkeys(one.question for one in demoted):
-            self.add(question, "not-proven", code, f"Not proven: {why}")
+            self.add(question, "not-proven", code, why)
         for place, one in enumerate(self.items):
             if one in demoted:
-                words = f"The file says: {one.words}"
+                words = FILE_SAYS + one.words
                 self.items[place] = replace(one, answer="not-proven", words=words)
         self.items.sort(key=lambda one: one.code != code)

@@ -111,7 +111,7 @@ def _opening(judgement: Judgement, title: str) -> Iterator[str]:
         tone = "not-proven"
     yield f"<h1>{in_html(title)}</h1>"
     yield f'<p class="sentence {tone}">{in_html(judgement.sentence)}</p>'
-    nonce = "answered" if judgement.nonce else "none was chosen"
+    nonce = "answered" if judgement.nonce else "none answered"
     yield (
         f'<p class="facts">Evidence collected {stamp(judgement.made)} · certificates judged for '
         f"{stamp(judgement.at)} · a reader's own number: {nonce} · SHA-256 of the evidence "

@@ -50,6 +50,10 @@ CLASS_WORDS: Mapping[DeviceClass, str] = {
 }
 
 
+FILE_SAYS = "The file says: "
+"""Before the words of what would be proven if what it rests on were."""
+
+
 @dataclass(frozen=True)
 class Proof:
     """Bytes that say so: `path` in the evidence ("keys[0].creation.attest"), `sha256` of these
@@ -117,8 +121,18 @@ class Verdict:
 
     @property
     def words(self) -> str:
-        """The answer in words, what decides first."""
-        return " ".join(dict.fromkeys(finding.words for finding in self.deciding))
+        """The answer in words, what decides first; that only the file says so is said once.
+
+        When only part of an answer is proven, that part follows.
+        """
+        told: list[str] = []
+        for words in dict.fromkeys(finding.words for finding in self.deciding):
+            again = any(one.startswith(FILE_SAYS) for one in told)
+            told.append(words.removeprefix(FILE_SAYS) if again else words)
+        rest = [one.words for one in self.findings if one.answer == "proven"]
+        if self.answer == "not-proven" and rest:
+            told += ["Proven is this much:", *dict.fromkeys(rest)]
+        return " ".join(told)
 
     @property
     def code(self) -> str:

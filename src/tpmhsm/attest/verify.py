@@ -11,6 +11,7 @@ documents; clock and seal; the log. What rests on something that is not proven i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from hashlib import sha256
 
 from tpmhsm.attest.device_findings import DeviceView, Trusted, judge_device
@@ -21,9 +22,15 @@ from tpmhsm.attest.group_findings import GroupView, ek_bytes, judge_groups, peop
 from tpmhsm.attest.key_findings import KeyView, judge_keys
 from tpmhsm.attest.moment_findings import judge_moment
 from tpmhsm.attest.sentences import sentence_of
-from tpmhsm.attest.verdicts import Judgement, Proof, verdicts_of
+from tpmhsm.attest.verdicts import Judgement, People, Proof, verdicts_of
 from tpmhsm.attest.witness import Witness
 from tpmhsm.errors import ParseError, TpmHsmError
+
+WHICH_CHIP = "It rests on which chip speaks here, and that is not proven."
+"""Said of each answer that only a known chip could prove; why stands with the first question."""
+
+OLD_FILE = "Whether it still is cannot be told from a file that may be old: a nonce proves it."
+"""Said of people who were in force when the chip said so, whenever that was."""
 
 LIMITS = {"eks": 16, "aks": 16, "keys": 512, "groups": 64, "budgets": 1024}
 """How many of each a verifier looks at: so hostile files are judged in bounded time."""
@@ -49,11 +56,16 @@ def verify_evidence(evidence: Evidence, trusted: Trusted, nonce: bytes | None = 
     judge_further_aks(evidence, witness, findings)
     _judge_audit(evidence, witness, nonce, findings)
     whole = judge_moment(evidence, witness, nonce, findings)
+    if nonce is None and any(one.code == "in-force" for one in findings.items):
+        findings.add("roster", "not-proven", "no-nonce", OLD_FILE)
     if not whole:
-        findings.rest_on("seal-broken", "the file was changed after the chip sealed it.")
+        findings.rest_on(
+            "seal-broken", "Not proven: the file was changed after the chip sealed it."
+        )
     elif not device.stands:
-        findings.rest_on("rests-on-chip", device.why, spared=("chip", "maker", "kind"))
-    return _judgement(evidence, trusted, nonce, findings, (device, groups, keys))
+        findings.rest_on("rests-on-chip", WHICH_CHIP, spared=("chip", "maker", "kind"))
+    people = _people(evidence, groups, believed=whole and device.stands)
+    return _judgement(evidence, trusted, nonce, findings, (device, people, keys))
 
 
 def _judgement(
@@ -61,12 +73,12 @@ def _judgement(
     trusted: Trusted,
     nonce: bytes | None,
     findings: Findings,
-    views: tuple[DeviceView, Mapping[str, GroupView], tuple[KeyView, ...]],
+    views: tuple[DeviceView, tuple[People, ...], tuple[KeyView, ...]],
 ) -> Judgement:
-    device, groups, keys = views
+    device, people, keys = views
     verdicts = verdicts_of(findings.items)
-    eks = ek_bytes(evidence)
     facts = tuple(view.facts for view in keys)
+    answers = {one.question: one.answer for one in verdicts}
     return Judgement(
         sentence=sentence_of(device, verdicts, facts),
         device_class=device.device_class,
@@ -74,11 +86,23 @@ def _judgement(
         evidence=sha256(format_evidence(evidence)).hexdigest(),
         made=evidence.made,
         at=trusted.at,
-        nonce=nonce is not None,
+        nonce=nonce is not None and answers["fresh"] == "proven",
         links=(*device.links, *(link for view in keys for link in view.links)),
-        people=tuple(people_of(view, eks) for view in groups.values()),
+        people=people,
         keys=facts,
         hints=_hints(evidence),
+    )
+
+
+def _people(
+    evidence: Evidence, groups: Mapping[str, GroupView], *, believed: bool
+) -> tuple[People, ...]:
+    """Who stands behind the groups; a list that the chip holds is in force if it is that chip."""
+    eks = ek_bytes(evidence)
+    found = (people_of(view, eks) for view in groups.values())
+    return tuple(
+        one if believed or one.current != "proven" else replace(one, current="not-proven")
+        for one in found
     )
 
 

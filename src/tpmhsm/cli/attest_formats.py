@@ -24,13 +24,12 @@ def der(app: App, file: str, out: Out) -> None:
     """
     from pathlib import Path
 
-    from tpmhsm.attest.format import MAX_EVIDENCE
     from tpmhsm.attest.key_attestation import key_attestation_of, read_key_attestation
-    from tpmhsm.attest.reading import parse_evidence
+    from tpmhsm.cli.attest_challenge import read_evidence
 
     default = STDIO if file == STDIO else f"{Path(file).stem}.der"
     target = out.claim(default)
-    data = key_attestation_of(parse_evidence(app.read(file, limit=MAX_EVIDENCE)))
+    data = key_attestation_of(read_evidence(app, file))
     out.write(data, default)
     if target == STDIO:
         return

@@ -41,6 +41,11 @@ def show_request_bytes(app: App, data: bytes, what: str) -> None:
 
 def known(data: bytes, what: str, ask: Ask | None = None) -> tuple[str, Shown]:
     """The kind of a file, with its facts and words. ParseError."""
+    from tpmhsm.attest.report import evidence_in, is_report
+
+    if is_report(data) and b"tpmhsm-evidence" in data:
+        with naming(what):
+            data = evidence_in(data)
     if data.lstrip()[:1] == b"{":
         from tpmhsm.cli.show_ours import show_ours
 
