@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 from tests.cli.test_attest import NONCE, exchange, localca, verifier
 from tests.support.shell import Shell
@@ -35,6 +36,8 @@ def test_a_software_tpm_and_an_emulator(governed: Shell, verifier: Shell) -> Non
     verifier("attest", "roots", "add", *localca(governed), "--as", "emulator")
     judged = verifier.json(*asked, "--require", "emulator", "--require", "agree")
     assert judged["device_class"] == "emulator" and not judged["hardware"]
+    (maker,) = (one["words"] for one in judged["verdicts"] if one["question"] == "maker")
+    assert maker.startswith("No maker of chips")
     answers = {one["question"]: one["answer"] for one in judged["verdicts"]}
     assert set(answers.values()) == {"proven"}
     refused = verifier.json(*asked, "--require", "hardware", code=1)
@@ -68,6 +71,7 @@ def test_what_was_changed_is_refused(governed: Shell, verifier: Shell) -> None:
     (verifier.path / "changed").write_text(json.dumps(document))
     judged = verifier.json("attest", "verify", "changed", "--response", "r", code=1)
     assert judged["error"]["code"] == "seal-broken"
+    assert judged["sentence"].startswith("The file was changed after the chip signed it")
     assert not [one for one in judged["verdicts"] if one["answer"] == "proven"]
     stale = verifier.json("attest", "verify", "e", "--response", "r", "--nonce", "00" * 8, code=1)
     assert stale["error"]["code"] == "stale-nonce" and not stale["nonce"]
@@ -102,3 +106,18 @@ def test_a_page_serves_as_evidence(governed: Shell, verifier: Shell) -> None:
     verifier("attest", "der", "e", "--out", "e.der")
     assert (verifier.path / "page.der").read_bytes() == (verifier.path / "e.der").read_bytes()
     assert verifier.json("audit", "verify", "page.html", code=1)["error"]["code"] == "ak-unknown"
+
+
+def test_the_key_of_a_certificate(plain: Shell, verifier: Shell) -> None:
+    """Labels are the host's: a decoy that was born in the chip does not stand for a CA's key."""
+    for name in ("real", "decoy"):
+        plain("key", "create", name)
+        plain("ca", "create", name, "--key", name, "--subject", f"CN={name}", "--profile", "root")
+        plain("cert", "export", name, "--out", f"{name}.pem")
+    plain("attest", "collect", "--key", "decoy", "--out", "e")
+    for file in ("e", "real.pem", "decoy.pem"):
+        shutil.copy(plain.path / file, verifier.path)
+    assert verifier.json("attest", "verify", "e", "--certificate", "decoy.pem")["ok"]
+    refused = verifier.json("attest", "verify", "e", "--certificate", "real.pem", code=1)
+    assert refused["error"]["code"] == "other-key" and not refused["ok"]
+    verifier("attest", "verify", "e", "--certificate", "e", code=2)

@@ -282,6 +282,9 @@ def _maker(
     if view.stands and bonded:
         words = f"{view.maker or 'The maker of the pinned root'}, whose root certificate is pinned "
         words += "here, certified the chip's endorsement key."
+        if view.device_class == "emulator":
+            words = "No maker of chips: the root certificate that is pinned here is an emulator's "
+            words += "own, made by whoever runs it. It certified the endorsement key."
         findings.add("maker", "proven", "pinned-root", words, proof=proof)
         return
     hint = shown.judged.hints.text if shown and shown.judged else ""

@@ -26,6 +26,9 @@ def sentence_of(device: DeviceView, verdicts: Sequence[Verdict], keys: Sequence[
     found = {one.question: one.answer for one in verdicts}
     refuted = [one for one in verdicts if one.answer == "refuted"]
     told = [_kind(device, found["kind"])]
+    if any(finding.code == "seal-broken" for one in verdicts for finding in one.findings):
+        changed = "The file was changed after the chip signed it: nothing in it is proven."
+        return " ".join([changed, *told])
     if refuted:
         told.append(f"Refuted: {_listed(_CLAIMS[one.question] for one in refuted)}.")
         told.append(refuted[0].words.split(". ")[0].rstrip(".") + ".")

@@ -38,6 +38,8 @@ _NOT_PROVEN = ("NOT PROVEN", "yellow")
     help=f"Refuse unless this is proven: a kind of chip ({', '.join(_KINDS)}), or the answer to a "
     f"question ({', '.join(_QUESTIONS)}).",
 )
+@click.option("--certificate", "certificates", multiple=True, metavar="FILE",
+              help="A certificate that you rely on: its key must be in the evidence.")  # fmt: skip
 @click.option("--nonce", metavar="HEX", help="The one that you chose, and the chip had to answer.")
 @click.option("--response", metavar="R", help="The host's answer to a challenge of this home.")
 @click.option("--trust", multiple=True, metavar="F",
@@ -48,6 +50,7 @@ def verify(
     app: App,
     file: str,
     required: tuple[str, ...],
+    certificates: tuple[str, ...],
     nonce: str | None,
     response: str | None,
     trust: tuple[str, ...],
@@ -64,7 +67,7 @@ def verify(
     evidence = read_evidence(app, file)
     judged = judge(app, evidence, Means(nonce, response, trust, at))
     missing = unmet(judged, required)
-    refusal = _refusal(judged, missing)
+    refusal = _refusal(judged, missing) or _strangers(app, evidence, certificates)
     found = {"ok": not refusal, **judged.encode(), "required": list(required), "missing": missing}
     text = partial(_words, judged, refusal, file)
     app.emit(found | ({"error": refusal} if refusal else {}), text)
@@ -145,6 +148,27 @@ def _refusal(judged: Judgement, missing: Sequence[str]) -> dict[str, str]:
     told = f"{what} is required: {verdict.words}"
     code = judged.verdict("chip").code if verdict.code == "rests-on-chip" else verdict.code
     return {"code": f"not-proven-{what}", "message": told, "hint": _NEXT.get(code, _ROOTS)}
+
+
+def _strangers(app: App, evidence: Evidence, certificates: Sequence[str]) -> dict[str, str]:
+    """The refusal of a certificate whose key the evidence says nothing of; empty if there is none.
+
+    Labels in evidence are its host's: only the key itself says that it is the one of a certificate.
+    """
+    from tpmhsm.attest.public_keys import spki_of_public
+    from tpmhsm.pki.load import certificate_ders
+    from tpmhsm.pki.path_certificate import read_path_certificate_loosely
+
+    known = {spki_of_public(key.public) for key in evidence.keys} if certificates else set()
+    for file in certificates:
+        der = certificate_ders(app.read(file), file)[0]
+        if read_path_certificate_loosely(der).spki not in known:
+            return {
+                "code": "other-key",
+                "message": f"the evidence says nothing of the key of {file}",
+                "hint": "on the host: tpmhsm attest collect --key LABEL, with that key's label",
+            }
+    return {}
 
 
 _DISTRUST = "do not rely on this file; ask for another one, over a nonce of your own"
