@@ -267,9 +267,10 @@ def test_two_decoders(data: st.DataObject) -> None:
         names = third.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (ValueError, x509.ExtensionNotFound, x509.InvalidVersion):
         return
-    assert [escape(name) for name in names.get_values_for_type(x509.DNSName)] == [
-        readable(name.removeprefix("dns:")) for name in facts["sans"] if name.startswith("dns:")
-    ]
+    shown = [readable(one.removeprefix("dns:")) for one in facts["sans"] if one[:4] == "dns:"]
+    for short, number in ((r"\t", "9"), (r"\n", "a"), (r"\r", "d")):  # these are shown by letters
+        shown = [one.replace(short, f"\\u{{{number}}}") for one in shown]
+    assert [escape(name) for name in names.get_values_for_type(x509.DNSName)] == shown
 
 
 TBS = leaf_tbs(World().key, [x509.DNSName("www.example.com"), x509.DNSName("a.example")])

@@ -185,7 +185,7 @@ def test_a_session_primed_before_a_change(house: House) -> None:
     """What the chip does not forbid: PolicyNV and PolicyAuthorizeNV look when they are called, and
     the session remembers. Approvals given in the old epoch still sign, in a session that root
     filled then and kept, the very bytes that were approved then; no others (0x99d), and not after
-    the chip was stopped, when its sessions are flushed (0x1cb).
+    the chip was started again (0x1df).
     """
     change = house.app.desk.propose_roster("officers", WITHOUT_BOB)
     request = house.app.desk.request(change.request)
@@ -206,7 +206,7 @@ def test_a_session_primed_before_a_change(house: House) -> None:
         saved = chip.send(ContextSave(kept_back.handle)).context
         chip.forget(kept_back.handle)
     assert software.stop(software.directory_of(house.app.home))
-    with house.root() as root, refused(0x1CB, "ContextLoad"):
+    with house.root() as root, refused(0x1DF, "ContextLoad"):
         root.chip.send(ContextLoad(saved))
 
 
