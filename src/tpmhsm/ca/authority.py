@@ -126,6 +126,36 @@ class Authorities:
         )
         return issue(self._store, self._signer, order)
 
+    def draft(
+        self,
+        name: str,
+        key: str,
+        subject: str,
+        *,
+        above: Order | None = None,
+        options: IssueOptions | None = None,
+        reason: str = "",
+    ) -> Order:
+        """A root, or an intermediate below one that is drafted, too: nobody is asked yet.
+
+        Raises ExistsError for a taken name.
+        """
+        if self._pending(name) is not None:
+            raise _taken(name, "tpmhsm ca list")
+        issuer, signing = (above.authority, above.key) if above else (name, key)
+        parent = x509.load_der_x509_certificate(above.token.provisional) if above else None
+        applicant = Applicant(self._signer.public_key(key), parse_dn(subject).public_bytes())
+        rules = get_profile("intermediate" if above else "root")
+        token = prepare(rules, applicant, parent, self._options(issuer, signing, options))
+        self._check_known(token, name)
+        return Order(
+            authority=issuer,
+            key=signing,
+            token=token,
+            claims=_claims(token, reason, issuer=parent),
+            born=_authority_row(name, key, token, issuer if above else None),
+        )
+
     def _options(self, name: str, key: str, options: IssueOptions | None) -> IssueOptions:
         settings = self._settings.of(name)
         return replace(

@@ -21,7 +21,7 @@ from tpmhsm.pki.keys import load_spki
 from tpmhsm.pki.tbs import read_tbs_certificate, rfc3339, serial_hex
 
 if TYPE_CHECKING:
-    from tpmhsm.approval.request import Claims
+    from tpmhsm.approval.request import Claims, Request
     from tpmhsm.ca.signer import Signer
     from tpmhsm.store import Store, Transaction
     from tpmhsm.store.authorities import AuthorityRow, SerialRow
@@ -59,13 +59,19 @@ def issue(store: Store, signer: Signer, order: Order) -> Issued:
     if signer.needs_people(order.key):
         draft = signer.draft(order.key, "certificate", order.token.tbs, order.claims)
         with store.transaction() as tx:
-            number = signer.register(tx, draft)
-            _reserve(tx, order, number)
+            number = ask(tx, signer, draft, order)
         raise signer.waiting(number)
     with store.transaction() as tx:
         abandon_stale(tx, order.authority)
         serial = _reserve(tx, order, None)
     return _sign(store, signer, order.key, serial, order.token.notes)
+
+
+def ask(tx: Transaction, signer: Signer, draft: Request, order: Order) -> int:
+    """Keep the request for an order, with its serial and the authority that it makes; its id."""
+    number = signer.register(tx, draft)
+    _reserve(tx, order, number)
+    return number
 
 
 def refuse_repetition(store: Store, signer: Signer, order: Order) -> None:

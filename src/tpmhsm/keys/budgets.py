@@ -76,8 +76,6 @@ class Budgets:
 
         UsageError for a document that names indices: they are another key's.
         """
-        from tpmhsm.tpm import nv
-
         if not policy.granting:
             return policy
         if policy.budgets:
@@ -88,12 +86,26 @@ class Budgets:
             )
         for label in policy.granting:
             self._must_grant(label)
+        return self.place_after(chip, policy)
+
+    def place_after(self, chip: Chip, policy: KeyPolicy, *more: int) -> KeyPolicy:
+        """The same without a look at the groups, beyond the indices `more`."""
+        from tpmhsm.tpm import nv
+
         with self._store.reading() as tx:
-            last = max(_taken(tx), default=nv.FIRST_INDEX - 1)
+            last = max((*_taken(tx), *more), default=nv.FIRST_INDEX - 1)
         found: dict[str, int] = {}
         for label in policy.granting:
             found[label] = last = nv.free_index(chip, last)
         return replace(policy, budgets=found)
+
+    def make_all(self, row: KeyRow) -> None:
+        """Make the indices of a key, as far as they are not there."""
+        policy = policy_of_row(row, self._groups)
+        if policy.budgets:
+            with self._device.transaction() as chip:
+                must_be(chip, load_host(self._store))
+                make(chip, policy, row.private)
 
     def _must_grant(self, label: str) -> None:
         state = self._groups.active(label)

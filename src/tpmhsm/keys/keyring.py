@@ -30,6 +30,8 @@ from tpmhsm.policy.published import format_document, read_policy
 from tpmhsm.tpm.pins import Pin, check_pin
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
     from tpmhsm.keys.private import ChipEllipticCurveKey, ChipRsaKey
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from tpmhsm.store import Store, Transaction
     from tpmhsm.store.certificates import CertificateRow
     from tpmhsm.store.keys import KeyRow
+    from tpmhsm.tpm.chip import Chip
     from tpmhsm.tpm.device import Device
 
 
@@ -72,30 +75,42 @@ class Keyring:
         taken label, UsageError for a policy that no key can have, DeviceError for an algorithm the
         chip has not.
         """
-        from tpmhsm.tpm import objects
-
         wanted = Wanted(label, alg, policy, hash_name, use, pin)
         bound, group_id = self.prepare(wanted)
+        row = self.make(wanted, lambda chip: self.budgets.place(chip, bound), group_id)
+        with self._store.transaction() as tx:
+            return keep(tx, row)
+
+    def make(
+        self,
+        wanted: Wanted,
+        place: Callable[[Chip], KeyPolicy],
+        group_id: str | None,
+        *,
+        indices: bool = True,
+    ) -> KeyRow:
+        """Have the chip make a key with the policy that `place` gives; it is not kept yet.
+
+        `indices`: those that count its budgets are made with it.
+        """
+        from tpmhsm.tpm import objects
+
         host = load_host(self._store)
         with self._store.reading() as tx:
             after = mark_for_keys(tx)
         with self._device.transaction() as chip:
-            bound = self.budgets.place(chip, bound)
+            bound, alg = place(chip), wanted.alg
             parent = objects.storage_parent(chip, host.parent_name)
-            secret = Pin.to(parent, pin) if bound.has_pin else None
+            secret = Pin.to(parent, wanted.pin) if bound.has_pin else None
             made = objects.create_from(chip, parent, wanted.template(bound), alg, secret, after)
             attestation = objects.attestation_key(chip, host.ak_name)
             loaded = objects.load_key(chip, parent, made.public, made.private)
             born = objects.certify_creation(
                 chip, attestation, loaded, made, secrets.token_bytes(32)
             )
-            budgets.make(chip, bound, made.private)
-        row = key_row(wanted, bound, made, group_id, born)
-        with self._store.transaction() as tx:
-            kept = tx.keys.add(row)
-            facts = {"label": label, "name": row.name, "policy": row.policy}
-            tx.audit.append("key-create", facts if use == "sign" else {**facts, "use": use})
-        return kept
+            if indices:
+                budgets.make(chip, bound, made.private)
+        return key_row(wanted, bound, made, group_id, born)
 
     def prepare(self, wanted: Wanted) -> tuple[KeyPolicy, str | None]:
         """The bound policy of a key that is to be made, and the id of its first group.
@@ -107,10 +122,11 @@ class Keyring:
         if bound.has_pin:
             check_pin(wanted.pin)
         group = self._groups.active(bound.rosters[0]) if bound.rosters else None
-        self._free(wanted.label)
+        self.must_be_free(wanted.label)
         return bound, group.row.id if group else None
 
-    def _free(self, label: str) -> None:
+    def must_be_free(self, label: str) -> None:
+        """Raise ExistsError for a label that a key has."""
         with self._store.reading() as tx:
             if tx.keys.find(label):
                 raise ExistsError(
@@ -277,6 +293,13 @@ class Keyring:
 
         must_sign(row)
         _check(row, hashlib.new(row.hash, data).digest(), signature)
+
+
+def keep(tx: Transaction, row: KeyRow) -> KeyRow:
+    """Keep a key that the chip has made. Raises ExistsError for a taken label."""
+    facts = {"label": row.label, "name": row.name, "policy": row.policy}
+    tx.audit.append("key-create", facts if row.use == "sign" else {**facts, "use": row.use})
+    return tx.keys.add(row)
 
 
 def _users(tx: Transaction, row: KeyRow) -> list[str]:

@@ -73,6 +73,15 @@ class Prepared:
         """The serial number inside."""
         return read_tbs_certificate(self.tbs).serial
 
+    @property
+    def provisional(self) -> bytes:
+        """The certificate (DER) with an empty signature: it proves nothing, and stands for the
+        issuer where what is below it is prepared before it is signed.
+        """
+        return der.encode(
+            der.SEQUENCE, self.tbs, self._unsigned.algorithm, der.encode(der.BIT_STRING, b"\0")
+        )
+
     def to_document(self) -> dict[str, Any]:
         """JSON-ready, for `restore`."""
         return {

@@ -214,18 +214,10 @@ class Desk(Ledger):
 
         One that comes after the request was executed is checked, and changes nothing.
         """
-        from tpmhsm.approval.verify import verify_approval
-
-        row = self.get(approval.request)
-        verify_approval(parse_request(row.document), approval)
+        row = self.keep_approval(approval)
         if row.state == "executed":
             return row
-        with self._store.transaction() as tx:
-            tx.requests.approve(
-                ApprovalRow(row.id, approval.approver, approval.key_kind, approval.data)
-            )
-            tx.audit.append("approval", {"request": row.id, "approver": approval.approver})
-        if self.missing(row) or row.kind == "decrypt":
+        if self.missing(row) or row.kind == "decrypt" or self._follows_a_founding(row):
             return self.get(row.id)
         try:
             return self.execute(row.id)
@@ -235,6 +227,27 @@ class Desk(Ledger):
             again = f"the approval is kept; tpmhsm request execute {row.id} tries again"
             error.hint = f"{error.hint}; {again}" if error.hint else again
             raise
+
+    def keep_approval(self, approval: Approval) -> RequestRow:
+        """The same without the chip: whatever was approved waits to be executed."""
+        from tpmhsm.approval.verify import verify_approval
+
+        row = self.get(approval.request)
+        verify_approval(parse_request(row.document), approval)
+        if row.state != "executed":
+            with self._store.transaction() as tx:
+                tx.requests.approve(
+                    ApprovalRow(row.id, approval.approver, approval.key_kind, approval.data)
+                )
+                tx.audit.append("approval", {"request": row.id, "approver": approval.approver})
+        return row
+
+    def _follows_a_founding(self, row: RequestRow) -> bool:
+        """Whether it is an act of officers of a group that is not founded yet."""
+        if row.kind == "group" or row.group_id is None:
+            return False
+        with self._store.reading() as tx:
+            return tx.groups.get_by_id(row.group_id).state == "founding"
 
     def add_denial(self, denial: Denial) -> RequestRow:
         """Check a denial and keep it; an honest host then stops the request."""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tpmhsm.keys.groups import Groups, GroupState
     from tpmhsm.keys.host import HostDevice
     from tpmhsm.keys.keyring import Keyring
-    from tpmhsm.policy.group import GroupDocument
+    from tpmhsm.policy.group import GroupDocument, RosterDocument
     from tpmhsm.store import Store, Transaction
     from tpmhsm.store.keys import KeyRow
 
@@ -127,26 +127,30 @@ class Drafts:
         self, name: str, officers: Thresholds, custodians: Thresholds
     ) -> tuple[Request, str]:
         """The founding of a group, and its fingerprint."""
-        from tpmhsm.keys.host import load_host
-
         cards = self.cards()
         founders = {m.name for m in (*members_of(officers), *members_of(custodians))}
         document, first, words = self._groups.plan_founding(
             name, officers, custodians, [cards[founder].contribution for founder in founders]
         )
+        return self.of_founding(document, first), words
+
+    def of_founding(self, group: GroupDocument, first: RosterDocument) -> Request:
+        """The founding of a group whose documents are there."""
+        from tpmhsm.keys.host import load_host
+
         now = moments.now()
-        request = Request(
+        return Request(
             id=1,
             kind="group",
             created=now,
             expires=now + LIFETIME,
-            group=document,
+            group=group,
             roster=None,
             content=first.encoded,
             device=device_card(load_host(self._store)),
-            cards=tuple(cards[founder] for founder in sorted(founders)),
+            cards=self._members(group, first.officers),
+            claims=Claims(texts=self._keys_of(first.windows)),
         )
-        return request, words
 
     def of_roster(self, name: str, edits: Edits, claims: Claims) -> Request:
         """A change of the roster. Raises UsageError."""
@@ -203,8 +207,6 @@ class Drafts:
         quorum = self._keyring.people(row)
         if quorum is None:
             raise RefusedError(f"key {row.label!r} signs without people")
-        policy = row.policy_document or row.policy
-        part = KeyPart(row.label, row.public, policy, row.creation_attest, row.creation_signature)
         state = self._groups.active(quorum.group)
         try:
             check_branch(state.roster, RSA_DECRYPT if row.use == "decrypt" else SIGN)
@@ -212,15 +214,21 @@ class Drafts:
             error.hint = error.hint.replace("GROUP", state.row.name)
             raise
         self._groups.must_be_measured(state)
-        return self._request(kind, state, content, claims, part)
+        return self._request(kind, state, content, claims, _part(row))
 
     def of_grant(
         self, kind: str, row: KeyRow, group: str, content: bytes, claims: Claims
     ) -> Request:
         """A budget or a window that a group is to grant a key."""
-        policy = row.policy_document or row.policy
-        part = KeyPart(row.label, row.public, policy, row.creation_attest, row.creation_signature)
-        return self._request(kind, self._groups.active(group), content, claims, part)
+        return self._request(kind, self._groups.active(group), content, claims, _part(row))
+
+    def of_first(
+        self, kind: str, row: KeyRow, group: str, content: bytes, claims: Claims
+    ) -> Request:
+        """What the officers of a group that is still to be founded are asked along with that. The
+        chip can certify nothing of the group yet.
+        """
+        return self._request(kind, self._groups.state(group), content, claims, _part(row))
 
     def again(self, old: Request) -> Request:
         """The same bytes for the roster that is in force now; nobody has approved it yet."""
@@ -252,7 +260,7 @@ class Drafts:
             cards=self._members(state.group, state.roster.officers),
             claims=claims,
         )
-        if state.group.static:
+        if state.group.static or not state.in_force:
             return draft
         held = self._groups.certify(state.group, draft.digest)
         draft = replace(draft, state=ChipState(*held.counter, *held.roster))
@@ -270,6 +278,11 @@ class Drafts:
         cards = self.cards()
         names = {m.name for m in (*members_of(group.custodians), *members_of(officers))}
         return tuple(cards[name] for name in sorted(names) if name in cards)
+
+
+def _part(row: KeyRow) -> KeyPart:
+    policy = row.policy_document or row.policy
+    return KeyPart(row.label, row.public, policy, row.creation_attest, row.creation_signature)
 
 
 def register(tx: Transaction, draft: Request) -> int:
