@@ -119,15 +119,18 @@ class Approved:
     def __init__(self, shell: Shell, app: App) -> None:
         self._app = app
         self._csrs = map(make_csr, count())
+        self._numbers: deque[int] = deque()
         # no passphrases and screens here: what is measured begins when the approvals are in
         self._people = [
             open_file_key(shell.path / f"{name}.key", lambda _: PASSPHRASE.encode())
             for name in ("alice", "bob")
         ]
 
-    def make(self, many: int) -> deque[int]:
-        """The requests' numbers."""
-        return deque(self._one() for _ in range(many))
+    def ready(self, many: int) -> deque[int]:
+        """The requests' numbers: what is left, and as many more as are needed."""
+        while len(self._numbers) < many:
+            self._numbers.append(self._one())
+        return self._numbers
 
     def _one(self) -> int:
         try:
@@ -191,12 +194,13 @@ def bare_quorum(app: App, number: int) -> Contestant:
     return open_
 
 
-def issue_quorum(app: App, approved: Approved, numbers: deque[int], tally: Tally) -> Contestant:
-    """Approvals in, certificate out."""
+def issue_quorum(app: App, approved: Approved, many: int, tally: Tally) -> Contestant:
+    """Approvals in, certificate out; `many` requests are approved when a round begins."""
 
     @contextmanager
     def open_() -> Iterator[Callable[[], object]]:
         flying: deque[Future[RequestRow]] = deque()
+        numbers = approved.ready(many)
 
         def act() -> None:
             while len(flying) < IN_FLIGHT and numbers:
@@ -235,7 +239,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="./dev bench issue", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each round")
-    parser.add_argument("--approved", type=int, default=1500, help="requests made beforehand")
+    parser.add_argument(
+        "--approved", type=int, default=1000, help="requests made before each round"
+    )
     asked = parser.parse_args()
     with machine() as shell:
         app = App(home=shell.home)
@@ -245,8 +251,8 @@ def main() -> None:
             outcome = alternate(ours, bare_open(app), asked.rounds, asked.seconds)
             report("open", outcome, tally)
             approved, tally = Approved(shell, app), Tally()
-            (pattern,), numbers = approved.make(1), approved.make(asked.approved)
-            ours = issue_quorum(app, approved, numbers, tally)
+            pattern = approved.ready(1).popleft()
+            ours = issue_quorum(app, approved, asked.approved, tally)
             bare = bare_quorum(app, pattern)
             outcome = alternate(ours, bare, asked.rounds, asked.seconds / 2)
             report("quorum", outcome, tally)
