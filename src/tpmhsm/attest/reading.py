@@ -50,7 +50,7 @@ def parse_evidence(data: bytes) -> Evidence:
     evidence = Evidence(
         made=moments.read_moment(fields, "made"),
         nonce=read_nonce(fields),
-        device=_read_device(fields.inner("device")),
+        device=fields.whole("device", _read_device),
         eks=fields.each("eks", _read_endorsement),
         aks=fields.each("aks", _read_attestation),
         keys=fields.each("keys", _read_key),
@@ -86,8 +86,12 @@ class _Reader(Fields):
         return _Reader(self._value[key], f"{self._what}: {key}")
 
     def maybe(self, key: str, read: Any) -> Any:
-        """An object, or null."""
-        return None if self._is_null(key) else read(self.inner(key))
+        """An object, or null; `read` must take all of its fields."""
+        return None if self._is_null(key) else self.whole(key, read)
+
+    def whole(self, key: str, read: Any) -> Any:
+        """An object, of which `read` must take all fields."""
+        return _all_of(self.inner(key), read)
 
     def maybe_base64(self, key: str) -> bytes | None:
         return None if self._is_null(key) else self.base64(key)
@@ -96,10 +100,10 @@ class _Reader(Fields):
         return None if self._is_null(key) else self.number(key, 0, 0xFFFFFFFF)
 
     def each(self, key: str, read: Any) -> tuple[Any, ...]:
-        """A list of objects."""
+        """A list of objects, of each of which `read` must take all fields."""
         items = self._limited(key)
         return tuple(
-            read(_Reader(item, f"{self._what}: {key} {n}")) for n, item in enumerate(items)
+            _all_of(_Reader(item, f"{self._what}: {key} {n}"), read) for n, item in enumerate(items)
         )
 
     def blobs(self, key: str) -> tuple[bytes, ...]:
@@ -121,6 +125,7 @@ class _Reader(Fields):
 
     def everything(self) -> dict[str, Any]:
         _canonical(self._value, self._what)
+        self.allow(*self._value)
         return self._value
 
     def _limited(self, key: str) -> list[Any]:
@@ -134,6 +139,12 @@ class _Reader(Fields):
             raise ParseError(f"{self._what}: field {key!r} is missing")
         self.allow(key)
         return self._value[key] is None
+
+
+def _all_of(fields: _Reader, read: Any) -> Any:
+    found = read(fields)
+    fields.done()
+    return found
 
 
 def _canonical(value: Any, what: str) -> bytes:
@@ -153,7 +164,7 @@ def _read_device(fields: _Reader) -> DeviceClaims:
         if len(tag) != 10 or not tag.startswith("0x") or not _is_hex(tag[2:]):
             raise ParseError(f"evidence: device: properties: {tag[:20]!r} is no 0x00000000")
         found[int(tag, 16)] = inner.number(tag, 0, 0xFFFFFFFF)
-    claims = DeviceClaims(
+    return DeviceClaims(
         kind=kind,
         manufacturer=_short(fields, "manufacturer"),
         vendor=_short(fields, "vendor"),
@@ -161,8 +172,6 @@ def _read_device(fields: _Reader) -> DeviceClaims:
         specification=_short(fields, "specification"),
         properties=found,
     )
-    fields.done()
-    return claims
 
 
 def _is_hex(text: str) -> bool:
@@ -177,68 +186,59 @@ def _short(fields: Fields, key: str) -> str:
 
 
 def _read_endorsement(fields: _Reader) -> EndorsementPart:
-    found = EndorsementPart(
+    return EndorsementPart(
         public=fields.base64("public"),
         certificate=fields.maybe_base64("certificate"),
         nv_index=fields.maybe_number("nv_index"),
         chain=fields.blobs("chain"),
     )
-    fields.done()
-    return found
 
 
 def _read_attestation(fields: _Reader) -> AttestationPart:
-    found = AttestationPart(
+    return AttestationPart(
         public=fields.base64("public"),
         certificates=fields.blobs("certificates"),
         certified=fields.maybe("certified", _read_statement),
         creation=fields.maybe("creation", _read_creation),
         quote=fields.maybe("quote", _read_statement),
     )
-    fields.done()
-    return found
 
 
 def _read_key(fields: _Reader) -> KeyEvidence:
     use = fields.text("use")
     if use not in ("sign", "decrypt"):
         raise ParseError("evidence: a key's use is sign or decrypt")
-    policy = fields.inner("policy")
-    found = KeyEvidence(
+    text, document = fields.whole(
+        "policy", lambda inner: (inner.text("text"), inner.text("document"))
+    )
+    return KeyEvidence(
         label=fields.label("label"),
         use=use,
         public=fields.base64("public"),
-        policy=policy.text("text"),
-        document=policy.text("document"),
+        policy=text,
+        document=document,
         creation=fields.maybe("creation", _read_creation),
         certificates=fields.blobs("certificates"),
     )
-    policy.done()
-    fields.done()
-    return found
 
 
 def _read_group(fields: _Reader) -> GroupEvidence:
-    found = GroupEvidence(
+    return GroupEvidence(
         document=fields.embedded("document"),
         roster=fields.embedded("roster"),
         cards=fields.embeddeds("cards"),
         counter=fields.maybe("counter", _read_statement),
         held=fields.maybe("held", _read_statement),
     )
-    fields.done()
-    return found
 
 
 def _read_budget(fields: _Reader) -> BudgetEvidence:
-    found = BudgetEvidence(
+    return BudgetEvidence(
         key=fields.label("key"),
         group=fields.label("group"),
         index=fields.base64("index"),
         statement=fields.maybe("statement", _read_statement),
     )
-    fields.done()
-    return found
 
 
 def _read_quote(fields: _Reader) -> QuoteEvidence:
@@ -246,18 +246,12 @@ def _read_quote(fields: _Reader) -> QuoteEvidence:
     measured = read_measured(pcrs, "evidence: quote: pcrs")
     if set(measured) != set(pcrs):
         raise ParseError("evidence: quote: pcrs: a bank without PCRs")
-    found = QuoteEvidence(fields.base64("attest"), fields.base64("signature"), measured)
-    fields.done()
-    return found
+    return QuoteEvidence(fields.base64("attest"), fields.base64("signature"), measured)
 
 
 def _read_creation(fields: _Reader) -> CreationPart:
-    found = CreationPart(fields.base64("attest"), fields.base64("signature"), fields.base64("data"))
-    fields.done()
-    return found
+    return CreationPart(fields.base64("attest"), fields.base64("signature"), fields.base64("data"))
 
 
 def _read_statement(fields: _Reader) -> Statement:
-    found = Statement(fields.base64("attest"), fields.base64("signature"))
-    fields.done()
-    return found
+    return Statement(fields.base64("attest"), fields.base64("signature"))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tpmhsm.cli.app import App, pass_app
+from tpmhsm.cli.options import packed
 from tpmhsm.cli.words import lines
 
 if TYPE_CHECKING:
@@ -23,6 +24,36 @@ _QUESTIONS = ("chip", "maker", "kind", "born", "leave", "agree", "roster", "log"
 _WIDTH = 78
 _MARKS = {"proven": ("PROVEN", "green"), "refuted": ("REFUTED", "red")}
 _NOT_PROVEN = ("NOT PROVEN", "yellow")
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a verifier brings on the line: a nonce in hexadecimal, the file of a response, files of
+    CAs that certify attestation keys, a time.
+    """
+
+    nonce: str | None = None
+    response: str | None = None
+    trust: tuple[str, ...] = ()
+    at: str | None = None
+
+
+means_options = packed(
+    "means",
+    Means,
+    click.option(
+        "--nonce", metavar="HEX", help="The one that you chose, and the chip had to answer."
+    ),
+    click.option("--response", metavar="R", help="The host's answer to a challenge of this home."),
+    click.option(
+        "--trust",
+        multiple=True,
+        metavar="F",
+        help="CAs whose word on attestation keys you take (attest certify).",
+    ),
+    click.option("--at", metavar="TIME", help="Judge certificates at this time, RFC 3339."),
+)
+"""Add them to a command, as its argument `means`."""
 
 
 @click.command(
@@ -40,21 +71,14 @@ _NOT_PROVEN = ("NOT PROVEN", "yellow")
 )
 @click.option("--certificate", "certificates", multiple=True, metavar="FILE",
               help="A certificate that you rely on: its key must be in the evidence.")  # fmt: skip
-@click.option("--nonce", metavar="HEX", help="The one that you chose, and the chip had to answer.")
-@click.option("--response", metavar="R", help="The host's answer to a challenge of this home.")
-@click.option("--trust", multiple=True, metavar="F",
-              help="CAs whose word on attestation keys you take (attest certify).")  # fmt: skip
-@click.option("--at", metavar="TIME", help="Judge certificates at this time, RFC 3339.")
+@means_options
 @pass_app
 def verify(
     app: App,
     file: str,
     required: tuple[str, ...],
     certificates: tuple[str, ...],
-    nonce: str | None,
-    response: str | None,
-    trust: tuple[str, ...],
-    at: str | None,
+    means: Means,
 ) -> int:
     """Judge evidence: which chip, whose, born there, who must agree, is it in force, how fresh.
 
@@ -65,25 +89,13 @@ def verify(
     from tpmhsm.cli.attest_challenge import read_evidence
 
     evidence = read_evidence(app, file)
-    judged = judge(app, evidence, Means(nonce, response, trust, at))
+    judged = judge(app, evidence, means)
     missing = unmet(judged, required)
     refusal = _refusal(judged, missing) or _strangers(app, evidence, certificates)
     found = {"ok": not refusal, **judged.encode(), "required": list(required), "missing": missing}
     text = partial(_words, judged, refusal, file)
     app.emit(found | ({"error": refusal} if refusal else {}), text)
     return 1 if refusal else 0
-
-
-@dataclass(frozen=True)
-class Means:
-    """What a verifier brings on the line: a nonce in hexadecimal, the file of a response, files of
-    CAs that certify attestation keys, a time.
-    """
-
-    nonce: str | None = None
-    response: str | None = None
-    trust: tuple[str, ...] = ()
-    at: str | None = None
 
 
 def judge(app: App, evidence: Evidence, means: Means) -> Judgement:
