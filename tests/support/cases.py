@@ -186,6 +186,17 @@ OBJECTS: list[Case] = [
         False,
     ),
     (
+        lambda h: c.Rewrap(h["storage"], RH.NULL, D, b"\0\x0b" + OTHER, OTHER),
+        lambda s: s.esys.rewrap(
+            s.tr["storage"],
+            s.tss.ESYS_TR.NONE,
+            s.b2("PRIVATE", D),
+            s.b2("NAME", b"\0\x0b" + OTHER),
+            s.b2("ENCRYPTED_SECRET", OTHER),
+        ),
+        False,
+    ),
+    (
         lambda h: c.Import(h["storage"], b"", SIGNING, D, OTHER, NULL_SYM),
         lambda s: s.esys.import_(
             s.tr["storage"],

@@ -17,6 +17,7 @@ from tpmhsm.errors import (
     UsageError,
     VerificationError,
 )
+from tpmhsm.policy.receiving import RECEIVING_ATTRIBUTES, RECEIVING_POLICY
 from tpmhsm.tpm.chip import Chip
 from tpmhsm.tpm.sessions import start_hmac
 from tpmhsm.wire.codec import decode, encode
@@ -75,6 +76,7 @@ _PRIMARY = BORN_HERE | Attribute.USER_WITH_AUTH | Attribute.NO_DA | Attribute.RE
 _PARENT_HANDLES = range(0x81008100, 0x81008140)
 _AK_HANDLES = range(0x81008140, 0x81008180)
 RSA_AK_HANDLES = range(0x81008180, 0x810081C0)
+_RECEIVING_HANDLES = range(0x810081C0, 0x81008200)
 
 _ZEROS = EccPoint(bytes(32), bytes(32))
 STORAGE_PARENT_TEMPLATE = Public(
@@ -90,6 +92,11 @@ STORAGE_PARENT_TEMPLATE = Public(
     _ZEROS,
 )
 """The ECC SRK of the TCG's TPM v2.0 Provisioning Guidance."""
+
+RECEIVING_PARENT_TEMPLATE = STORAGE_PARENT_TEMPLATE.replace(
+    attributes=RECEIVING_ATTRIBUTES, auth_policy=RECEIVING_POLICY
+)
+"""The key that takes copies from other chips: what it may, `tpmhsm.policy.receiving` says."""
 
 ATTESTATION_KEY_TEMPLATE = Public(
     ALG.ECC,
@@ -147,6 +154,14 @@ def storage_parent(chip: Chip, name: bytes | None = None) -> Loaded:
 def attestation_key(chip: Chip, name: bytes | None = None) -> Loaded:
     """The persistent AK; made on first use (endorsement hierarchy). `name` as for the parent."""
     return _primary(chip, RH.ENDORSEMENT, ATTESTATION_KEY_TEMPLATE, _AK_HANDLES, name)
+
+
+def receiving_parent(chip: Chip, name: bytes | None = None) -> Loaded:
+    """The persistent key that takes copies from other chips; made on first use (owner hierarchy).
+
+    What is done with it takes a session of `tpmhsm.tpm.receiving`. `name` as for the parent.
+    """
+    return _primary(chip, RH.OWNER, RECEIVING_PARENT_TEMPLATE, _RECEIVING_HANDLES, name)
 
 
 def create_key(
@@ -226,10 +241,15 @@ def _create(
 
 
 def signing_template(
-    algorithm: str, policy: bytes | None, hash_name: str = "sha256", *, counts: bool = False
+    algorithm: str,
+    policy: bytes | None,
+    hash_name: str = "sha256",
+    *,
+    counts: bool = False,
+    copied: bool = False,
 ) -> Public:
     """The public area that a new signing key is asked for with; `counts`: it has a PIN, and the
-    chip counts wrong ones. Raises UsageError.
+    chip counts wrong ones; `copied`: its policy lets it be copied. Raises UsageError.
     """
     if algorithm not in ALGORITHMS or hash_name not in HASHES:
         raise UsageError(
@@ -239,11 +259,13 @@ def signing_template(
     digest = SchemeHash(HASHES[hash_name])
     scheme = AsymScheme(ALG.ECDSA if algorithm in _CURVES else ALG.RSASSA, digest)
     kind, parameters, unique = key_parameters(algorithm, scheme)
-    attributes = key_attributes(Attribute.SIGN, policy, counts=counts)
+    attributes = key_attributes(Attribute.SIGN, policy, counts=counts, copied=copied)
     return Public(kind, ALG.SHA256, attributes, policy or b"", parameters, unique)
 
 
-def key_attributes(use: Attribute, policy: bytes | None, *, counts: bool) -> Attribute:
+def key_attributes(
+    use: Attribute, policy: bytes | None, *, counts: bool, copied: bool = False
+) -> Attribute:
     """The attributes of a key made here, for one `use`: SIGN or DECRYPT, never both.
 
     UsageError for a policy that is no digest.
@@ -256,6 +278,9 @@ def key_attributes(use: Attribute, policy: bytes | None, *, counts: bool) -> Att
         attributes |= Attribute.NO_DA
     if policy is None:
         attributes |= Attribute.USER_WITH_AUTH
+    if copied:  # never in the clear: the inner wrapper is asked for, and a real parent
+        attributes &= ~(Attribute.FIXED_TPM | Attribute.FIXED_PARENT)
+        attributes |= Attribute.ENCRYPTED_DUPLICATION
     return attributes
 
 

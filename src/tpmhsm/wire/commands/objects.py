@@ -204,6 +204,25 @@ class Duplicate(Command[DuplicateResponse]):
 
 
 @structure
+class RewrapResponse(Structure):
+    """The answer to TPM2_Rewrap."""
+
+    out_duplicate: Tpm2b
+    out_sym_seed: Tpm2b
+
+
+@command(CC.Rewrap)
+class Rewrap(Command[RewrapResponse]):
+    """§13.2: a duplicate for another parent, by the one that it is for."""
+
+    old_parent: AuthHandle
+    new_parent: Handle
+    in_duplicate: Tpm2b
+    name: Tpm2b
+    in_sym_seed: Tpm2b
+
+
+@structure
 class ImportResponse(Structure):
     """The answer to TPM2_Import."""
 
