@@ -177,7 +177,7 @@ def test_a_checkpoint_is_due_an_hour_after(home: Home, monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "OLDEST", -1.0)
     os.utime(home.app.home / NAME, (time.time() + 60,) * 2)
     assert home.auditing.is_due()
-    home.app._certify_the_log()
+    home.app.certify_the_log()
     os.utime(home.app.home / NAME, (time.time() - 60,) * 2)
     assert not home.auditing.is_due()
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from tpmhsm.attest.makers import MAKERS, maker_letters
+from tpmhsm.attest.makers import MAKERS, known_letters
 from tpmhsm.errors import ParseError, VerificationError
 from tpmhsm.pki import der
 from tpmhsm.pki.general_names import attribute_texts
@@ -111,17 +111,9 @@ def tpm_names(certificate: PathCertificate) -> TpmNames | None:
         texts = [attribute_texts(name, oid) for oid in (_MANUFACTURER, _MODEL, _VERSION)]
         if all(len(some) == 1 for some in texts):
             (maker,), (model,), (version,) = texts
-            letters = _known_letters(maker)
+            letters = known_letters(maker)
             return TpmNames(letters, MAKERS.get(letters, maker), model, version)
     return None
-
-
-def _known_letters(maker: str) -> str:
-    try:
-        letters = maker_letters(maker)
-    except ParseError:
-        return ""
-    return letters if letters in MAKERS else ""
 
 
 def _read(raw: bytes) -> PathCertificate:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tpmhsm.attest.ek_headers import skip_header
-from tpmhsm.attest.makers import MAKERS, maker_letters
+from tpmhsm.attest.makers import MAKERS, known_letters
 from tpmhsm.errors import ParseError
 from tpmhsm.pki import der
 from tpmhsm.pki.facts import RawExtension
@@ -96,7 +96,7 @@ def read_hints(extensions: Sequence[RawExtension]) -> EkHints:
                 continue
             for oid, value in _attributes(element, _DEEPEST):
                 said.setdefault(oid, value)
-    letters = _letters(said.get(_MANUFACTURER, ""))
+    letters = known_letters(said.get(_MANUFACTURER, ""))
     return EkHints(
         letters,
         MAKERS.get(letters, said.get(_MANUFACTURER, "")),
@@ -141,11 +141,3 @@ def _value(oid: str, element: der.Element) -> str:
 def _string(element: der.Element) -> str:
     encoding = "utf-16-be" if element.tag == 0x1E else "utf-8"
     return element.content[: 2 * _LONGEST].decode(encoding, "replace").strip("\0 ")[:_LONGEST]
-
-
-def _letters(maker: str) -> str:
-    try:
-        letters = maker_letters(maker)
-    except ParseError:
-        return ""
-    return letters if letters in MAKERS else ""

@@ -52,3 +52,12 @@ def maker_letters(text: str) -> str:
         raise ParseError(f"{text!r} names no maker of TPMs: id: and eight hexadecimal digits do")
     letters = octets.rstrip(b"\0 ")
     return letters.decode("ascii") if letters.isalnum() and letters.isascii() else ""
+
+
+def known_letters(text: str) -> str:
+    """The same, empty also for what is no such text, and for a maker that is not in `MAKERS`."""
+    try:
+        letters = maker_letters(text)
+    except ParseError:
+        return ""
+    return letters if letters in MAKERS else ""

@@ -117,7 +117,7 @@ class App:
         from tpmhsm.keys.keyring import Keyring
 
         store = self.store
-        self._closers.append(self._certify_the_log)
+        self._closers.append(self.certify_the_log)
         return Keyring(store, self.device, self.pins)
 
     @cached_property
@@ -183,13 +183,15 @@ class App:
         except TpmHsmError as error:
             self.note(f"{error.message}; nothing else is affected")
 
-    def _certify_the_log(self) -> None:
-        """A checkpoint, where one is due. What the command did does not fail by it."""
+    def certify_the_log(self, *, now: bool = False) -> None:
+        """A checkpoint, where one is due; with `now` wherever the chip audits, for a chip that is
+        reset forgets what it has not certified. What the command did does not fail by it.
+        """
         from tpmhsm.keys.auditing import Auditing
 
         try:
             auditing = Auditing(self.store, self.device)
-            if auditing.is_due():
+            if auditing.is_on() if now else auditing.is_due():
                 auditing.checkpoint()
         except TpmHsmError as error:
             self.note(f"note: no checkpoint of the log was made: {error.message}")

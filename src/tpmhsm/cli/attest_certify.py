@@ -70,24 +70,21 @@ def certify(
 
 def _must_be_genuine(app: App, evidence: Evidence, bond: Bond) -> EkJudgement:
     """The judgement on the endorsement key that answered. VerificationError."""
-    from tpmhsm.attest.ek_certificates import judge_ek, normal_spki
+    from tpmhsm.attest.ek_certificates import normal_spki
     from tpmhsm.attest.public_keys import spki_of_public
-    from tpmhsm.cli.vendor_roots import pins_of
-    from tpmhsm.policy import moments
+    from tpmhsm.cli.vendor_roots import judge_by_pins
 
     part = next((one for one in evidence.eks if one.public == bond.ek), None)
     if part is None:
         raise VerificationError(
             "the chip that answered is not the one of this evidence", code="other-chip"
         )
-    if part.certificate is None:
+    judged = judge_by_pins(app, part)
+    if judged is None:
         raise VerificationError(
             "the endorsement key has no certificate: no maker says that it is a chip's",
             code="no-ek-certificate",
         )
-    pins = pins_of(app)
-    further = (*part.chain, *pins.intermediates)
-    judged = judge_ek(part.certificate, pins.roots, further, moments.now())
     if not judged.holds:
         why = judged.faults[0].words if judged.faults else "it leads to no root that is pinned here"
         raise VerificationError(

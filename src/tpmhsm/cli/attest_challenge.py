@@ -156,16 +156,11 @@ def _endorsement_key(
 
 
 def _is_pinned(app: App, part: EndorsementPart) -> bool:
-    from tpmhsm.attest.ek_certificates import judge_ek
-    from tpmhsm.cli.vendor_roots import pins_of
+    from tpmhsm.cli.vendor_roots import judge_by_pins
     from tpmhsm.errors import ParseError
-    from tpmhsm.policy import moments
 
-    if part.certificate is None:
-        return False
-    pins = pins_of(app)
     try:
-        further = (*part.chain, *pins.intermediates)
-        return judge_ek(part.certificate, pins.roots, further, moments.now()).holds
+        judged = judge_by_pins(app, part)
     except ParseError:
         return False
+    return judged is not None and judged.holds

@@ -22,7 +22,7 @@ from tpmhsm.cli.sealing import (
     sealed_words,
 )
 from tpmhsm.cli.secrets import Secret, passphrase_options
-from tpmhsm.errors import DeviceError, TpmHsmError, UsageError
+from tpmhsm.errors import DeviceError, UsageError
 
 if TYPE_CHECKING:
     from tpmhsm.tpm.hierarchies import Hierarchies
@@ -132,26 +132,14 @@ def stop(app: App) -> None:
 
     if app.device.kind == "software TPM" and app.device.check is not None:
         if software.running(software.directory_of(app.home)):
-            _certify_the_log(app)
+            app.certify_the_log(now=True)
         stopped = software.stop(software.directory_of(app.home))
         app.done({"stopped": stopped}, "stopped" if stopped else "it was not running")
         return
-    _certify_the_log(app)
+    app.certify_the_log(now=True)
     with app.device.transaction() as chip:
         prepare_stop(chip)
     app.done({"stopped": True}, "the chip is ready to lose its power; the next command undoes that")
-
-
-def _certify_the_log(app: App) -> None:
-    """A chip that is reset forgets what it has not certified of its signatures. It never fails."""
-    from tpmhsm.keys.auditing import Auditing
-
-    try:
-        auditing = Auditing(app.store, app.device)
-        if auditing.is_on():
-            auditing.checkpoint()
-    except TpmHsmError as error:
-        app.note(f"note: no checkpoint of the log was made: {error.message}")
 
 
 @device.command(epilog="Example: tpmhsm device unlock --recovery chip.recovery")

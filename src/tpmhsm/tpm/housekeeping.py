@@ -8,7 +8,6 @@ anything, so nothing here depends on what a session or a handle was for.
 from __future__ import annotations
 
 import struct
-from contextlib import suppress
 
 from tpmhsm.errors import DeviceError
 from tpmhsm.tpm.door import Door
@@ -17,7 +16,7 @@ _NO_SESSIONS, _SESSIONS = 0x8001, 0x8002
 _SHUTDOWN, _GET_CAPABILITY, _FLUSH, _HIERARCHY_CONTROL = 0x145, 0x17A, 0x165, 0x121
 _CAP_HANDLES, _CAP_TPM_PROPERTIES = 1, 6
 _PT_LOCKOUT_COUNTER = 0x20E
-_CLEAR = 0  # TPM_SU_CLEAR
+_SU_CLEAR = 0
 _RH_PLATFORM = 0x4000000C
 _EMPTY_PASSWORD = struct.pack(">IIHBH", 9, 0x40000009, 0, 0, 0)
 _GONE = (0x18B, 0x1CB)  # TPM_RC_HANDLE, as handle and as parameter: flushed already
@@ -63,9 +62,7 @@ def shut_down(door: Door) -> None:
     chip's audit of signatures would go on, but could prove nothing any more: what is signed after
     the state was saved is forgotten with the power.
     """
-    with suppress(DeviceError):
-        flush_everything(door)
-    _exchange(door, _SHUTDOWN, struct.pack(">H", _CLEAR))
+    _exchange(door, _SHUTDOWN, struct.pack(">H", _SU_CLEAR))
 
 
 def failed_tries(door: Door) -> int:
