@@ -57,6 +57,8 @@ def code_of(review: Review) -> str:
 
 def question(review: Review) -> str:
     """Return the prompt."""
+    if not review.acts:
+        return f"Type {code_of(review)} to go on: "
     times = f" {len(review.acts)} times" if len(review.acts) > 1 else ""
     then = f", then touch the key{times}" if review.touch else ""
     return f"Type {code_of(review)} to sign{then}: "
@@ -244,6 +246,8 @@ def allows_words(review: Review) -> str:
     if request.key is not None and request.roster is not None:
         epoch = f"epoch {request.roster.epoch} only"
         return f'these {size} under "{request.key.label}", nothing else, {epoch}'
+    if not review.acts:
+        return "nothing: its custodians decide this, and what follows counts only under it"
     acts = "; ".join(act.what for act in review.acts)
     return f'on "{request.group.name}": {acts}; nothing else'
 

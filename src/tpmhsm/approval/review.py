@@ -26,6 +26,7 @@ from tpmhsm.attest.statements import ChipKey, key_for
 from tpmhsm.errors import ParseError, UsageError, VerificationError
 from tpmhsm.policy import moments
 from tpmhsm.policy.approver import key_identity
+from tpmhsm.policy.group import RosterDocument
 from tpmhsm.policy.people import Member, describe_rule, needed, still_needed
 
 if TYPE_CHECKING:
@@ -90,15 +91,19 @@ def review(
     now: datetime,
     *,
     imported: bool = False,
+    founded: RosterDocument | None = None,
+    looks: bool = False,
 ) -> Review:
     """Check a request for one approver: `identity` with its claimed `name` (empty: by key alone).
-    `imported`: the person knows that the key was imported, and takes it.
+    `imported`: the person knows that the key was imported, and takes it. `founded`: the roster that
+    is founded in the same sitting, which no chip certifies yet. `looks`: an officer who has no part
+    in the founding sees it, and signs nothing.
 
     ApprovalRefusedError, with a stable `code`, when the approver's tool will not sign it;
     ParseError when the request's parts do not fit together.
     """
     try:
-        return _review(request, memory, identity, name, now, imported)
+        return _review(request, memory, identity, name, now, imported, founded, looks)
     except ParseError:
         raise
     except UsageError as e:
@@ -112,8 +117,10 @@ def _review(  # noqa: PLR0917 (those of `review`)
     name: str,
     now: datetime,
     imported: bool,
+    founded: RosterDocument | None,
+    looks: bool,
 ) -> Review:
-    approver = standing.find_approver(request, name, identity.public_key)
+    approver = standing.find_approver(request, name, identity.public_key, looks=looks)
     standing.check_time(request, now)
     standing.check_use(request)
     pinned = memory.pinned_group(request.group.id)
@@ -127,7 +134,7 @@ def _review(  # noqa: PLR0917 (those of `review`)
     if key is not None:
         key_pin, key_flags = standing.check_key(request, key, memory, imported=imported)
         counted = own_budgets(request, key, memory)
-    epochs, epoch_flags = standing.check_epochs(request, memory)
+    epochs, epoch_flags = standing.check_epochs(request, memory, founded)
     content = read_content(request, key, memory, now)
     group = standing.group_pin(request, ek, pinned)
     votes = _votes(request, approver)

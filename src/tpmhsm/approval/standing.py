@@ -43,12 +43,12 @@ def refuse(message: str, code: str, hint: str = "", **details: object) -> Approv
     return ApprovalRefusedError(message, code=code, hint=hint, details=details)
 
 
-def find_approver(request: Request, name: str, key: object) -> Member:
+def find_approver(request: Request, name: str, key: object, *, looks: bool = False) -> Member:
     """Return the member with this key. ApprovalRefusedError when there is none, or it is not
-    `name` (empty: whoever it is).
+    `name` (empty: whoever it is). `looks`: an officer of a founding will do.
     """
-    role = "officers" if request.kind in SIGN_KINDS else "custodians"
-    rule = rule_of(request)
+    role = "officers" if request.kind in SIGN_KINDS or looks else "custodians"
+    rule = request.asked_roster.officers if looks else rule_of(request)
     wanted = key_identity(key)  # type: ignore[arg-type]
     member = next((m for m in members_of(rule) if key_identity(m.key) == wanted), None)
     words = describe_rule(rule)
@@ -226,9 +226,14 @@ def check_state_of(request: Request) -> int | None:
         raise refuse(f"the chip's certified state does not hold: {e.message}", "state") from None
 
 
-def check_epochs(request: Request, memory: Memory) -> tuple[tuple[Epoch, ...], list[Flag]]:
+def check_epochs(
+    request: Request, memory: Memory, founded: RosterDocument | None = None
+) -> tuple[tuple[Epoch, ...], list[Flag]]:
     """Return what to remember of epochs, and flags. Refuses lower epochs, two rosters for one
     epoch, a change that is not the certified epoch plus one, and a memory that was lost.
+
+    `founded` is the roster that the same sitting founds: no chip can certify yet that it is in
+    force, and an approval under it counts only when its custodians have founded it.
     """
     known = known_epochs(request, memory)
     if request.kind == "group":
@@ -237,7 +242,7 @@ def check_epochs(request: Request, memory: Memory) -> tuple[tuple[Epoch, ...], l
     check_known(request.roster, known)
     if request.kind == "roster":
         return _change_epochs(request, memory, known)
-    return _sign_epochs(request, known)
+    return _sign_epochs(request, known, founded)
 
 
 def known_epochs(request: Request, memory: Memory) -> dict[int, bytes]:
@@ -374,7 +379,9 @@ def _lower(epoch: int, known: dict[int, bytes]) -> ApprovalRefusedError:
     )
 
 
-def _sign_epochs(request: Request, known: dict[int, bytes]) -> tuple[tuple[Epoch, ...], list[Flag]]:
+def _sign_epochs(
+    request: Request, known: dict[int, bytes], founded: RosterDocument | None
+) -> tuple[tuple[Epoch, ...], list[Flag]]:
     roster = request.roster
     assert roster is not None  # noqa: S101 - Request's own rule
     if request.group.static:  # `check_pair` knows the one roster that it has
@@ -388,6 +395,8 @@ def _sign_epochs(request: Request, known: dict[int, bytes]) -> tuple[tuple[Epoch
             " finish it, and the host asks for this anew; if it was given up, they approve another"
             " change to pass that epoch",
         )
+    if counter is None and roster == founded:
+        return (Epoch(request.group.id, roster.epoch, roster.hash),), []
     if counter is None:
         raise refuse(
             f"the chip does not certify that epoch {roster.epoch} is in force",
