@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from tests.attacks.house import House
 from tests.attest.collecting import (
     NONCE,
@@ -72,6 +73,9 @@ def another_ak(chip: Any, template: Public, hierarchy: RH = RH.ENDORSEMENT) -> L
     made = chip.send(CreatePrimary(hierarchy, SensitiveCreate(), template, b"", ()))
     return Loaded(made.object_handle, made.out_public, made.name)
 
+
+TWIN = ec.generate_private_key(ec.SECP256R1())
+"""Root's own key, in software."""
 
 OTHER_AK = objects.ATTESTATION_KEY_TEMPLATE.replace(unique=EccPoint(b"\x01" * 32, bytes(32)))
 

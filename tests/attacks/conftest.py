@@ -6,17 +6,32 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import pytest
+from tests.approval.doubles import World
+from tests.approval.looking import founded
+from tests.attacks.auditor import Auditor
 from tests.attacks.house import House
+from tests.attest.collecting import collect
 from tests.tpm.conftest import end, left_behind
 
+from tpmhsm.approval.memory import InMemory
+from tpmhsm.cli.app import App
 from tpmhsm.tpm import software
 from tpmhsm.tpm.lock import is_dirty
 
 
+class _Home(Protocol):
+    @property
+    def app(self) -> App: ...
+
+
+H = TypeVar("H", bound=_Home)
+
+
 @contextmanager
-def checked(house: House) -> Iterator[House]:
+def checked(house: H) -> Iterator[H]:
     """At the end: nothing left in the chip, everything stopped."""
     directory = software.directory_of(house.app.home)
     try:
@@ -62,3 +77,19 @@ def house(built: House, tmp_path: Path) -> Iterator[House]:
     """A house of one's own."""
     with checked(built.copy(tmp_path / "home")) as house:
         yield house
+
+
+@pytest.fixture(scope="module")
+def auditor(still: House) -> Auditor:
+    """Who judges evidence of that house."""
+    return Auditor(still, collect(still))
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World()
+
+
+@pytest.fixture(scope="module")
+def memory(world: World) -> InMemory:
+    return founded(world)

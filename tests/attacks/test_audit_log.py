@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.attacks.conftest import checked
 from tests.attacks.logs import FILES, NONCE, TOTAL, Home, without
 from tests.attacks.test_commands import partial_certificate
-from tests.tpm.conftest import end, left_behind
 
 from tpmhsm.attest.audit_chain import LogJudgement, judge_log
 from tpmhsm.attest.audit_records import (
@@ -44,26 +43,12 @@ from tpmhsm.wire.public import Public
 from tpmhsm.wire.structures import NULL_SCHEME, CreationData, SensitiveCreate
 
 
-@contextmanager
-def closed(home: Home) -> Iterator[Home]:
-    """At the end: nothing left in the chip, stopped in order."""
-    directory = software.directory_of(home.app.home)
-    try:
-        yield home
-        if software.running(directory):
-            assert left_behind(directory) == []
-    finally:
-        home.app.close()
-        home.app.store.close()
-        end(directory)
-
-
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """Closed; its chip was stopped in order, so that copies go on from there."""
     if not shutil.which("swtpm_setup"):
         pytest.skip("swtpm and swtpm-tools are not installed")
-    with closed(Home.build(tmp_path_factory.mktemp("log") / "home")) as home:
+    with checked(Home.build(tmp_path_factory.mktemp("log") / "home")) as home:
         pass
     return home
 
@@ -71,7 +56,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Home:
 @pytest.fixture
 def home(original: Home, tmp_path: Path) -> Iterator[Home]:
     """A home of one's own, with a thousand signatures, all certified."""
-    with closed(original.copy(tmp_path / "home")) as home:
+    with checked(original.copy(tmp_path / "home")) as home:
         yield home
 
 

@@ -10,15 +10,14 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from tests.approval.doubles import Chip as ForgingChip
 from tests.approval.doubles import card, ecc_public
 from tests.attacks.auditor import (
+    TWIN,
     Auditor,
     collecting,
     of_root,
@@ -57,13 +56,6 @@ from tpmhsm.wire.public import Public
 from tpmhsm.wire.structures import EccPoint, NvPublic
 
 A = ObjectAttributes
-TWIN = ec.generate_private_key(ec.SECP256R1())
-"""Root's own key, in software."""
-
-
-@pytest.fixture(scope="module")
-def auditor(still: House) -> Auditor:
-    return Auditor(still, collect(still))
 
 
 # ── keys ─────────────────────────────────────────────────────────────────────

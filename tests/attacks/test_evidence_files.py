@@ -23,6 +23,7 @@ from tests.approval.doubles import Chip as ForgingChip
 from tests.approval.doubles import ecc_public
 from tests.attacks.auditor import (
     OTHER_AK,
+    TWIN,
     Auditor,
     another_ak,
     collecting,
@@ -64,13 +65,6 @@ from tpmhsm.wire.names import name_of_public
 from tpmhsm.wire.public import Public
 
 A = ObjectAttributes
-TWIN = ec.generate_private_key(ec.SECP256R1())
-"""Root's own key, in software."""
-
-
-@pytest.fixture(scope="module")
-def auditor(still: House) -> Auditor:
-    return Auditor(still, collect(still))
 
 
 # ── what holds ───────────────────────────────────────────────────────────────

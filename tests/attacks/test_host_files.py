@@ -33,17 +33,6 @@ from tpmhsm.pki.tbs import tbs_facts
 from tpmhsm.policy.documents import canonical
 from tpmhsm.policy.visible import escape
 
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return World()
-
-
-@pytest.fixture(scope="module")
-def memory(world: World) -> InMemory:
-    return founded(world)
-
-
 # ── JSON ─────────────────────────────────────────────────────────────────────────────────────────
 
 ID, REASON = b'"id":7', b'"reason":"because"'

@@ -72,16 +72,6 @@ LOOKS = {
 }
 
 
-@pytest.fixture(scope="module")
-def world() -> World:
-    return World()
-
-
-@pytest.fixture(scope="module")
-def memory(world: World) -> InMemory:
-    return founded(world)
-
-
 def safe(shown: str) -> None:
     """Nothing on the screen moves a cursor, is invisible, reorders, or covers other lines."""
     for line in shown.split("\n"):
