@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tpmhsm.store.people import Approvers, TrustedCards
     from tpmhsm.store.requests import Requests
     from tpmhsm.store.revocations import Crls, Revocations
+    from tpmhsm.store.second_chips import SecondChips
     from tpmhsm.store.settings import Settings
     from tpmhsm.store.trusted_roots import TrustedRoots
     from tpmhsm.store.windows import Windows
@@ -102,6 +103,13 @@ class Transaction:
         from tpmhsm.store.memory import ApproverMemory
 
         return ApproverMemory(self._connection)
+
+    @cached_property
+    def second_chips(self) -> SecondChips:
+        """What the approver's tool remembers of the further chips of groups."""
+        from tpmhsm.store.second_chips import SecondChips
+
+        return SecondChips(self._connection)
 
     @cached_property
     def requests(self) -> Requests:
@@ -277,6 +285,13 @@ class Store:
             finally:
                 if self.kind == "sqlite":
                     run_plainly(connection, "PRAGMA query_only=OFF")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """One consistent state, as the driver has it: for who copies whole tables."""
+        with self._connection() as connection:
+            begin_reading(connection, self._place, self._timeout)
+            yield connection
 
     def check(self) -> None:
         """Look for damage: SQLite's own check and foreign keys, then the audit chain.
