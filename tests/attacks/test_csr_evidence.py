@@ -10,9 +10,10 @@ from hashlib import sha256
 
 import pytest
 from tests.approval.doubles import ecc_public
+from tests.attacks.auditor import TWIN
 from tests.attacks.house import House
 from tests.attacks.root import refused
-from tests.attacks.test_evidence import FOREIGN, TWIN, imported, sign_fake
+from tests.attacks.test_evidence import FOREIGN, imported, sign_fake
 from tests.attest.aiks import BORN_HERE, AttestationCa, Chip, certify_info, creation_info, csr_with
 
 from tpmhsm.attest.believed import Believed
@@ -33,7 +34,6 @@ from tpmhsm.attest.key_attestation import (
     write_key_attestation,
 )
 from tpmhsm.attest.public_keys import public_key_of
-from tpmhsm.attest.roots import PinnedRoot, Pins
 from tpmhsm.errors import VerificationError
 from tpmhsm.keys.host import load_host
 from tpmhsm.policy import moments
@@ -93,7 +93,7 @@ def test_a_made_up_attestation(still: House) -> None:
     unrestricted = bundle(still, fake, still.open_key.public)
     assert judged(csr_with(TWIN, unrestricted), believed(still)) == "unrestricted"
     ca = AttestationCa()
-    pins = Believed(Pins((PinnedRoot.of(ca.certificate, "Example", "discrete"),)))
+    pins = Believed({ca.certificate: "discrete"})
     fooled = ca.certify(public_key_of(still.open_key.public))
     shown = write_octets(AK_PUBLIC, still.open_key.public)
     assert judged(csr_with(TWIN, write_bundle([fake, shown], [fooled])), pins) == "unrestricted"
@@ -160,7 +160,7 @@ def test_the_evidence_of_another_chip(still: House) -> None:
 def test_a_certificate_that_is_for_no_attestation_key(still: House) -> None:
     """Root has a certificate from the very CA that is believed, for servers: its key signs."""
     ca = AttestationCa()
-    pins = Believed(Pins((PinnedRoot.of(ca.certificate, "Example", "discrete"),)))
+    pins = Believed({ca.certificate: "discrete"})
     chip = Chip(ca=ca)
     from cryptography import x509
 

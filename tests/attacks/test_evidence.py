@@ -11,9 +11,9 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 from tests.approval.doubles import Chip as ForgingChip
 from tests.approval.doubles import ecc_public, root_tbs
+from tests.attacks.auditor import TWIN
 from tests.attacks.house import House
 from tests.attacks.root import Root, declined, refused
 
@@ -55,8 +55,6 @@ from tpmhsm.wire.structures import (
 )
 
 A = ObjectAttributes
-TWIN = ec.generate_private_key(ec.SECP256R1())
-"""Root's own key, in software."""
 FAKE_ATTEST = b"\xffTCG" + b"\x80\x1a whatever root likes"
 
 

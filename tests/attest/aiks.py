@@ -24,7 +24,6 @@ from tpmhsm.attest.csr_bundle import (
     write_bundle,
     write_tpm_evidence,
 )
-from tpmhsm.attest.roots import PinnedRoot, Pins
 from tpmhsm.pki.csr import CsrContent, prepare_csr, with_attribute
 from tpmhsm.pki.sans import parse_sans
 from tpmhsm.wire.attest import Attest, CertifyInfo, CreationInfo
@@ -225,5 +224,4 @@ class Chip:
         return csr_with(self.key, bundle or self.bundle())
 
     def believed(self, kind: str = "discrete") -> Believed:
-        pins = Pins((PinnedRoot.of(self.ca.certificate, "Example", kind),))
-        return Believed(pins)
+        return Believed({self.ca.certificate: kind})

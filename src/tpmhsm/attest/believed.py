@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from hashlib import sha256
 
-from tpmhsm.attest.roots import PinnedRoot, Pins, is_pins, parse_pins
+from tpmhsm.attest.roots import is_pins, parse_pins
 from tpmhsm.errors import UsageError
 from tpmhsm.pki.load import certificate_ders
 
@@ -15,30 +14,34 @@ _NAME = 34  # of an object whose Name is by SHA-256
 
 @dataclass(frozen=True)
 class Believed:
-    """Roots that certify attestation keys, and Names of such keys that somebody activated himself
-    (`tpmhsm attest challenge`).
+    """Roots (DER) that certify attestation keys, with the class of each, one of `roots.KINDS` or
+    empty where nobody said it; what helps to build paths to them (DER); and Names of such keys
+    that somebody activated himself (`tpmhsm attest challenge`).
     """
 
-    pins: Pins = field(default_factory=Pins)
+    roots: Mapping[bytes, str] = field(default_factory=dict)
+    intermediates: tuple[bytes, ...] = ()
     names: frozenset[bytes] = frozenset()
 
     def __bool__(self) -> bool:
-        return bool(self.pins.roots or self.names)
+        return bool(self.roots or self.names)
 
 
 def read_believed(files: Iterable[tuple[str, bytes]], names: Iterable[str] = ()) -> Believed:
     """From files, each its name and content: certificates, which get no class, or a list of roots
     with their classes (`tpmhsm attest roots`); and Names in hexadecimal. ParseError, UsageError.
     """
-    pins = Pins()
+    roots: dict[bytes, str] = {}
+    intermediates: list[bytes] = []
     for file, data in files:
         if is_pins(data):
-            more = parse_pins(data)
-            pins = pins.with_more(more.roots, more.intermediates)
-            continue
-        ders = certificate_ders(data, file)
-        pins = pins.with_more([PinnedRoot(sha256(d).hexdigest(), d, "", "") for d in ders], ())
-    return Believed(pins, frozenset(map(_name, names)))
+            pins = parse_pins(data)
+            roots |= {one.der: one.kind for one in pins.roots}
+            intermediates += pins.intermediates
+        else:
+            for der in certificate_ders(data, file):
+                roots.setdefault(der, "")
+    return Believed(roots, tuple(intermediates), frozenset(map(_name, names)))
 
 
 def _name(text: str) -> bytes:

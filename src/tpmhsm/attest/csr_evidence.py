@@ -138,11 +138,12 @@ def _verify(bundle: Bundle, statement: Statement, believed: Believed, at: dateti
 def _webauthn(statement: Statement, believed: Believed, at: datetime) -> ProvenKey:
     """A statement as browsers get it. What it was made for is not asked: see the module's head."""
     found = read_attestation_object(csr_bundle.read_octets(statement.der)).statement
-    roots = {one.der: one.kind for one in believed.pins.roots}
-    x5c = (*found.x5c, *believed.pins.intermediates)
-    proven = verify_statement(replace(found, x5c=x5c), None, roots, at)
+    x5c = (*found.x5c, *believed.intermediates)
+    proven = verify_statement(replace(found, x5c=x5c), None, believed.roots, at)
     key = proven.attestation_key
-    return ProvenKey(proven.public, proven.name, "webauthn", roots[key.root], b"", key, proven.weak)
+    return ProvenKey(
+        proven.public, proven.name, "webauthn", believed.roots[key.root], b"", key, proven.weak
+    )
 
 
 # ── who signed ───────────────────────────────────────────────────────────────
@@ -200,8 +201,7 @@ def _judge(
             "unknown-ak",
             "activate it (tpmhsm attest challenge), then name it in evidence_keys",
         )
-    kinds = {one.der: one.kind for one in believed.pins.roots}
-    return _Signer(kinds[found.root], name, found)
+    return _Signer(believed.roots[found.root], name, found)
 
 
 def _certified(
@@ -210,13 +210,12 @@ def _certified(
     """The attestation key by one of its certificates, of which several CAs may have made one; None
     if there is none. VerificationError says what is wrong with the first.
     """
-    roots = [one.der for one in believed.pins.roots]
-    others = [*bundle.certificates, *believed.pins.intermediates]
+    others = [*bundle.certificates, *believed.intermediates]
     first: VerificationError | None = None
     for leaf in _leaves(bundle):
         if leaf.spki == spki:
             try:
-                return judge_attestation_key([leaf.raw, *others], roots, at)
+                return judge_attestation_key([leaf.raw, *others], believed.roots, at)
             except VerificationError as error:
                 first = first or error
     if first:

@@ -63,16 +63,15 @@ def webauthn(app: App, file: str, client_data: str, trust: tuple[str, ...], at: 
     from tpmhsm.attest.webauthn import verify_registration
     from tpmhsm.cli.times import parse_time
 
-    pins = read_believed([(one, app.read(one)) for one in trust]).pins
+    believed = read_believed([(one, app.read(one)) for one in trust])
     proven = verify_registration(
         app.read(file),
         app.read(client_data),
-        [one.der for one in pins.roots],
+        believed.roots,
         parse_time(at) if at else datetime.now(UTC),
-        pins.intermediates,
+        believed.intermediates,
     )
-    kind = next(one.kind for one in pins.roots if one.der == proven.attestation_key.root)
-    found = _facts(proven, kind)
+    found = _facts(proven, believed.roots[proven.attestation_key.root])
     app.emit(found, lambda: facts(_lines(found)))
 
 
