@@ -16,6 +16,7 @@ from tpmhsm.cli.files import STDIO, naming
 from tpmhsm.cli.options import Out, out_options, packed
 from tpmhsm.cli.pins import identity_secret, module_of, pin_options
 from tpmhsm.cli.secrets import Secret, passphrase_options
+from tpmhsm.cli.sitting import approve_ceremony, ceremony_of, check_target
 from tpmhsm.cli.waiting import overtaken
 from tpmhsm.errors import ApprovalRefusedError, TpmHsmError, UsageError
 
@@ -72,6 +73,8 @@ def vote_options(command: F) -> F:
               help="Several requests in one table, with one decision for all.")  # fmt: skip
 @click.option("--imported", is_flag=True,
               help="Also for a key that was imported: copies of it may exist.")  # fmt: skip
+@click.option("--trust", multiple=True, metavar="CARD,…",
+              help="Cards that you have from people, not from the host: trust add.")  # fmt: skip
 @vote_options
 @pin_options
 @pass_app
@@ -82,6 +85,7 @@ def approve(
     expected: tuple[str, ...],
     together: bool,
     imported: bool,
+    trust: tuple[str, ...],
     out: Out,
     secret: Secret,
 ) -> None:
@@ -94,6 +98,7 @@ def approve(
     Example:
       tpmhsm approve 7.req --as alice -i alice.key
       tpmhsm approve 7.req 8.req 9.req --together --as alice -i alice.key
+      tpmhsm approve officers.ceremony --as bob -i bob.key --trust alice.card,carol.card
     """
     if together and expected:
         raise UsageError("--together is a question to a person", hint="--expect names each digest")
@@ -104,6 +109,12 @@ def approve(
         _, _, wanted = given.rpartition(":")
         if len(wanted) != 64 or not set(wanted.lower()) <= set("0123456789abcdef"):
             raise UsageError(f"--expect {given!r} is no SHA-256: 64 hexadecimal digits")
+    trust_all(app, trust)
+    if (ceremony := ceremony_of(app, what)) is not None:
+        check_target(ceremony, who.name, out)
+        person = open_person(app, who, secret)
+        approve_ceremony(app, ceremony, who.name, person, (expected or (None,))[0], out)
+        return
     digests: Sequence[str | None] = expected or [None] * len(what)
     items = load_all(app, what, who, out, "approval")
     person = open_person(app, who, secret)
@@ -114,6 +125,15 @@ def approve(
         with counting(done):
             done.append(_approve(app, item, voter, digest, out, shown))
     finish(app, done, out)
+
+
+def trust_all(app: App, given: tuple[str, ...]) -> None:
+    """Trust cards that the person has from others, as `trust add` does."""
+    from tpmhsm.cli.people import trust_cards
+
+    files = [file for one in given for file in one.split(",") if file]
+    if files:
+        trust_cards(app, [(file, app.read(file)) for file in files])
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "show": ("top", "show", "Say what any file or TLS server is: certificate, CRL, key …"),
     "approve": ("approve", "approve", "Look at a request and sign it as an approver"),
     "deny": ("approve", "deny", "Refuse a request, with a reason"),
+    "ceremony": ("ceremony", "ceremony", "Group, root and issuer with one file to approve"),
     "demo": ("demo", "demo", "The whole story in 20 seconds, on a software TPM"),
     "version": ("top", "version", "The version"),
     "device": ("device", "device", "The TPM: show, probe, export its card, stop"),
