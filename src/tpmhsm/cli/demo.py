@@ -2,149 +2,79 @@
 
 from __future__ import annotations
 
-import json
-import secrets
 import shutil
-import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
-from io import StringIO
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
 from tpmhsm.cli.app import App, pass_app
+from tpmhsm.cli.stage import Stage, new_directory, stop
 from tpmhsm.errors import ChipRefusedError, TpmHsmError, UsageError
 
 PEOPLE = ("alice", "bob", "carol", "dave")
 
 
-class Stage:
-    """Runs commands in the demo's home, and says what it runs."""
-
-    def __init__(self, directory: Path, app: App) -> None:
-        self.directory = directory
-        self._app = app
-        self.home = directory / "home"
-        self._passphrase = directory / "passphrase"
-        self._passphrase.write_text(secrets.token_hex(16) + "\n")
-
-    def say(self, text: str) -> None:
-        """A heading."""
-        if not self._app.as_json and self._app.verbosity >= 0:
-            click.secho(f"\n── {text} ".ljust(79, "─"), bold=True)
-
-    def show(self, text: str) -> None:
-        """A line of the story."""
-        if not self._app.as_json and self._app.verbosity >= 0:
-            click.echo(text)
-
-    def path(self, name: str) -> str:
-        """A file in the demo's directory."""
-        return str(self.directory / name)
-
-    def run(self, *words: str, code: int = 0) -> Any:
-        """One command, as a person would type it; its JSON."""
-        from tpmhsm.cli.main import run
-
-        self.show(f"$ tpmhsm {' '.join(map(self._plain, words))}")
-        said = StringIO()
-        with redirect_stdout(said):
-            got = run(["--home", str(self.home), "--tpm", "software", "--json", *words])
-        found = json.loads(said.getvalue() or "{}")
-        if got != code:
-            raise TpmHsmError(
-                f"the demo failed at: tpmhsm {' '.join(words)}",
-                code="demo-failed",
-                hint=found.get("error", {}).get("message", said.getvalue()),
-                details={"exit": got},
-            )
-        return found
-
-    def _plain(self, word: str) -> str:
-        short = word.replace(f"{self.directory}/", "")
-        return f"'{short}'" if set(short) & set(" ()=;") else short
-
-    def approve(self, number: int, digest: str, *people: str) -> None:
-        """Some people approve, each with the key of their own."""
-        for name in people:
-            found = self.run(
-                *("approve", str(number), "--as", name, "-i", self.path(f"{name}.key")),
-                *("--passphrase-file", str(self._passphrase), "--expect", digest),
-            )
-            self.show(f"  {name} approved; request {number} is {found['state']}")
-
-    def ask(self, *words: str) -> tuple[int, str]:
-        """A command that waits for people: the request's id and digest."""
-        error = self.run(*words, code=3)["error"]
-        self.show(f"  {error['message']}")
-        return error["request"], error["digest"]
-
-    def person(self, name: str) -> None:
-        """A key and a card."""
-        self.run(
-            *("approver", "create", name, "-i", self.path(f"{name}.key")),
-            *("--out", self.path(f"{name}.card"), "--passphrase-file", str(self._passphrase)),
-        )
-
-    def openssl(self, *words: str) -> str:
-        """A program that is not ours."""
-        self.show(f"$ openssl {' '.join(map(self._plain, words))}")
-        done = subprocess.run(
-            ["openssl", *words],  # noqa: S607 - whichever openssl the user has is the judge
-            cwd=self.directory,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise TpmHsmError(f"openssl says no: {done.stderr.strip()}", code="demo-failed")
-        said = done.stdout.strip()
-        self.show(f"  {self._plain(said)}")
-        return said
-
-
-@click.command(epilog="Example: tpmhsm demo")
+@click.command()
+@click.option("--attack", is_flag=True,
+              help="Be root on the CA host, and try what root can try: a shell.")  # fmt: skip
 @click.option("--keep", metavar="DIR", help="Leave the demo's home and files in this directory.")
+@click.argument("words", nargs=-1, metavar="[COMMAND…]")
 @pass_app
-def demo(app: App, keep: str | None) -> None:
-    """A software TPM, a 2-of-3 group, root, intermediate, a TLS key, and three refusals."""
+def demo(app: App, attack: bool, keep: str | None, words: tuple[str, ...]) -> int:
+    """A software TPM, a 2-of-3 group, root, intermediate, a TLS key, and three refusals.
+
+    With --attack a CA is set up, and you are root on its host: list shows what can be tried. All
+    commands go to a real chip, a software TPM; what it refuses is seen, and so is what it does not.
+    COMMANDs are those of the shell; without them they come from the terminal or a pipe. The exit
+    code is 1 when an attack succeeds that should not, or comes out otherwise than documented.
+
+    \b
+    Example:
+      tpmhsm demo
+      tpmhsm demo --attack
+      tpmhsm demo --attack all
+    """
+    if words and not attack:
+        raise UsageError("demo takes no words without --attack", hint="tpmhsm demo --attack list")
     started = time.monotonic()
-    with _directory(keep) as directory:
+    with new_directory(keep) as directory:
         stage = Stage(directory, app)
         try:
+            if attack:
+                return _attack(app, stage, words)
             result = _story(stage)
         finally:
-            _stop(stage)
+            stop(stage)
     seconds = time.monotonic() - started
     app.emit(
         {**result, "seconds": round(seconds, 1)},
         f"\nAll of this in {seconds:.1f} s, on a software TPM."
         + (f" Kept in {keep}." if keep else ""),
     )
+    return 0
 
 
-@contextmanager
-def _directory(keep: str | None) -> Iterator[Path]:
-    if not keep:
-        with tempfile.TemporaryDirectory(prefix="tpmhsm-demo-") as name:
-            yield Path(name)
-        return
-    path = Path(keep).absolute()
-    if path.exists() and any(path.iterdir()):
-        raise UsageError(f"{keep} is not empty", hint="name a new directory")
-    path.mkdir(parents=True, exist_ok=True)
-    yield path
+def _attack(app: App, stage: Stage, words: tuple[str, ...]) -> int:
+    """The attack shell; 1 when anything came out otherwise than promised."""
+    from tpmhsm.cli.attacks.house import House
+    from tpmhsm.cli.attacks.shell import sit
+    from tpmhsm.cli.attacks.telling import summary
 
-
-def _stop(stage: Stage) -> None:
-    from tpmhsm.tpm import software
-
-    if software.is_manufactured(software.directory_of(stage.home)):
-        software.stop(software.directory_of(stage.home))
+    house = House(stage)
+    try:
+        with app.progress("setting up a CA to attack"):
+            house.build()
+        shell = sit(app, house, words)
+        outcomes = list(shell.outcomes.values())
+        app.emit(
+            {"items": [one.json for one in outcomes], "state": house.state()},
+            f"\n{summary(outcomes)}, on a software TPM" if outcomes else "",
+        )
+    finally:
+        house.close()
+    return int(any(one.verdict in ("succeeded", "otherwise") for one in outcomes))
 
 
 def _story(stage: Stage) -> dict[str, Any]:
@@ -206,21 +136,30 @@ def _leaf(stage: Stage) -> int:
 
 def _refusals(stage: Stage, leaf: int) -> list[dict[str, str]]:
     """Play root on the host, who has the database, the program and the chip's owner password."""
-    from tpmhsm.cli.attack import Root
+    from tpmhsm.cli.attacks.root import Root, loot_of
+    from tpmhsm.cli.attacks.signatures import OTHER, signers
 
-    stage.say("Now we are root on this machine, and ask the chip directly")
-    root = Root(stage.home)
-    approved = root.approved(leaf)
-    found = [
-        _refused(stage, "sign with one approval of two", lambda: root.with_one(approved)),
-        _refused(stage, "sign other bytes with these approvals", lambda: root.others(approved)),
-    ]
-    stage.say("The custodians put dave in bob's place")
-    request, digest = stage.ask("group", "change", "officers", "--officers", "2:alice,dave,carol")
-    stage.approve(request, digest, "alice", "carol")
-    found.append(
-        _refused(stage, "use the approval of bob, who was removed", lambda: root.again(approved))
-    )
+    app = App(home=stage.home, tpm="software")
+    try:
+        loot = loot_of(app, leaf)
+        fewer = [step for step in loot.plan.steps if step is not signers(loot)[-1]]
+
+        def attempt(**what: Any) -> None:
+            with app.device.transaction() as chip:
+                Root(chip, loot).try_sign(**what)
+
+        stage.say("Now we are root on this machine, and ask the chip directly")
+        found = [
+            _refused(stage, "sign with one approval of two", lambda: attempt(steps=fewer)),
+            _refused(stage, "sign other bytes with these approvals", lambda: attempt(digest=OTHER)),
+        ]
+        stage.say("The custodians put dave in bob's place")
+        change = ("group", "change", "officers", "--officers", "2:alice,dave,carol")
+        request, digest = stage.ask(*change)
+        stage.approve(request, digest, "alice", "carol")
+        found.append(_refused(stage, "use the approval of bob, who was removed", attempt))
+    finally:
+        app.close()
     return found
 
 
