@@ -17,6 +17,8 @@ from tpmhsm.approval.cards import DeviceCard, parse_device_card
 from tpmhsm.approval.files import read_json
 from tpmhsm.approval.memory import Entries, Epoch, Live, Memory
 from tpmhsm.approval.standing import check_known, first_epoch, known_rosters, refuse
+from tpmhsm.attest.credential import Response, parse_response
+from tpmhsm.attest.parents import ParentProof
 from tpmhsm.attest.statements import ChipState, check_state
 from tpmhsm.errors import ParseError, UsageError, VerificationError
 from tpmhsm.policy.documents import Fields, canonical, encode_json, to_base64
@@ -44,6 +46,9 @@ def qualifying(nonce: bytes) -> bytes:
 class Answer:
     """What a host answers: the group's documents, the device, and NV_Certify of counter and roster
     over `qualifying(nonce)`. UsageError for a nonce of another length, or another group's roster.
+
+    A chip that joined the group adds the storage key under which it takes copies (`parent`), and
+    `response`, when the nonce is the digest of an activation's challenge.
     """
 
     nonce: bytes
@@ -51,6 +56,8 @@ class Answer:
     roster: RosterDocument
     device: DeviceCard
     state: ChipState
+    parent: ParentProof | None = None
+    response: Response | None = None
 
     def __post_init__(self) -> None:
         if len(self.nonce) != NONCE:
@@ -60,7 +67,7 @@ class Answer:
     @property
     def data(self) -> bytes:
         """The file."""
-        document = {
+        document: dict[str, Any] = {
             "format": FORMAT,
             "nonce": self.nonce.hex(),
             "group": read_json(self.group.encoded, "group", 1 << 20),
@@ -68,6 +75,10 @@ class Answer:
             "device": read_json(self.device.data, "device card", 1 << 20),
             "state": {part: to_base64(getattr(self.state, part)) for part in _STATE},
         }
+        if self.parent is not None:
+            document["parent"] = self.parent.encode()
+        if self.response is not None:
+            document["response"] = read_json(self.response.encoded, "response", 1 << 20)
         return canonical(document) + b"\n"
 
 
@@ -89,10 +100,15 @@ def parse_answer(data: bytes) -> Answer:
     parts = [_embedded(fields, document, name) for name in ("group", "roster", "device")]
     certified = ChipState(*(state.base64(part) for part in _STATE))
     state.done()
+    parent = ParentProof.read(fields.fields("parent")) if fields.has("parent") else None
+    response = None
+    if fields.has("response"):
+        response = parse_response(_embedded(fields, document, "response"))
     fields.done()
     group, roster, device = parse_group(parts[0]), parse_roster(parts[1]), parts[2] + b"\n"
     try:
-        return Answer(nonce, group, roster, parse_device_card(device), certified)
+        card = parse_device_card(device)
+        return Answer(nonce, group, roster, card, certified, parent, response)
     except ParseError:
         raise
     except UsageError as e:
@@ -124,15 +140,10 @@ def check_answer(answer: Answer, memory: Memory) -> Checked:
     chip holds another roster than this home knows for the epoch.
     """
     group, roster = answer.group, answer.roster
-    if answer.nonce not in memory.challenges():
-        raise refuse(
-            "this home has not made the nonce that was answered, or it was answered before",
-            "stale-nonce",
-            hint="tpmhsm trust challenge makes another",
-        )
+    check_nonce(answer, memory)
     if answer.device.ak_name != group.device_ak or answer.device.find_ek(group.device_ek) is None:
         raise refuse("the device card is not of the group's device", "other-device")
-    counter = _certified(answer)
+    counter = certified(answer)
     in_force = counter == roster.epoch
     known = known_rosters(memory, group.id)
     if in_force:
@@ -150,7 +161,20 @@ def check_answer(answer: Answer, memory: Memory) -> Checked:
     return Checked(counter, in_force, max(counter + 1, first), entries)
 
 
-def _certified(answer: Answer) -> int:
+def check_nonce(answer: Answer, memory: Memory) -> None:
+    """Refuse (`stale-nonce`) what does not answer a nonce that this home waits for."""
+    if answer.nonce not in memory.challenges():
+        raise refuse(
+            "this home has not made the nonce that was answered, or it was answered before",
+            "stale-nonce",
+            hint="tpmhsm trust challenge makes another",
+        )
+
+
+def certified(answer: Answer) -> int:
+    """Return the counter that the answering device certifies with the roster; refuse (`state`) what
+    does not hold.
+    """
     ak, over = answer.device.ak_public, qualifying(answer.nonce)
     try:
         return check_state(answer.state, ak, answer.group, answer.roster, over)

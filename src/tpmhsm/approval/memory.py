@@ -120,6 +120,21 @@ class Live:
 
 
 @dataclass(frozen=True)
+class SecondChip:
+    """A further chip of a group, as it answered a challenge of this home (`nonce`): its `card`, the
+    Name of the storage key under which it takes copies, the group's counter there, and what `kind`
+    of chip this home's pinned roots make it; empty when no maker vouches for it.
+    """
+
+    group_id: bytes
+    card: DeviceCard
+    parent_name: bytes
+    counter: int
+    kind: str = ""
+    nonce: bytes = b""
+
+
+@dataclass(frozen=True)
 class Entries:
     """New memories, to be kept after an approval was made. All are safe to keep twice."""
 
@@ -132,6 +147,7 @@ class Entries:
     granted: GrantedTotal | None = None
     counted: tuple[GrantedTotal, ...] = ()
     live: Live | None = None
+    second: SecondChip | None = None
 
 
 class Memory(Protocol):
@@ -189,6 +205,10 @@ class Memory(Protocol):
         """The counter of a group when its chip first answered a nonce of this home, or None."""
         ...
 
+    def second_chips(self, group_id: bytes) -> Sequence[SecondChip]:
+        """The further chips of a group that answered challenges of this home."""
+        ...
+
 
 @dataclass
 class InMemory:
@@ -206,6 +226,7 @@ class InMemory:
     totals: list[GrantedTotal] = field(default_factory=list)
     nonces: set[bytes] = field(default_factory=set)
     lives: dict[bytes, int] = field(default_factory=dict)
+    seconds: dict[tuple[bytes, bytes], SecondChip] = field(default_factory=dict)
 
     def trusted_cards(self) -> Sequence[Card]:
         """Cards from outside, and own ones."""
@@ -259,6 +280,10 @@ class InMemory:
         """The first live counter."""
         return self.lives.get(group_id)
 
+    def second_chips(self, group_id: bytes) -> Sequence[SecondChip]:
+        """Further chips."""
+        return [one for one in self.seconds.values() if one.group_id == group_id]
+
     def keep(self, entries: Entries) -> None:
         """Remember; nothing that is already known is changed."""
         if entries.group is not None:
@@ -273,6 +298,9 @@ class InMemory:
         if entries.live is not None:
             self.lives.setdefault(entries.live.group_id, entries.live.counter)
             self.nonces.discard(entries.live.nonce)
+        if (chip := entries.second) is not None:
+            self.seconds[chip.group_id, chip.card.ak_name] = chip
+            self.nonces.discard(chip.nonce)
         if (one := entries.certificate) is not None:
             self.certificates[one.key_name, one.holder] = one.tbs
         if (crl := entries.crl) is not None:

@@ -89,9 +89,15 @@ def check_device(
 
     Refuses a device card that is not of the group's device: its AK signs the evidence. At first
     use that AK must be on a device's card from outside the host, if there are any; the label is
-    the host's word and compared with nothing. Later it is pinned: the group's id covers it.
+    the host's word and compared with nothing. Later it is pinned: the group's id covers it. A
+    further chip of the group is taken once it has answered a challenge of this home.
     """
     group, device = request.group, request.device
+    if pinned is not None and memory.second_chips(group.id):
+        from tpmhsm.approval.second_chips import cautions, second_chip
+
+        if found := second_chip(device, group.id, memory):
+            return device.ek_evidence, cautions(found)
     ek = device.find_ek(group.device_ek)
     if device.ak_name != group.device_ak or ek is None:
         raise refuse("the device card in the request is not of the group's device", "other-device")

@@ -151,16 +151,12 @@ def _endorsed(place: int, part: EndorsementPart, trusted: Trusted) -> Endorsed:
     except (ParseError, VerificationError) as error:
         words = f"The endorsement key {place + 1} of the file is not believed: {error.message}."
         return Endorsed(place, part, judged, (error.code, words))
-    broken = [one for one in judged.faults if one.reason not in _OPEN] if judged else []
+    broken = judged.broken if judged else ()
     if broken:
         told = "; ".join(one.words for one in broken)
         words = f"The certificate of the endorsement key {place + 1} does not hold: {told}."
         return Endorsed(place, part, judged, (f"ek-certificate-{broken[0].reason}", words))
     return Endorsed(place, part, judged)
-
-
-_OPEN = ("foreign-root", "unknown-issuer")
-"""Faults by which a certificate proves nothing here, and which refute nothing."""
 
 
 @lru_cache(64)

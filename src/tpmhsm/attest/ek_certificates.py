@@ -36,6 +36,8 @@ from tpmhsm.pki.tbs import rfc3339
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
+_OPEN = ("foreign-root", "unknown-issuer")
+
 EK_USAGE = "2.23.133.8.1"
 """tcg-kp-EKCertificate."""
 
@@ -87,6 +89,11 @@ class EkJudgement:
     def holds(self) -> bool:
         """Whether it leads to a pinned root without a fault."""
         return self.root is not None and not self.faults
+
+    @property
+    def broken(self) -> tuple[EkFault, ...]:
+        """The faults that refute it; for those left out it only proves nothing here."""
+        return tuple(one for one in self.faults if one.reason not in _OPEN)
 
     @property
     def public_key(self) -> PublicKeyTypes:

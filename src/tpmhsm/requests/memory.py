@@ -16,6 +16,7 @@ from tpmhsm.approval.memory import (
     GrantedTotal,
     PinnedGroup,
     PinnedKey,
+    SecondChip,
 )
 
 if TYPE_CHECKING:
@@ -113,17 +114,36 @@ class StoredMemory:
 
     def challenge(self) -> bytes:
         """Make a nonce and keep it; of too many without an answer the oldest is forgotten."""
-        from tpmhsm.approval.live import MAX_CHALLENGES, new_nonce
+        from tpmhsm.approval.live import new_nonce
+
+        nonce = new_nonce()
+        self.await_answer(nonce)
+        return nonce
+
+    def await_answer(self, nonce: bytes) -> None:
+        """Keep a nonce that this home made (32 bytes), as `challenge` does."""
+        from tpmhsm.approval.live import MAX_CHALLENGES
 
         for row in self._tx.memory.challenges()[: 1 - MAX_CHALLENGES]:
             self._tx.memory.drop_challenge(row.nonce)
-        nonce = new_nonce()
         self._tx.memory.add_challenge(nonce.hex())
-        return nonce
 
     def live_since(self, group_id: bytes) -> int | None:
         """The first live counter of a group."""
         return self._tx.memory.live_since(group_id.hex())
+
+    def second_chips(self, group_id: bytes) -> Sequence[SecondChip]:
+        """The further chips of a group."""
+        return [
+            SecondChip(
+                group_id,
+                parse_device_card(row.card),
+                bytes.fromhex(row.parent_name),
+                row.counter,
+                row.kind,
+            )
+            for row in self._tx.second_chips.of_group(group_id.hex())
+        ]
 
     def keep(self, entries: Entries) -> None:
         """Remember, after an approval was made."""
@@ -147,6 +167,23 @@ class StoredMemory:
             self._keep_certificate(entries.certificate)
         if entries.crl is not None:
             self._keep_crl(entries.crl)
+        if entries.second is not None:
+            self._keep_second(entries.second)
+
+    def _keep_second(self, one: SecondChip) -> None:
+        from tpmhsm.store.second_chips import SecondChipRow
+
+        self._tx.second_chips.remember(
+            SecondChipRow(
+                one.group_id.hex(),
+                one.card.ak_name.hex(),
+                one.card.data,
+                one.parent_name.hex(),
+                one.counter,
+                one.kind,
+            )
+        )
+        self._tx.memory.drop_challenge(one.nonce.hex())
 
     def _keep_certificate(self, one: ApprovedCertificate) -> None:
         from tpmhsm.store.memory import ApprovedCertificateRow
