@@ -16,6 +16,7 @@ from tpmhsm.policy.compile import KeyPolicy
 from tpmhsm.policy.explain import STATIC
 from tpmhsm.policy.group import GroupDocument
 from tpmhsm.policy.normal import Alternative
+from tpmhsm.policy.people import describe_rule
 from tpmhsm.policy.plan import quorum_policy
 from tpmhsm.policy.published import read_policy
 from tpmhsm.policy.tree import anchor
@@ -44,7 +45,7 @@ def check_guarded_key(key: ChipKey, group: GroupDocument, said: str) -> KeyPolic
         policy = window  # the same to the chip: the roster says whether it may be opened
     if area.auth_policy != policy.digest:
         raise VerificationError(f"the key's policy is not {policy.text}")
-    wanted = guarded_attributes(key, pin=policy.has_pin)
+    wanted = guarded_attributes(key, pin=policy.has_pin, copied=bool(policy.backup))
     if area.attributes != wanted:
         odd = ObjectAttributes(area.attributes ^ wanted)
         raise VerificationError(
@@ -61,8 +62,10 @@ def _said(said: str, plain: KeyPolicy, group: GroupDocument) -> KeyPolicy:
     """The policy document that the host shows. VerificationError unless it is of this group."""
     try:
         policy = read_policy(said).for_command(plain.command)
-        if policy.alternatives == plain.alternatives:
+        if policy.alternatives == plain.alternatives and not policy.backup:
             return plain
+        if policy.backup:  # by the custodians that the group has, whatever is written there
+            policy = policy.copied_by(group)
         _ = policy.digest
     except UsageError as e:
         raise VerificationError(
@@ -87,6 +90,10 @@ def policy_flags(policy: KeyPolicy, group: GroupDocument, *, granting: bool = Fa
         flags.append(Flag("ALSO", f"the chip wants, besides your approvals: {besides}"))
     if group.static:
         flags.append(Flag("STATIC", STATIC[0]))
+    if policy.backup:
+        whom = describe_rule(group.custodians)
+        words = f"its custodians, {whom}, can have this key copied to another chip"
+        flags.append(Flag("MAY BE COPIED", words))
     for one in policy.alternatives:
         if one not in own and not (granting and one.group == group.name):
             verb = "signs" if policy.command == CC.Sign else "decrypts"

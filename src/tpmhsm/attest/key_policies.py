@@ -16,6 +16,7 @@ from tpmhsm.attest.statements import MADE_HERE, ChipKey, guarded_attributes
 from tpmhsm.errors import ParseError, VerificationError
 from tpmhsm.policy.bound import command_of
 from tpmhsm.policy.compile import KeyPolicy
+from tpmhsm.policy.copying import copy_end
 from tpmhsm.policy.normal import Alternative
 from tpmhsm.policy.people import describe_rule
 from tpmhsm.policy.published import read_policy
@@ -75,7 +76,7 @@ def check_attributes(key: ChipKey, policy: KeyPolicy) -> None:
     area = decode(Public, key.public)
     if area.name_alg != ALG.SHA256:
         raise VerificationError("the key's Name is not a SHA-256 Name", code="key-attributes")
-    wanted = guarded_attributes(key, pin=policy.has_pin)
+    wanted = guarded_attributes(key, pin=policy.has_pin, copied=bool(policy.backup))
     if policy.is_open:
         use = A.DECRYPT if key.decrypts else A.SIGN
         wanted = _OPEN | use
@@ -102,6 +103,12 @@ def check_groups(policy: KeyPolicy, groups: Groups) -> None:
         if policy.indices.get(label) != anchor(groups[label].group, policy.command):
             raise VerificationError(
                 f'it obeys another group than the "{label}" of the file', code="policy-other-group"
+            )
+    for label, end in policy.backup.items():
+        if end != copy_end(groups[label].group):
+            raise VerificationError(
+                f'others than the custodians of the "{label}" of the file may have it copied',
+                code="policy-other-group",
             )
 
 

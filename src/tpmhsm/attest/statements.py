@@ -76,9 +76,13 @@ class ChipKey:
     imported: bool = False
 
 
-def guarded_attributes(key: ChipKey, *, pin: bool) -> int:
-    """Exactly the attributes of a guarded key of this kind. `pin`: the chip counts wrong ones."""
+def guarded_attributes(key: ChipKey, *, pin: bool, copied: bool = False) -> int:
+    """Exactly the attributes of a guarded key of this kind. `pin`: the chip counts wrong ones;
+    `copied`: custodians may have it copied to another chip.
+    """
     wanted = QUORUM_KEY_ATTRIBUTES
+    if copied:
+        wanted = wanted & ~(A.FIXED_TPM | A.FIXED_PARENT) | A.ENCRYPTED_DUPLICATION
     if key.decrypts:
         wanted = wanted & ~A.SIGN | A.DECRYPT
     if key.imported:

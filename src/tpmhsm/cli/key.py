@@ -56,15 +56,26 @@ def key_json(row: KeyRow) -> dict[str, Any]:
 @click.option("--use", type=click.Choice(["sign", "decrypt"]), default="sign", show_default=True,
               help="Never both.")  # fmt: skip
 @click.option("--policy", metavar="TEXT|FILE", help="What the chip demands; open by default.")
+@click.option("--backup-to", default="", metavar="GROUP",
+              help="Its custodians may have the key copied to another chip; for ever.")  # fmt: skip
 @pin_options
 @pass_app
-def create(app: App, label: str, alg: str, hash_name: str, use: Use, policy: str | None) -> None:
+def create(
+    app: App,
+    label: str,
+    alg: str,
+    hash_name: str,
+    use: Use,
+    policy: str | None,
+    backup_to: str,
+) -> None:
     """Make a key in the chip.
 
     \b
     Example:
       tpmhsm key create root --alg p384 --hash sha384 --policy 'quorum(officers)'
       tpmhsm key create web --policy pin
+      tpmhsm key create root --policy 'quorum(officers)' --backup-to officers
       tpmhsm key create box --use decrypt --alg rsa2048
     """
     from tpmhsm.cli.policy import policy_text
@@ -76,8 +87,16 @@ def create(app: App, label: str, alg: str, hash_name: str, use: Use, policy: str
     wanted = read_policy(text)
     pin = app.pins.new_pin_of(label) if wanted.has_pin else b""
     with app.progress(f"the chip makes a key ({alg})"):
-        row = app.keyring.create(label, alg, policy=text, hash_name=hash_name, pin=pin, use=use)
-    for note in _notes(app, label, wanted):
+        row = app.keyring.create(
+            label,
+            alg,
+            policy=text,
+            hash_name=hash_name,
+            pin=pin,
+            use=use,
+            backup_to=backup_to,
+        )
+    for note in _notes(app, label, app.keyring.policy(row)):
         app.note(f"note: {note}")
     app.done(
         key_json(row), f"made {row.label}: {row.alg}, {row.policy}, in {app.device.describe()}"
@@ -108,6 +127,10 @@ def _notes(app: App, key_label: str, policy: KeyPolicy) -> list[str]:
     for label in policy.groups:
         if app.groups.state(label).group.static:
             found += [f"group {label!r} is static: {line}" for line in STATIC]
+    found += [
+        f"custodians of {label!r} may have it copied to another chip: tpmhsm key backup {key_label}"
+        for label in policy.backup
+    ]
     if policy.has_pin:
         from tpmhsm.tpm.pins import duration
         from tpmhsm.tpm.probe import lockout

@@ -22,7 +22,9 @@ USES: tuple[Use, ...] = ("sign", "decrypt")
 
 @dataclass(frozen=True)
 class Wanted:
-    """A key that is asked for: `policy` as text or as a document, `pin` for one that wants it."""
+    """A key that is asked for: `policy` as text or as a document, `pin` for one that wants it;
+    `backup_to` the label of the group whose custodians may have it copied, if anybody may.
+    """
 
     label: str
     alg: str
@@ -30,6 +32,7 @@ class Wanted:
     hash_name: str = "sha256"
     use: Use = "sign"
     pin: bytes = field(default=b"", repr=False)
+    backup_to: str = ""
 
     @property
     def command(self) -> CC:
@@ -44,7 +47,8 @@ class Wanted:
         from tpmhsm.tpm.objects import signing_template
 
         make = signing_template if self.use == "sign" else decryption_template
-        return make(self.alg, bound.digest or None, self.hash_name, counts=bound.has_pin)
+        digest, copied = bound.digest or None, bool(bound.backup)
+        return make(self.alg, digest, self.hash_name, counts=bound.has_pin, copied=copied)
 
 
 def key_row(
@@ -80,7 +84,7 @@ def key_row(
 
 def _says_all(policy: KeyPolicy) -> bool:
     """Whether the text and the groups' documents say all of it, as for `open` and `quorum`."""
-    more = policy.has_pin or policy.has_pcrs or policy.granting
+    more = policy.has_pin or policy.has_pcrs or policy.granting or policy.backup
     return len(policy.alternatives) == 1 and not more
 
 

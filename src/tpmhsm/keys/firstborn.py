@@ -46,4 +46,5 @@ def make_first(keyring: Keyring, group: GroupDocument, wanted: Sequence[Wanted])
 def _bound(wanted: Wanted, group: GroupDocument) -> KeyPolicy:
     policy = read_policy(wanted.policy).for_command(wanted.command)
     indices = {label: anchor(group, wanted.command) for label in policy.rosters}
-    return replace(policy, indices=indices)
+    policy = replace(policy, indices=indices)
+    return policy.copied_by(group) if wanted.backup_to or policy.backup else policy

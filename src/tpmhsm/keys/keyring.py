@@ -68,14 +68,15 @@ class Keyring:
         hash_name: str = "sha256",
         pin: bytes = b"",
         use: Use = "sign",
+        backup_to: str = "",
     ) -> KeyRow:
         """Make a key in the chip and keep it, with its creation ticket and a CertifyCreation.
 
-        `policy` as text or as a document; `pin` for one that wants it. Raises ExistsError for a
-        taken label, UsageError for a policy that no key can have, DeviceError for an algorithm the
-        chip has not.
+        `policy` as text or as a document; `pin` for one that wants it; `backup_to` as of `Wanted`.
+        Raises ExistsError for a taken label, UsageError for a policy that no key can have,
+        DeviceError for an algorithm the chip has not.
         """
-        wanted = Wanted(label, alg, policy, hash_name, use, pin)
+        wanted = Wanted(label, alg, policy, hash_name, use, pin, backup_to)
         bound, group_id = self.prepare(wanted)
         row = self.make(wanted, lambda chip: self.budgets.place(chip, bound), group_id)
         with self._store.transaction() as tx:
@@ -119,6 +120,8 @@ class Keyring:
         """
         check_label(wanted.label, "key label")
         bound = bind(read_policy(wanted.policy), self._groups, self._device, wanted.command)
+        if to := wanted.backup_to or next(iter(bound.backup), ""):
+            bound = bound.copied_by(self._groups.active(to).group)
         if bound.has_pin:
             check_pin(wanted.pin)
         group = self._groups.active(bound.rosters[0]) if bound.rosters else None

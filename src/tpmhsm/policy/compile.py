@@ -1,7 +1,7 @@
 """From a policy to the chip's tree, its digest, and the steps to each alternative.
 
     alternative = [AuthorizeNV(roster of the group)] ∧ [PCRs] ∧ [PIN] ∧ [budget] ∧ CC(Sign)
-    key         = the only alternative, or PolicyOR over all of them
+    key         = the only alternative, or PolicyOR over all of them, and over those for a copy
 
 AuthorizeNV stands first, since it replaces what ran before it; the budget last, so that what fails
 before it uses up no unit. CommandCode stands inside every
@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from tpmhsm.errors import UsageError
+from tpmhsm.policy.copying import copy_branches, copy_end
+from tpmhsm.policy.group import GroupDocument
 from tpmhsm.policy.merging import Merged, in_eights
 from tpmhsm.policy.model import Budget, Policy, Window, parts_of
 from tpmhsm.policy.normal import Alternative, normal_form, policy_of
@@ -42,7 +44,8 @@ class KeyPolicy:
     label (the written Name of its roster index), `measured` the PCRs at the key's birth, `budgets`
     the NV index of each budget by the label of the group that grants it. Without the latter three a
     policy is complete only if it names no group, no PCR, no budget. `command` is the one that the
-    key is for: TPM2_Sign, TPM2_RSA_Decrypt or TPM2_ECDH_ZGen.
+    key is for: TPM2_Sign, TPM2_RSA_Decrypt or TPM2_ECDH_ZGen. `backup`: the label of the group
+    whose custodians may have the key copied, and `copying.copy_end` of it; none for most keys.
     """
 
     alternatives: tuple[Alternative, ...]
@@ -50,6 +53,7 @@ class KeyPolicy:
     measured: Measured = field(default_factory=dict)
     budgets: Mapping[str, int] = field(default_factory=dict)
     command: CC = CC.Sign
+    backup: Mapping[str, bytes] = field(default_factory=dict)
 
     @classmethod
     def of(cls, policy: Policy) -> KeyPolicy:
@@ -140,6 +144,37 @@ class KeyPolicy:
             )
         return replace(self, command=command)
 
+    def copied_by(self, group: GroupDocument) -> KeyPolicy:
+        """The same policy of a key that this group's custodians may have copied to another chip.
+
+        UsageError for one that would then hold less than it says: `backup-not-guarded`,
+        `backup-other-group`, `backup-budget`, `backup-pcr`, `static-group`.
+        """
+        if any(one.group != group.name for one in self.alternatives):
+            guarded = all(one.group for one in self.alternatives) and self.alternatives
+            raise UsageError(
+                f"{self.text}: custodians of {group.name!r} have a key copied that officers of "
+                f"{group.name!r} approve each use of, by every alternative",
+                code="backup-other-group" if guarded else "backup-not-guarded",
+                hint=f"--policy 'quorum({group.name})', or all(quorum({group.name}), pin)",
+            )
+        if self.granting:
+            raise UsageError(
+                f"{self.text}: each chip counts a budget for itself, so what is granted once would "
+                "be used on both",
+                code="backup-budget",
+                hint="a key with a budget stays in its chip: the other chip gets a key of its own",
+            )
+        if self.has_pcrs:
+            raise UsageError(
+                f"{self.text}: the PCRs of another machine are other ones, and a copy there would "
+                "be of no use",
+                code="backup-pcr",
+                hint=f"PCRs in the roster can be approved anew: tpmhsm group change {group.name} "
+                "--pcr BANK:N,…",
+            )
+        return replace(self, backup={group.name: copy_end(group)})
+
     def budget_name(self, group: str) -> bytes:
         """The written Name (34 bytes) of the index that counts what a group granted. UsageError."""
         from tpmhsm.policy.budgets import budget_name
@@ -178,7 +213,31 @@ class KeyPolicy:
 
     @cached_property
     def _merged(self) -> Merged:
-        return in_eights([digest_of(self.steps_of(one)) for one in self.alternatives])
+        ways = [self.steps_of(one) for one in self.alternatives]
+        return in_eights([digest_of(steps) for steps in (*ways, *self.copying)])
+
+    @property
+    def copying(self) -> tuple[tuple[Step, ...], ...]:
+        """The two further alternatives of a key that may be copied; none for others."""
+        return tuple(
+            branch
+            for label, end in self.backup.items()
+            for branch in copy_branches(end, self._index(label))
+        )
+
+    def copy_way(self) -> tuple[Step, ...]:
+        """The steps after the custodians' ladders by which a copy is made. UsageError for a key
+        that is not copied.
+        """
+        if not self.backup:
+            raise UsageError(
+                "this key was made to stay in its chip: nobody can have it copied",
+                code="not-to-be-copied",
+                hint="tpmhsm key create LABEL --policy 'quorum(GROUP)' --backup-to GROUP makes one "
+                "that can be",
+            )
+        (climbed, code), _ = self.copying
+        return (code, *self._merged.ways[digest_of((climbed, code))])
 
     def way(self, alternative: Alternative) -> tuple[Step, ...]:
         """The steps by which one alternative leads to the key's policy, each of them needed."""

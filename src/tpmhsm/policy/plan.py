@@ -20,6 +20,7 @@ from tpmhsm.policy.bound import (
 )
 from tpmhsm.policy.budgets import Grant, write_steps
 from tpmhsm.policy.compile import KeyPolicy
+from tpmhsm.policy.copying import CopyDocument, copy_ladders
 from tpmhsm.policy.group import GroupDocument, RosterDocument, check_pair
 from tpmhsm.policy.ladder import Ladder
 from tpmhsm.policy.normal import Alternative
@@ -330,6 +331,18 @@ def _branch(
     if roster.officers[-1].m < roster.officers[-1].n:
         steps.pop()  # the last PolicyOR of the ladder stands in that of the branches
     return (*steps, *roster_tree(group, roster).ways[digest_of(steps)])
+
+
+def plan_copy(
+    group: GroupDocument, policy: KeyPolicy, document: CopyDocument, approvals: Approvals
+) -> Plan:
+    """Plan one copy of a key with this policy to another chip: custodians approve. UsageError for a
+    key that is not copied.
+    """
+    ladders = copy_ladders(group)
+    steps = (*climb(ladders, group.custodians, approvals), *policy.copy_way())
+    given = _given(group.custodians, approvals)
+    return Plan("copy a key", steps, document.bound, policy.digest, given)
 
 
 def _plan_custodians(

@@ -19,6 +19,10 @@
     [measured.sha256]
     0 = "3d45…"                 # PCRs at the key's birth
 
+    [backup]
+    officers = "91c0…"          # digest at the end of the ladders of the custodians who may have
+                                # the key copied to another chip
+
 `command = "RSA_Decrypt"` (or `"ECDH_ZGen"`) after the format says that the key decrypts.
 
 Each `[[any]]` is an alternative, and demands all that stands in it; `open = true` stands in the
@@ -29,6 +33,7 @@ them anyone recomputes the authPolicy without a chip. Text and document give the
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any as Anything
 
 from tpmhsm.errors import ParseError
@@ -83,6 +88,8 @@ def format_document(policy: KeyPolicy) -> str:
     for bank, values in sorted(policy.measured.items()):
         lines = (f'{number} = "{values[number].hex()}"' for number in sorted(values))
         blocks.append("\n".join([f"[measured.{bank}]", *lines]))
+    for label, end in policy.backup.items():
+        blocks.append(f'[backup]\n"{label}" = "{end.hex()}"')
     return "\n\n".join(blocks) + "\n"
 
 
@@ -114,7 +121,8 @@ def _read_document(text: str) -> KeyPolicy:
     alternatives = normal_form(_policy(fields))
     measured = read_measured(value.get("measured", {}), _WHAT)
     policy = KeyPolicy(alternatives, _rosters(value), measured, _budgets(value))
-    fields.allow("roster", "measured", "budget")
+    policy = replace(policy, backup=_backup(value))
+    fields.allow("roster", "measured", "budget", "backup")
     command = _command(fields)
     fields.done()
     _check_facts(policy)
@@ -185,6 +193,14 @@ def _budgets(value: dict[str, Anything]) -> dict[str, int]:
     return {label: int(index, 16) for label, index in indices.items()}
 
 
+def _backup(value: dict[str, Anything]) -> dict[str, bytes]:
+    found = Fields(value.get("backup", {}), f"{_WHAT}: backup")
+    labels = [check_label(label, _WHAT, ParseError) for label in value.get("backup", {})]
+    if "backup" in value and len(labels) != 1:
+        raise ParseError(f"{_WHAT}: backup: one group")
+    return {label: found.hex(label, 32) for label in labels}
+
+
 def _check_facts(policy: KeyPolicy) -> None:
     """Facts are there for what the policy names and nothing else, or not at all."""
     named = {
@@ -197,3 +213,5 @@ def _check_facts(policy: KeyPolicy) -> None:
         raise ParseError(f"{_WHAT}: the rosters are not those of the policy's groups")
     if policy.budgets and set(policy.budgets) != set(policy.granting):
         raise ParseError(f"{_WHAT}: the budgets' indices are not those of the policy's budgets")
+    if not set(policy.backup) <= set(policy.groups):
+        raise ParseError(f"{_WHAT}: the group whose custodians have the key copied is no other one")

@@ -156,7 +156,8 @@ class Executing(Line[Turns]):
             key = self._keyring.get(label)
             with self._store.reading() as tx:
                 group = tx.groups.find_by_id(row.group_id or "")
-            if group is None or key.policy != f"quorum({group.name})":
+            plain = group is not None and key.policy == f"quorum({group.name})"
+            if not plain or key.policy_document:
                 key = None
             self._keys[label] = (now, key)
         return key

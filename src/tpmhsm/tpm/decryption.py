@@ -29,9 +29,15 @@ OAEP_HASHES = {"sha1": ALG.SHA1, "sha256": ALG.SHA256, "sha384": ALG.SHA384}
 
 
 def decryption_template(
-    algorithm: str, policy: bytes | None, hash_name: str = "sha256", *, counts: bool = False
+    algorithm: str,
+    policy: bytes | None,
+    hash_name: str = "sha256",
+    *,
+    counts: bool = False,
+    copied: bool = False,
 ) -> Public:
-    """The public area that a new decryption key is asked for with; `counts` as for signing keys.
+    """The public area that a new decryption key is asked for with; `counts` and `copied` as for
+    signing keys.
 
     `hash_name` is OAEP's, also of its mask; on a curve it has no meaning. Raises UsageError.
     """
@@ -47,7 +53,7 @@ def decryption_template(
         )
     scheme = AsymScheme(ALG.OAEP if rsa else ALG.ECDH, SchemeHash(OAEP_HASHES[hash_name]))
     kind, parameters, unique = key_parameters(algorithm, scheme)
-    attributes = key_attributes(Attribute.DECRYPT, policy, counts=counts)
+    attributes = key_attributes(Attribute.DECRYPT, policy, counts=counts, copied=copied)
     return Public(kind, ALG.SHA256, attributes, policy or b"", parameters, unique)
 
 
