@@ -2,8 +2,8 @@
 
 TCG TPM 2.0 Library Part 1 §23, Part 3 §13.1 and §13.3. The sensitive area travels in two wrappers.
 The outer one is for the new parent alone: a seed encrypted for it, and an HMAC that covers the
-Name. The inner one is AES under a key that the chip gives to whoever asked for the copy: it protects
-nothing against the host, which is why people look at the parent and at nothing else.
+Name. The inner one is AES under a key that the chip gives to whoever asked for the copy: it
+protects nothing against the host, so people look at the parent, and at nothing else.
 """
 
 from __future__ import annotations
