@@ -40,7 +40,7 @@ def challenge(app: App, evidence: str, place: int | None, out: str, force: bool)
     number, part = _endorsement_key(app, found, place)
     with naming(evidence):
         kept = make_challenge(part.public, found.aks[0].public, moments.now())
-    _keep(app, kept)
+    keep_challenge(app, kept)
     write_output(out, kept.challenge.encoded, force=force)
     facts = {
         "file": out,
@@ -105,23 +105,31 @@ def read_bond(app: App, path: str) -> Bond:
     not hold or is too late.
     """
     from tpmhsm.attest.bonds import bond_of_response
-    from tpmhsm.attest.credential import parse_kept, parse_response
+    from tpmhsm.attest.credential import parse_response
     from tpmhsm.policy import moments
 
     data = app.read(path)
     with naming(path, data, "a response"):
         response = parse_response(data)
-        file = _place(app, response.challenge)
-        if not file.exists():
+        kept = kept_challenge(app, response.challenge)
+        if kept is None:
             raise NotFoundError(
                 "the response is to a challenge that was not made in this home",
                 code="other-challenge",
                 hint="the home of whoever ran tpmhsm attest challenge has its secret",
             )
-        return bond_of_response(parse_kept(read_input(str(file))), response, moments.now())
+        return bond_of_response(kept, response, moments.now())
 
 
-def _keep(app: App, kept: Kept) -> None:
+def kept_challenge(app: App, digest: bytes) -> Kept | None:
+    """What this home keeps of a challenge with this digest; None for one that it has not made."""
+    from tpmhsm.attest.credential import parse_kept
+
+    file = _place(app, digest)
+    return parse_kept(read_input(str(file))) if file.exists() else None
+
+
+def keep_challenge(app: App, kept: Kept) -> None:
     """The secret, before the challenge leaves: a file of this user alone."""
     file = _place(app, kept.challenge.digest)
     try:

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 import click
 
 from tpmhsm.cli.app import App, facts, pass_app, prose, table
-from tpmhsm.cli.files import STDIO
+from tpmhsm.cli.files import STDIO, naming
 from tpmhsm.cli.options import Out, out_options, reason_option, wait_option
 from tpmhsm.cli.waiting import settled
-from tpmhsm.errors import WaitingError
+from tpmhsm.errors import UsageError, WaitingError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -268,16 +268,31 @@ def fingerprint(app: App, name: str) -> None:
 
 @group.command(epilog="Example: tpmhsm group certify officers --nonce 5f… --out officers.certified")
 @click.argument("name")
-@click.option("--nonce", required=True, metavar="HEX", help="Of `trust challenge`, 64 digits.")
+@click.option("--nonce", metavar="HEX", help="Of `trust challenge`, 64 digits.")
+@click.option("--challenge", metavar="F", help="Of `trust challenge CARD`: for a copy of a key.")
 @out_options("NAME.certified by default.")
 @pass_app
-def certify(app: App, name: str, nonce: str, out: Out) -> None:
-    """Have the chip certify which roster is in force, over a custodian's nonce."""
-    from tpmhsm.requests.certifying import certify_group
+def certify(app: App, name: str, nonce: str | None, challenge: str | None, out: Out) -> None:
+    """Have the chip certify which roster is in force, over a custodian's nonce.
 
-    data = certify_group(app.store, app.groups, name, nonce)
+    For a chip that is to take copies of keys, over a challenge: then it also shows that it is the
+    chip that was asked, and the storage key under which it takes them.
+    """
+    from tpmhsm.requests.certifying import answer_challenge, certify_group
+
+    if (nonce is None) == (challenge is None):
+        raise UsageError(
+            "--nonce HEX or --challenge F, one of them",
+            hint="a custodian makes either: tpmhsm trust challenge [CARD]",
+        )
+    if challenge is not None:
+        asked = app.read(challenge)
+        with naming(challenge, asked, "a challenge"):
+            data = answer_challenge(app.store, app.device, app.groups, name, asked)
+    else:
+        data = certify_group(app.store, app.groups, name, nonce or "")
     target = out.claim(f"{name}.certified")
     out.write(data, target)
     if target != STDIO:
-        said = f"{target}: whoever made the nonce runs tpmhsm trust check {target}"
-        app.emit({"group": name, "nonce": nonce, "file": target}, said)
+        said = f"{target}: whoever asked runs tpmhsm trust check {target}"
+        app.emit({"group": name, "nonce": nonce, "challenge": challenge, "file": target}, said)

@@ -9,10 +9,12 @@ import click
 
 from tpmhsm.cli.app import App, facts, pass_app, table
 from tpmhsm.cli.files import naming
+from tpmhsm.cli.options import Out, out_options
 from tpmhsm.cli.words import one_line
-from tpmhsm.errors import StoreError
+from tpmhsm.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
+    from tpmhsm.approval.live import Answer
     from tpmhsm.store.memory import PinnedGroupRow
     from tpmhsm.store.people import TrustedCardRow
 
@@ -93,20 +95,57 @@ def remove(app: App, reference: str) -> None:
     )
 
 
-@trust.command(epilog="Example: tpmhsm trust challenge")
+@trust.command(epilog="Example: tpmhsm trust challenge host2.card --out host2.challenge")
+@click.argument("card", metavar="[CARD]", required=False)
+@out_options("CARD's name with .challenge by default.")
 @pass_app
-def challenge(app: App) -> None:
+def challenge(app: App, card: str | None, out: Out) -> None:
     """Make a nonce, over which a CA host's chip says which roster is in force now.
 
     A custodian asks so whether a change is in force; and a home that lost its memory begins anew:
-    it abstains for one epoch then.
+    it abstains for one epoch then. With a device's CARD it is a challenge to another chip of the
+    group, before a key is copied there: only that chip can answer it.
     """
     from tpmhsm.requests.memory import StoredMemory
 
+    if card is not None:
+        _challenge_chip(app, card, out)
+        return
     with app.own_store().transaction() as tx:
         nonce = StoredMemory(tx).challenge().hex()
     app.note(f"on the CA host: tpmhsm group certify GROUP --nonce {nonce}; then here: trust check")
     app.emit({"nonce": nonce}, nonce)
+
+
+def _challenge_chip(app: App, path: str, out: Out) -> None:
+    from tpmhsm.approval.cards import parse_device_card
+    from tpmhsm.attest.credential import make_challenge
+    from tpmhsm.cli.attest_challenge import keep_challenge
+    from tpmhsm.policy import moments
+    from tpmhsm.requests.memory import StoredMemory
+
+    data = app.read(path)
+    with naming(path, data, "a device's card"):
+        card = parse_device_card(data)
+        kept = make_challenge(card.ek_public, card.ak_public, moments.now())
+    target = out.claim(f"{card.label}.challenge")
+    digest = kept.challenge.digest
+    with app.own_store().transaction() as tx:
+        memory = StoredMemory(tx)
+        if card.data not in {one.data for one in memory.device_cards()}:
+            raise UsageError(
+                f"this home does not trust the card in {path}: it may be anybody's",
+                code="card-missing",
+                hint=f"if you got it from the device's owner: tpmhsm trust add {path}",
+            )
+        keep_challenge(app, kept)
+        memory.await_answer(digest)
+    out.write(kept.challenge.encoded, target)
+    app.emit(
+        {"file": target, "device": card.label, "challenge": digest.hex()},
+        f"{target}: for the chip of {card.label}\n"
+        f"on that host: tpmhsm group certify GROUP --challenge {target}; then here: trust check",
+    )
 
 
 @trust.command(epilog="Example: tpmhsm trust check officers.certified")
@@ -122,6 +161,9 @@ def check(app: App, file: str) -> None:
     data = app.read(file)
     with naming(file, data, "an answer of group certify"):
         answer = parse_answer(data)
+    if answer.response is not None or answer.device.ak_name != answer.group.device_ak:
+        _check_chip(app, answer)
+        return
     with app.own_store().transaction() as tx:
         memory = StoredMemory(tx)
         found = check_answer(answer, memory)
@@ -150,5 +192,51 @@ def check(app: App, file: str) -> None:
         ("You approve", f"changes for epoch {found.approves_from} and later"),
         ("Compare", "" if pinned else " ".join(eight)),
         ("", "" if pinned else "aloud with the other members: this home does not know the group"),
+    ]
+    app.emit(item, lambda: facts(rows))
+
+
+def _check_chip(app: App, answer: Answer) -> None:
+    """Another chip of a group, asked before a key is copied there."""
+    from tpmhsm.approval.second_chips import Means, cautions, check_second_chip
+    from tpmhsm.attest.verdicts import CLASS_WORDS
+    from tpmhsm.cli.attest_challenge import kept_challenge
+    from tpmhsm.cli.vendor_roots import pins_of
+    from tpmhsm.policy import moments
+    from tpmhsm.policy.people import describe_rule
+    from tpmhsm.requests.memory import StoredMemory
+
+    means = Means(kept_challenge(app, answer.nonce), moments.now(), pins_of(app))
+    with app.own_store().transaction() as tx:
+        memory = StoredMemory(tx)
+        entries = check_second_chip(answer, memory, means)
+        memory.keep(entries)
+        tx.audit.append(
+            "trust-chip", {"group": answer.group.name, "ak": answer.device.ak_name.hex()}
+        )
+    second = entries.second
+    assert second is not None  # noqa: S101 - check_second_chip's own rule
+    officers = describe_rule(answer.roster.officers)
+    kind = second.kind or "unproven"
+    item = {
+        "group": answer.group.name,
+        "id": answer.group.id.hex(),
+        "device": answer.device.label,
+        "ak": answer.device.ak_name.hex(),
+        "kind": kind,
+        "parent": second.parent_name.hex(),
+        "counter": second.counter,
+        "officers": officers,
+    }
+    for flag in cautions(second):
+        app.note(f"{flag.head}: {flag.text}")
+    parent = second.parent_name.hex()
+    rows = [
+        ("Chip", f"{answer.device.label}: answered your challenge (activation)"),
+        ("Kind", CLASS_WORDS[kind]),  # type: ignore[index]
+        ("Group", f"{answer.group.name}, epoch {second.counter} in force there"),
+        ("Officers", officers),
+        ("Takes copies", f"under the storage key {parent[4:12]} {parent[12:20]}, which keeps them"),
+        ("You approve", "copies of keys to this chip, and requests from it"),
     ]
     app.emit(item, lambda: facts(rows))
