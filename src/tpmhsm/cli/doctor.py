@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -35,14 +36,19 @@ def store(app: App) -> int:
             for check in prove(app.store, app.device, app.groups, tell):
                 checks.append(check)
     except (StoreError, DeviceError) as error:  # what was seen before it is worth knowing
-        error.details["checks"] = [_json(check) for check in checks]
+        error.details["checks"] = checks_json(checks)
         if checks and not app.as_json:
-            app.emit({}, lambda: _words(checks))
+            app.emit({}, lambda: checks_words(checks))
         raise
-    found = [_json(check) for check in checks]
+    found = checks_json(checks)
     ok = not any(check.findings for check in checks)
-    app.emit({"ok": ok, "where": app.store.words, "checks": found}, lambda: _words(checks))
+    app.emit({"ok": ok, "where": app.store.words, "checks": found}, lambda: checks_words(checks))
     return 0 if ok else 1
+
+
+def checks_json(checks: Sequence[Check]) -> list[dict[str, Any]]:
+    """JSON-ready facts of checks."""
+    return [_json(check) for check in checks]
 
 
 def _json(check: Check) -> dict[str, Any]:
@@ -54,7 +60,8 @@ def _json(check: Check) -> dict[str, Any]:
     }
 
 
-def _words(checks: list[Check]) -> str:
+def checks_words(checks: Sequence[Check]) -> str:
+    """A table of checks, and what they found with each next step."""
     from tpmhsm.cli.words import lines
 
     rows = [(c.name, str(c.seen), str(len(c.findings) or "none")) for c in checks]

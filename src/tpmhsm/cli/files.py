@@ -9,8 +9,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tpmhsm.errors import ExistsError, ParseError, TpmHsmError, UsageError
+
+if TYPE_CHECKING:
+    from io import BufferedReader
+    from typing import BinaryIO
 
 MAX_INPUT = 1 << 20
 """Files larger than this many bytes are no certificate, CSR, card, request or approval."""
@@ -40,6 +45,18 @@ def read_bundle_input(path: str) -> bytes:
     if len(data) > MAX_INPUT and not (looks_whole(data) or _may_be_evidence(data)):
         raise _too_large(path, MAX_INPUT)
     return data
+
+
+def is_backup(path: str) -> bool:
+    """Whether a file begins as backups do: they may be larger than what fits into memory."""
+    if path == STDIO:
+        return False
+    try:
+        with Path(path).open("rb") as file:
+            beginning = file.read(64)
+    except (OSError, ValueError):
+        return False
+    return beginning.startswith((b"manifest.json\0", b'{"format": "tpmhsm/home-backup/'))
 
 
 def _may_be_evidence(data: bytes) -> bool:
@@ -137,14 +154,52 @@ def write_output(path: str, data: bytes, *, force: bool = False, secret: bool = 
         raise UsageError(f"cannot write {path}: {_reason(error)}") from error
 
 
+@contextmanager
+def new_file(path: str, *, force: bool = False) -> Iterator[BinaryIO]:
+    """A private file to be written piece by piece: it has its name, whole, when the block is left,
+    and there is none when that failed. `-` is stdout. Raises as `write_output`.
+    """
+    try:
+        if path == STDIO:
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+            return
+        check_free(path, force=force)
+        with _written_whole(Path(path).absolute(), force, 0o600) as file:
+            yield file
+    except FileExistsError as error:
+        raise _kept(path) from error
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {_reason(error)}") from error
+
+
+@contextmanager
+def opened_input(path: str) -> Iterator[BufferedReader]:
+    """A file, or stdin, to be read piece by piece. Raises UsageError."""
+    try:
+        if path == STDIO:
+            yield sys.stdin.buffer  # type: ignore[misc]
+            return
+        with Path(path).open("rb") as file:
+            yield file
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read {path!r}: {_reason(error)}") from error
+
+
 def _write_whole(path: Path, data: bytes, force: bool, mode: int) -> None:
+    with _written_whole(path, force, mode) as file:
+        file.write(data)
+
+
+@contextmanager
+def _written_whole(path: Path, force: bool, mode: int) -> Iterator[BinaryIO]:
     """Write beside, flush to disk, then give it its name: a name never holds half a file."""
     beside = path.with_name(f".{path.name[:200]}.{os.getpid()}.part")
     beside.unlink(missing_ok=True)  # of a process of this number that was killed
     try:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         if force:

@@ -38,6 +38,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "show": ("top", "show", "Say what any file or TLS server is: certificate, CRL, key …"),
     "approve": ("approve", "approve", "Look at a request and sign it as an approver"),
     "deny": ("approve", "deny", "Refuse a request, with a reason"),
+    "backup": ("backup", "backup", "Database and wrapped keys into one file, while others work"),
+    "restore": ("backup", "restore", "Put a backup into this home, and prove it against the chip"),
     "ceremony": ("ceremony", "ceremony", "Group, root and issuer with one file to approve"),
     "demo": ("demo", "demo", "The whole story in 20 seconds, on a software TPM"),
     "version": ("top", "version", "The version"),

@@ -165,7 +165,7 @@ def show(app: App, what: str, timeout: float, secret: Secret) -> None:
 
     HOST:PORT shows the certificates that a TLS server sends; nothing is said about trust.
     """
-    from tpmhsm.cli.files import read_bundle_input
+    from tpmhsm.cli.files import is_backup, read_bundle_input
     from tpmhsm.cli.show import show_bytes
 
     if host := _host_and_port(what):
@@ -175,6 +175,11 @@ def show(app: App, what: str, timeout: float, secret: Secret) -> None:
         with app.progress(f"asking {what}"):
             chain = fetch_chain(*host, timeout)
         show_bytes(app, b"".join(to_pem(one) for one in chain), what)
+        return
+    if is_backup(what):
+        from tpmhsm.cli.backup import show_backup
+
+        show_backup(app, what, secret)
         return
     show_bytes(app, read_bundle_input(what), what, secret.source() if secret.given else None)
 

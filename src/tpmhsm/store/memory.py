@@ -417,3 +417,9 @@ class ApproverMemory:
         """Remember an answer, unless an earlier one is remembered."""
         if self.live_since(group_id) is None:
             self._live._insert(LiveRow(group_id, epoch))
+
+    def undate(self) -> None:
+        """Forget when this memory began: that it saw foundings, and answers to its nonces."""
+        self._connection.execute(delete(epochs).where(epochs.c.epoch == 0))
+        self._connection.execute(delete(live_states))
+        self._connection.execute(delete(challenges))

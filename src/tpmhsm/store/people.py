@@ -124,6 +124,10 @@ class TrustedCards(Repository[TrustedCardRow]):
         where = [] if kind is None else [trusted_cards.c.kind == kind]
         return self._select(*where, order=(trusted_cards.c.name, trusted_cards.c.id))
 
+    def change_kind(self, old: str, new: str) -> None:
+        """Make all cards of one kind cards of another."""
+        self._change(trusted_cards.c.kind == old, kind=new)
+
     def remove(self, reference: str) -> list[TrustedCardRow]:
         """Stop trusting the cards of a name, or of a digest (8 digits or more suffice).
 

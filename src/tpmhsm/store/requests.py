@@ -17,6 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
     bindparam,
     delete,
+    text,
 )
 
 from tpmhsm.errors import ExistsError, UsageError
@@ -159,6 +160,13 @@ class Requests(Repository[RequestRow]):
         The document usually names the id: add with an empty one, then `set_document`.
         """
         return self._insert(request)
+
+    def skip(self, many: int) -> None:
+        """Never give out the next so many ids (SQLite); nothing where there was no request yet."""
+        self._connection.execute(
+            text("UPDATE sqlite_sequence SET seq = seq + :many WHERE name = 'requests'"),
+            {"many": many},
+        )
 
     def set_document(self, request_id: int, document: bytes) -> RequestRow:
         """Replace the request file of a waiting request. Raises NotFoundError, UsageError."""

@@ -1,0 +1,1 @@
+"""A home as a whole: its backup, and putting it back."""
