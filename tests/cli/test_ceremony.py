@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from tests.support.ceremonies import DNS, Meeting
 
+from tpmhsm.approval.minutes import parse_minutes
+
 Meet = Callable[..., Meeting]
 
 
@@ -21,6 +23,7 @@ def meet(place: Path) -> Iterator[Meet]:
 
     yield make
     for meeting in held:
+        meeting.host.attempt("ceremony", "--cancel")  # no session may wait in the chip
         meeting.host.close()
 
 
@@ -31,13 +34,119 @@ def test_two_of_three_take_seven_commands_over_four_machines(meet: Meet) -> None
         given = meeting.approve(name, asked["ceremony"]).json
         assert given["fingerprint"] == asked["fingerprint"]
         assert given["first_use"]
-    done = meeting.ask(code=0)
+    done = meeting.ask("--place", "Room 101", "--witness", "Wendy", code=0)
     assert meeting.commands == 7
     assert done["state"] == "done"
     host = meeting.host
+    minutes = parse_minutes((host.path / "officers.minutes").read_bytes())
+    assert " ".join(minutes.words) == done["fingerprint"]
+    assert (minutes.place, minutes.witnesses) == ("Room 101", ("Wendy",))
+    assert [act.request.kind for act in minutes.acts] == [
+        *("group", "certificate", "certificate", "budget")
+    ]
+    assert all(len(act.request.approvals) == 2 and act.executed for act in minutes.acts)
+    assert [one.label for one in minutes.certificates] == ["issuing", "root-ca"]
+    judged = host.json("attest", "verify", "officers.evidence")
+    assert minutes.evidence is not None
+    assert minutes.evidence.sha256.hex() == judged["evidence"]
     host("key", "create", "web")
     host("csr", "create", "web", "--san", "dns:www.example.com", "--out", "web.csr")
     host("ca", "sign", "issuing", "web.csr", "--chain", "--out", "web.pem")
     host("cert", "export", "root-ca", "--out", "root.pem")
     host("cert", "verify", "web.pem", "--trust", "root.pem")
     assert host.json("key", "show", "issuing")["budgets"][0]["left"] == 4
+
+
+def test_three_of_five_with_custodians_of_their_own(meet: Meet) -> None:
+    meeting = meet("ann", "ben", "cyd", "dan", "eve", "gus", "hal", "ivy")
+    officers, custodians = ("ann", "ben", "cyd", "dan", "eve"), ("gus", "hal", "ivy")
+    asked = meeting.ask(
+        *("--officers", f"3:{meeting.cards(*officers)}"),
+        *("--custodians", f"2:{meeting.cards(*custodians)}", *DNS, "--budget", "20"),
+    )
+    for name in ("ann", "cyd", "eve"):  # officers first: their approvals wait for the founding
+        assert meeting.approve(name, asked["ceremony"]).json["approved"] == [2, 3, 4]
+    waits = meeting.ask()
+    assert waits["error"]["message"].startswith("waiting for 2 of the custodians of officers")
+    states = {one["step"]: one["state"] for one in waits["steps"]}
+    assert (states["group"], states["root"], states["grant"]) == ("waiting", "to come", "to come")
+    for name in ("gus", "ivy"):
+        assert meeting.approve(name, asked["ceremony"]).json["approved"] == [1]
+    assert {one["state"] for one in meeting.ask(code=0)["steps"]} == {"done"}
+    shown = meeting.host.json("group", "show", "officers")
+    assert (shown["officers"]["needed"], shown["custodians"]["members"]) == (3, list(custodians))
+
+
+def test_a_window_in_place_of_a_budget(meet: Meet) -> None:
+    meeting = meet("alice", "bob", "carol")
+    asked = meeting.ask("--officers", f"2:{meeting.cards()}", *DNS, "--window", "1h")
+    for name in ("alice", "bob"):
+        meeting.approve(name, asked["ceremony"])
+    meeting.ask(code=0)
+    host = meeting.host
+    assert host.json("key", "show", "issuing")["window"]["seconds"] == 3600
+    host("key", "create", "web")
+    host("csr", "create", "web", "--san", "dns:www.example.com", "--out", "web.csr")
+    host("ca", "sign", "issuing", "web.csr", "--out", "web.pem")
+
+
+def test_a_root_alone(meet: Meet) -> None:
+    meeting = meet("alice", "bob", "carol")
+    asked = meeting.ask("--officers", f"2:{meeting.cards()}", "--root", "CN=Root,O=Example")
+    for name in ("alice", "bob"):
+        meeting.approve(name, asked["ceremony"])
+    steps = [one["step"] for one in meeting.ask(code=0)["steps"]]
+    assert steps[3:5] == ["group", "root"]
+    assert meeting.host.json("ca", "show", "root-ca")["state"] == "active"
+
+
+def test_other_options_later_are_refused_by_name(meet: Meet) -> None:
+    meeting = meet("alice", "bob", "carol")
+    options = ("--officers", f"2:{meeting.cards()}", *DNS, "--budget", "5")
+    first = meeting.ask(*options)
+    assert meeting.ask(*options)["ceremony"] == first["ceremony"]
+    error = meeting.ask("--budget", "6", "--root", "CN=Other", code=2)["error"]
+    assert error["code"] == "ceremony-changed"
+    assert error["changed"] == ["root", "budget"]
+    assert "budget was 5, now 6" in error["message"]
+
+
+def test_a_last_act_that_is_over_is_asked_for_anew(meet: Meet) -> None:
+    meeting = meet("alice", "bob", "carol")
+    asked = meeting.ask("--officers", f"2:{meeting.cards()}", *DNS, "--budget", "5")
+    host = meeting.host
+    host("device", "stop")  # the chip forgets the session
+    for name in ("alice", "carol"):
+        meeting.approve(name, asked["ceremony"])
+    waits = meeting.ask()
+    number = waits["error"]["request"]
+    assert "asked for anew" in waits["error"]["message"]
+    assert [one["state"] for one in waits["steps"]][3:7] == ["done", "done", "done", "waiting"]
+    assert (host.path / f"{number}.req").exists()
+    again = host.json("request", "show", str(number))
+    for name in ("alice", "bob"):
+        machine = meeting.people[name]
+        (machine.path / "again.req").write_bytes((host.path / f"{number}.req").read_bytes())
+        machine(
+            *("approve", "again.req", "--as", name, "-i", f"{name}.key", "--expect"),
+            *(again["digest"], "--passphrase-file", "passphrase"),
+            *(("--trust", meeting.cards("alice", "carol")) if name == "bob" else ()),
+        )
+        host("ceremony", machine.path / f"{number}-{name}.approval", code=0 if name == "bob" else 3)
+    assert host.json("key", "show", "issuing")["budgets"][0]["left"] == 5
+
+
+def test_it_is_withdrawn_and_begun_again(meet: Meet) -> None:
+    meeting = meet("alice", "bob", "carol")
+    options = ("--officers", f"2:{meeting.cards()}", *DNS, "--budget", "5")
+    first = meeting.ask(*options)
+    assert meeting.ask("--cancel", code=0)["state"] == "cancelled"
+    host = meeting.host
+    assert host.json("key", "list")["items"] == host.json("group", "list")["items"] == []
+    assert meeting.ask(code=2)["error"]["code"] == "no-ceremony"
+    (host.path / "officers.ceremony").unlink()
+    second = meeting.ask(*options)
+    assert second["ceremony"] != first["ceremony"]
+    for name in ("alice", "bob"):
+        meeting.approve(name, second["ceremony"])
+    meeting.ask(code=0)

@@ -6,19 +6,17 @@ but for the founding: under which group and people the rest counts, everybody ha
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from tpmhsm.approval import standing
 from tpmhsm.approval.acts import rule_of
 from tpmhsm.approval.approve import make_approval
 from tpmhsm.approval.batch import unseen
-from tpmhsm.approval.cards import Card, DeviceCard
 from tpmhsm.approval.ceremony import LIVE_KINDS, Ceremony, CeremonyApproval, check_ceremony
 from tpmhsm.approval.memory import (
-    ApprovedCrl,
     Certified,
     Entries,
     Granted,
@@ -38,27 +36,25 @@ if TYPE_CHECKING:
 
 
 class Layered:
-    """A memory with what this sitting adds to it, which is kept only when everything was signed."""
+    """A memory with what this sitting adds to it, which is kept only when everything was signed.
+    What no founding adds is as it is below.
+    """
 
     def __init__(self, below: Memory) -> None:
         self._below = below
         self._added = InMemory()
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._below, name)
+
+    @property
+    def memory(self) -> Memory:
+        """The same by its protocol."""
+        return cast("Memory", self)
+
     def keep(self, entries: Entries) -> None:
         """Remember for the rest of the sitting."""
         self._added.keep(entries)
-
-    def trusted_cards(self) -> Sequence[Card]:
-        """As below."""
-        return self._below.trusted_cards()
-
-    def own_cards(self) -> Sequence[Card]:
-        """As below."""
-        return self._below.own_cards()
-
-    def device_cards(self) -> Sequence[DeviceCard]:
-        """As below."""
-        return self._below.device_cards()
 
     def pinned_group(self, group_id: bytes) -> PinnedGroup | None:
         """What is known stays."""
@@ -85,28 +81,13 @@ class Layered:
         added = self._added.approved_certificate(key_name, holder)
         return added or self._below.approved_certificate(key_name, holder)
 
-    def approved_crl(self, key_name: bytes) -> ApprovedCrl | None:
-        """As below: no founding has one."""
-        return self._below.approved_crl(key_name)
-
     def granted(self, index_name: bytes) -> Granted | None:
         """Both."""
-        found = [one for one in (self._below.granted(index_name), self._added.granted(index_name))
-                 if one is not None]  # fmt: skip
-        if len(found) < 2:
-            return found[0] if found else None
-        first, second = found
-        return Granted(
-            max(first.total, second.total), first.firsts | second.firsts, first.keys | second.keys
-        )
-
-    def challenges(self) -> Collection[bytes]:
-        """As below."""
-        return self._below.challenges()
-
-    def live_since(self, group_id: bytes) -> int | None:
-        """As below."""
-        return self._below.live_since(group_id)
+        below, added = self._below.granted(index_name), self._added.granted(index_name)
+        if below is None or added is None:
+            return below or added
+        total, firsts = max(below.total, added.total), below.firsts | added.firsts
+        return Granted(total, firsts, below.keys | added.keys)
 
 
 @dataclass(frozen=True)
@@ -161,7 +142,9 @@ def review_ceremony(
         elif request.kind in LIVE_KINDS and now >= request.expires:
             past.append(request)
         else:
-            found = review(request, layer, identity, name, now, founded=founded, looks=not mine)
+            found = review(
+                request, layer.memory, identity, name, now, founded=founded, looks=not mine
+            )
             layer.keep(found.entries)
             reviews.append(found)
     if not any(one.acts for one in reviews):

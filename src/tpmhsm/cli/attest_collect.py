@@ -16,7 +16,7 @@ from tpmhsm.errors import UsageError
 
 if TYPE_CHECKING:
     from tpmhsm.attest.format import Evidence
-    from tpmhsm.keys.evidence import Collected
+    from tpmhsm.keys.evidence import Collected, Wanted
 
 EVENT_LOG = Path("/sys/kernel/security/tpm0/binary_bios_measurements")
 MAX_EVENT_LOG = 4 << 20
@@ -54,28 +54,34 @@ def collect(
     the file says what was so when it was made, and nobody can tell when that was.
     """
     from tpmhsm.attest.format import format_evidence
-    from tpmhsm.keys.evidence import NONCE_SIZE, Wanted
-    from tpmhsm.keys.evidence import collect as collect_evidence
+    from tpmhsm.keys.evidence import Wanted
 
     path = out or "evidence.json"
     check_free(path, force=force)
-    asked = parse_nonce(nonce) if nonce else secrets.token_bytes(NONCE_SIZE)
     wanted = Wanted(
         labels=labels,
-        nonce=asked,
+        nonce=parse_nonce(nonce) if nonce else b"",
         event_log=_event_log(app, event_log),
         ak_certificates=_certificates(app, ak_certificates),
         rsa=not no_rsa,
     )
-    with app.progress("the chip is asked"):
-        wanted = replace(wanted, audit=_log_proof(app, asked))
-        found = collect_evidence(app.store, app.device, app.groups, wanted)
+    found = gather(app, wanted)
     write_output(path, format_evidence(found.evidence), force=force)
     if path == STDIO:
         return
     for remark in (*found.notes, *_remarks(found.evidence, asked=bool(nonce))):
         app.note(remark)
     app.done(_json(found, path), lambda: _words(found, path), made="" if out else path)
+
+
+def gather(app: App, wanted: Wanted) -> Collected:
+    """Ask the chip, with a nonce of our own where there is no other, and the proof of the log."""
+    from tpmhsm.keys.evidence import NONCE_SIZE, collect
+
+    nonce = wanted.nonce or secrets.token_bytes(NONCE_SIZE)
+    with app.progress("the chip is asked"):
+        wanted = replace(wanted, nonce=nonce, audit=_log_proof(app, nonce))
+        return collect(app.store, app.device, app.groups, wanted)
 
 
 def parse_nonce(text: str) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,7 +19,15 @@ if TYPE_CHECKING:
     from tpmhsm.requests.ceremony import Ceremonies, Founding, Held
 
 CARD = ".card"
-_PARTS = re.compile(r"(\d+):([^+]*)(?:\+|$)")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What people say of a ceremony for its minutes."""
+
+    place: str
+    witnesses: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -65,13 +72,27 @@ _asked = packed(
 )  # fmt: skip
 
 
+_said = packed(
+    "said",
+    Said,
+    click.option("--place", default="", metavar="TEXT", help="For the minutes: where."),
+    click.option("--witness", "witnesses", multiple=True, metavar="NAME",
+                 help="For the minutes: who is present without a key; repeatable."),
+    click.option("--note", "notes", multiple=True, metavar="TEXT",
+                 help="For the minutes: what else is to be remembered; repeatable."),
+)  # fmt: skip
+
+
 @click.command()
 @click.argument("files", nargs=-1, metavar="[APPROVAL…]")
 @_asked
+@_said
 @click.option("-o", "--out", metavar="DIR", help="Where files are written; here by default.")
 @click.option("--cancel", is_flag=True, help="Withdraw what waits, and forget the ceremony.")
 @pass_app
-def ceremony(app: App, files: tuple[str, ...], asked: Asked, out: str | None, cancel: bool) -> None:
+def ceremony(
+    app: App, files: tuple[str, ...], asked: Asked, said: Said, out: str | None, cancel: bool
+) -> None:
     """Found a group, a root and an issuer with one file that each approver approves once.
 
     Sets up the device, takes in people's cards, draws everything up and writes GROUP.ceremony.
@@ -102,11 +123,7 @@ def ceremony(app: App, files: tuple[str, ...], asked: Asked, out: str | None, ca
             ceremonies.go_on()
     except WaitingError as error:
         raise _waits(app, ceremonies, error) from None
-    held = ceremonies.find() or held
-    if not held.ended:
-        from tpmhsm.policy import moments
-
-        held = ceremonies.note(ended=moments.stamp(moments.now()))
+    conclude(app, ceremonies, said)
     found = state_json(app, ceremonies)
     app.done(found, lambda: state_words(found))
 
@@ -255,6 +272,54 @@ def _take_vote(app: App, file: str, data: bytes) -> None:
         app.desk.take(data)
 
 
+# ── the end ──────────────────────────────────────────────────────────────────
+
+
+def conclude(app: App, ceremonies: Ceremonies, said: Said) -> None:
+    """Write evidence and minutes, unless that was done."""
+    from hashlib import sha256
+
+    from tpmhsm.policy import moments
+
+    held = ceremonies.get()
+    if held.ended:
+        return
+    evidence = _evidence(app)
+    _write_own(held, "evidence", evidence)
+    minutes = _minutes(app, held, said, evidence)
+    _write_own(held, "minutes", minutes)
+    digests = {"evidence": sha256(evidence), "minutes": sha256(minutes)}
+    ceremonies.note(
+        written={name: digest.hexdigest() for name, digest in digests.items()},
+        ended=moments.stamp(moments.now()),
+    )
+
+
+def _evidence(app: App) -> bytes:
+    from tpmhsm.attest.format import format_evidence
+    from tpmhsm.cli.attest_collect import gather
+    from tpmhsm.keys.evidence import Wanted
+
+    return format_evidence(gather(app, Wanted(rsa=False)).evidence)
+
+
+def _minutes(app: App, held: Held, said: Said, evidence: bytes) -> bytes:
+    from tpmhsm.attest.reading import parse_evidence
+    from tpmhsm.cli.attest_verify import Means, judge
+    from tpmhsm.requests import minutes
+
+    judged = judge(app, parse_evidence(evidence), Means())
+    words = minutes.Said(**vars(said))
+    return minutes.minutes_of(app.store, app.desk, held, judged, words).data
+
+
+def _write_own(held: Held, ending: str, data: bytes) -> None:
+    """A file of this ceremony; one that an interrupted run has left is written anew."""
+    path = _path(held, ending)
+    left = path.exists() and path.read_bytes()[:9] == data[:9]
+    write_output(str(path), data, force=left)
+
+
 # ── where it stands ──────────────────────────────────────────────────────────
 
 
@@ -314,6 +379,9 @@ def _steps(app: App, held: Held) -> Iterator[dict[str, Any]]:
             "missing": app.desk.missing(row),
         }
         waiting = waiting or row.state == "waiting"
+    for name in ("evidence", "minutes"):
+        done = "done" if name in (held.written or {}) else "to come"
+        yield {"step": name, "state": done, "words": _path(held, name).name, "request": None}
 
 
 def state_words(found: dict[str, Any]) -> str:

@@ -182,7 +182,7 @@ class Ceremonies:
         return held
 
     def note(self, **facts: Any) -> Held:
-        """Keep more of the ceremony: where files are written, that it has ended."""
+        """Keep more of the ceremony: where files are written, SHA-256 of those, that it ended."""
         with self._store.transaction() as tx:
             held = replace(_read(tx.settings.get(SETTING)), **facts)
             tx.settings.set(SETTING, held.document())
@@ -376,7 +376,8 @@ class Ceremonies:
     def cancel(self) -> Held:
         """Withdraw what waits and forget the ceremony; its keys, too, unless the group stands."""
         held = self.get()
-        for number in (*(held.requests or {}).values(), *([held.anew] if held.anew else ())):
+        numbers = [*(held.requests or {}).values(), *([held.anew] if held.anew else ())]
+        for number in reversed(numbers):  # what stands on others first
             if self._desk.get(number).state == "waiting":
                 self._desk.cancel(number)
         founded = False
