@@ -20,7 +20,14 @@ from tpmhsm.approval.cards import Card, DeviceCard, parse_card, parse_device_car
 from tpmhsm.approval.files import read_json
 from tpmhsm.approval.request import Request, parse_request
 from tpmhsm.approval.votes import one_of
-from tpmhsm.attest.verdicts import CLASS_WORDS, QUESTIONS, Answer, Judgement, Question
+from tpmhsm.attest.verdicts import (
+    CLASS_WORDS,
+    QUESTIONS,
+    Answer,
+    DeviceClass,
+    Judgement,
+    Question,
+)
 from tpmhsm.errors import ParseError, TpmHsmError, UsageError
 from tpmhsm.policy import moments
 from tpmhsm.policy.documents import Fields, canonical, encode_json, to_base64
@@ -113,7 +120,7 @@ class EvidenceMinutes:
 
     sha256: bytes
     sentence: str
-    device_class: str
+    device_class: DeviceClass
     nonce: bool
     verdicts: tuple[VerdictMinutes, ...]
 
@@ -374,7 +381,7 @@ def _read_evidence(fields: Fields) -> EvidenceMinutes:
     found = EvidenceMinutes(
         fields.hex("sha256", 32),
         fields.text("sentence"),
-        one_of(fields.text("device_class"), tuple(CLASS_WORDS), "minutes: device_class"),
+        one_of(fields.text("device_class"), tuple(CLASS_WORDS), "minutes: device_class"),  # type: ignore[arg-type]
         fields.flag("nonce"),
         _each(fields, "verdicts", _read_verdict),
     )

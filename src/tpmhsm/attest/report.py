@@ -8,27 +8,17 @@ network: what others wrote is text and nothing else. The page's words prove noth
 
 from __future__ import annotations
 
-import re
-from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
-from importlib.resources import files
-from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from tpmhsm.attest.page import BADGES, carried_in, html_page
 from tpmhsm.attest.report_picture import picture
-from tpmhsm.errors import ParseError
 from tpmhsm.policy.moments import stamp
 from tpmhsm.policy.visible import in_html
 
 if TYPE_CHECKING:
     from tpmhsm.attest.verdicts import Answer, Judgement, KeyFacts, People, Question, Verdict
-
-BADGES: dict[Answer, str] = {
-    "proven": "✓ proven",
-    "refuted": "✗ refuted",
-    "not-proven": "? not proven",
-}
 
 WHY: dict[Question, str] = {
     "chip": "A chip is known by a key that its maker put into it. Without this, the statements "
@@ -47,35 +37,15 @@ WHY: dict[Question, str] = {
 }
 """What a question is for, to a reader who knows no TPM."""
 
-_OPENS = '<script type="application/octet-stream" id="tpmhsm-evidence">'
-_CLOSES = "</script>"
-_EMBEDDED = re.compile(re.escape(_OPENS.encode()) + rb"([A-Za-z0-9+/=\s]*)</script>")
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-
-
-def is_report(data: bytes) -> bool:
-    """Whether a file is an HTML page, such as `render_report` writes."""
-    return data[:15].lower() == b"<!doctype html>"
-
 
 def evidence_in(page: bytes) -> bytes:
     """Return the evidence that a report carries. ParseError unless there is exactly one."""
-    found = _EMBEDDED.findall(page)
-    if len(found) != 1:
-        raise ParseError(
-            f"the page carries {len(found)} files of evidence, not one",
-            hint="tpmhsm attest report makes a page that carries its evidence",
-        )
-    try:
-        return b64decode(b"".join(found[0].split()), validate=True)
-    except ValueError:
-        raise ParseError("the evidence in the page is no base64: the page was damaged") from None
+    return carried_in(page, "evidence", "tpmhsm attest report")
 
 
 def render_report(judgement: Judgement, evidence: bytes) -> str:
     """Return a judgement as an HTML page, with the file of evidence it is of inside."""
     title = f"Evidence: {', '.join(key.label for key in judgement.keys) or 'no key'}"[:120]
-    style = files(__package__).joinpath("report.css").read_text()
     parts = (
         *_opening(judgement, title),
         *_questions(judgement),
@@ -88,20 +58,7 @@ def render_report(judgement: Judgement, evidence: bytes) -> str:
         *_clauses(judgement),
         *_check_it(judgement, evidence),
     )
-    return "\n".join(
-        (
-            "<!doctype html>",
-            f'<html lang="en"><head><meta charset="utf-8"><title>{in_html(title)}</title>',
-            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<style>\n{style}</style></head><body>",
-            *parts,
-            _OPENS,
-            *wrap(b64encode(evidence).decode(), 100),
-            _CLOSES,
-            "</body></html>\n",
-        )
-    )
+    return html_page(title, parts, "evidence", evidence)
 
 
 def _opening(judgement: Judgement, title: str) -> Iterator[str]:

@@ -1,8 +1,11 @@
-"""The picture of a report: vendor root → EK → AK → key → certificates, as SVG without script."""
+"""The picture of a report as SVG without script: vendor root → EK → AK → key → certificates, or
+whatever else is a tree of boxes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
@@ -32,40 +35,77 @@ _COLUMNS = 52  # characters of these words in a line
 _LABEL = 50  # characters of a label
 
 
-def picture(links: Sequence[Link]) -> str:
+@dataclass(frozen=True)
+class Box:
+    """A box of another picture: like a `Link`, but its `kind` is in words of its own."""
+
+    kind: str
+    label: str
+    parent: int
+    holds: Answer
+    how: str
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A link as it is drawn: in its row, `depth` steps to the right, as good as its weakest
+    ancestor; `above` is the row of its parent, -1 for none.
+    """
+
+    link: Link | Box
+    depth: int
+    above: int
+    holds: Answer
+
+    @property
+    def words(self) -> str:
+        """Its mark and what it is."""
+        return f"{MARKS[self.holds]} {KINDS.get(self.link.kind, self.link.kind)}"
+
+
+def arranged(links: Sequence[Link | Box]) -> tuple[tuple[Placed, ...], int]:
+    """The rows of a picture, and how many links are left out."""
+    drawn, more = _in_order(links)
+    rows: list[Placed] = []
+    at: dict[int, int] = {}
+    for row, (number, depth) in enumerate(drawn):
+        link = links[number]
+        above = at.get(link.parent, -1) if link.parent != -1 else -1
+        inherited = rows[above].holds if above >= 0 else link.holds
+        holds = max(link.holds, inherited, key=_WEAKEST.index)
+        rows.append(Placed(link, depth, above, holds))
+        at[number] = row
+    return tuple(rows), more
+
+
+def picture(
+    links: Sequence[Link | Box], title: str = "From the maker of the chip to the certificates"
+) -> str:
     """A tree from top to bottom, each link a box on its parent's right lower side.
 
     Beside each stands what binds it to its parent, or what is missing; a mark and a dashed frame
     say so without colours.
     """
-    drawn, more = _in_order(links)
-    if not drawn:
+    rows, more = arranged(links)
+    if not rows:
         return "<p>Nothing in this file leads from a chip to a key.</p>"
-    places: dict[int, tuple[int, int]] = {}
-    holds: dict[int, Answer] = {}
     parts: list[str] = []
-    for row, (number, depth) in enumerate(drawn):
-        x, y = depth * _STEP, row * (_HEIGHT + _GAP)
-        places[number] = (x, y)
-        link = links[number]
-        holds[number] = link.holds
-        if link.parent in places:
-            parts.append(_line(*places[link.parent], x, y))
-            holds[number] = max(link.holds, holds[link.parent], key=_WEAKEST.index)
-        parts += _box(link, holds[number], x, y)
-    deepest = max(depth for _, depth in drawn)
-    width = deepest * _STEP + _WIDTH + _BESIDE + 7 * _COLUMNS
-    height = len(drawn) * (_HEIGHT + _GAP)
-    title = "From the maker of the chip to the certificates"
+    for number, row in enumerate(rows):
+        x, y = row.depth * _STEP, number * (_HEIGHT + _GAP)
+        if row.above >= 0:
+            parts.append(_line(rows[row.above].depth * _STEP, row.above * (_HEIGHT + _GAP), x, y))
+        parts += _box(row, x, y)
+    width = max(row.depth for row in rows) * _STEP + _WIDTH + _BESIDE + 7 * _COLUMNS
+    height = len(rows) * (_HEIGHT + _GAP)
     drawing = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-2 -2 {width} {height}" '
-        f'width="100%" role="img" aria-label="{title}">{"".join(parts)}</svg>'
+        f'width="100%" role="img" aria-label="{in_html(title)}">{"".join(parts)}</svg>'
     )
     left = f"<figcaption>{more} more are in the file.</figcaption>" if more else ""
     return f"<figure>{drawing}{left}</figure>"
 
 
-def _in_order(links: Sequence[Link]) -> tuple[list[tuple[int, int]], int]:
+def _in_order(links: Sequence[Link | Box]) -> tuple[list[tuple[int, int]], int]:
     """The links with their depths, each after its parent, and how many are left out."""
     children: dict[int, list[int]] = {}
     for number, link in enumerate(links):
@@ -85,15 +125,15 @@ def _line(x: int, y: int, to_x: int, to_y: int) -> str:
     return f'<path d="M{x + _STEP // 2} {y + _HEIGHT} v{down} h{across}"/>'
 
 
-def _box(link: Link, holds: Answer, x: int, y: int) -> list[str]:
+def _box(row: Placed, x: int, y: int) -> list[str]:
+    link = row.link
     label = link.label if len(link.label) <= _LABEL else f"{link.label[: _LABEL - 1]}…"
-    kind = f"{MARKS[holds]} {KINDS[link.kind]}"
     beside = x + _WIDTH + _BESIDE
     told = wrap(link.how, _COLUMNS)[:3]
     first = y + _HEIGHT // 2 + 4 - 7 * (len(told) - 1)
     return [
-        f'<rect class="{holds}" x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="6"/>',
-        f'<text class="how" x="{x + 12}" y="{y + 18}">{in_html(kind)}</text>',
+        f'<rect class="{row.holds}" x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="6"/>',
+        f'<text class="how" x="{x + 12}" y="{y + 18}">{in_html(row.words)}</text>',
         f'<text x="{x + 12}" y="{y + 36}">{in_html(label)}</text>',
         *(
             f'<text class="how" x="{beside}" y="{first + 14 * n}">{in_html(line)}</text>'

@@ -90,12 +90,13 @@ def read_evidence(app: App, path: str) -> Evidence:
     UsageError.
     """
     from tpmhsm.attest.format import MAX_EVIDENCE
+    from tpmhsm.attest.page import is_page
     from tpmhsm.attest.reading import parse_evidence
-    from tpmhsm.attest.report import evidence_in, is_report
+    from tpmhsm.attest.report import evidence_in
 
     data = app.read(path, limit=2 * MAX_EVIDENCE)
     with naming(path, data, "evidence"):
-        return parse_evidence(evidence_in(data) if is_report(data) else data)
+        return parse_evidence(evidence_in(data) if is_page(data) else data)
 
 
 def read_bond(app: App, path: str) -> Bond:

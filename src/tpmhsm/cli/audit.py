@@ -188,11 +188,12 @@ def verify(
     """
     from tpmhsm.attest.audit_chain import judge_log
     from tpmhsm.attest.audit_proof import MAX_PROOF, proof_of
-    from tpmhsm.attest.report import evidence_in, is_report
+    from tpmhsm.attest.page import is_page
+    from tpmhsm.attest.report import evidence_in
     from tpmhsm.policy.documents import parse_json
 
     data = app.read(file, limit=MAX_PROOF)
-    if is_report(data):
+    if is_page(data):
         data = evidence_in(data)
     document = parse_json(data, file, MAX_PROOF)
     if isinstance(inner := document.get("audit"), dict):  # a file of evidence

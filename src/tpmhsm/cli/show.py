@@ -41,11 +41,11 @@ def show_request_bytes(app: App, data: bytes, what: str) -> None:
 
 def known(data: bytes, what: str, ask: Ask | None = None) -> tuple[str, Shown]:
     """The kind of a file, with its facts and words. ParseError."""
-    from tpmhsm.attest.report import evidence_in, is_report
+    from tpmhsm.attest.page import is_page
 
-    if is_report(data) and b"tpmhsm-evidence" in data:
+    if is_page(data):
         with naming(what):
-            data = evidence_in(data)
+            data = _carried(data)
     if data.lstrip()[:1] == b"{":
         from tpmhsm.cli.show_ours import show_ours
 
@@ -62,6 +62,17 @@ def known(data: bytes, what: str, ask: Ask | None = None) -> tuple[str, Shown]:
     if (other := _other(data, what)) is not None:
         return other
     raise _unknown(data, what)
+
+
+def _carried(page: bytes) -> bytes:
+    """The file of ours in a page; the page itself if it says that it carries none."""
+    from tpmhsm.approval.minutes_page import minutes_in
+    from tpmhsm.attest.page import carries
+    from tpmhsm.attest.report import evidence_in
+
+    if carries(page, "evidence"):
+        return evidence_in(page)
+    return minutes_in(page) if carries(page, "minutes") else page
 
 
 def _other(data: bytes, what: str) -> tuple[str, Shown] | None:
