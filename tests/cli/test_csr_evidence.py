@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 
 from tests.attest.aiks import AttestationCa
+from tests.cli.test_attest import exchange, localca, verifier
 from tests.support.shell import Shell
 
 from tpmhsm.attest.public_keys import public_key_of
 from tpmhsm.pki.load import to_pem
 from tpmhsm.store import Store
+
+__all__ = ["verifier"]
 
 CREATE = ("csr", "create", "web", "--subject", "CN=web", "--san", "dns:a.example", "--evidence")
 
@@ -49,7 +53,8 @@ def test_made_shown_and_verified(plain: Shell) -> None:
     assert "a TPM says that it made the key (TPM2_CertifyCreation)" in shown
     assert "by CN=Attestation CA" in shown
     said = plain("csr", "verify", "proof.csr")
-    assert "not verified" in said.err
+    assert "NOT VERIFIED: that the key is in a TPM" in said.out
+    assert plain.json("csr", "verify", "proof.csr")["evidence"]["verified"] is False
     assert (
         "the key is in a TPM (class unknown)"
         in plain("csr", "verify", "proof.csr", "--trust", "aca.pem").out
@@ -64,6 +69,24 @@ def test_made_shown_and_verified(plain: Shell) -> None:
     assert "add --evidence" in json.loads(wrong.out)["error"]["hint"]
 
 
+def test_a_chip_that_was_asked_is_believed(plain: Shell, verifier: Shell) -> None:
+    """The way that `csr verify` names is one that can be gone, to its end."""
+    plain(*CREATE, "--out", "proof.csr")
+    shutil.copy(plain.path / "proof.csr", verifier.path)
+    said = verifier("csr", "verify", "proof.csr").out
+    assert "NOT VERIFIED: that the key is in a TPM" in said
+    for step in ("attest collect", "attest challenge", "attest respond", "attest verify", "--ak"):
+        assert step in said
+    exchange(plain, verifier)
+    unproven = verifier.json("attest", "verify", "e", "--response", "r")
+    assert unproven["attestation_key"] is None  # whose chip answered is not known
+    verifier("attest", "roots", "add", *localca(plain), "--as", "emulator")
+    name = verifier.json("attest", "verify", "e", "--response", "r")["attestation_key"]
+    assert name == name_of_ak(plain, "proof.csr")
+    assert name in verifier("attest", "verify", "e", "--response", "r").out
+    assert "the key is in a TPM" in verifier("csr", "verify", "proof.csr", "--ak", name).out
+
+
 def test_a_certificate_that_was_imported_is_found(plain: Shell) -> None:
     certified(plain)
     plain("cert", "import", "ak.pem", "aca.pem")
@@ -74,7 +97,7 @@ def test_a_certificate_that_was_imported_is_found(plain: Shell) -> None:
 def test_a_plain_csr_has_none(plain: Shell) -> None:
     plain(*CREATE[:-1], "--out", "plain.csr")
     assert plain.json("csr", "show", "plain.csr")["evidence"] is None
-    assert plain("csr", "verify", "plain.csr").err == ""
+    assert plain("csr", "verify", "plain.csr").out.count("\n") == 1
     refused = plain("--json", "csr", "verify", "plain.csr", "--ak", "000b" + "00" * 32, code=1)
     assert json.loads(refused.out)["error"]["code"] == "no-evidence"
 

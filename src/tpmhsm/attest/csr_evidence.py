@@ -199,7 +199,8 @@ def _judge(
         raise _refused(
             f"nobody who is believed vouches for the attestation key {name.hex()}",
             "unknown-ak",
-            "activate it (tpmhsm attest challenge), then name it in evidence_keys",
+            "ask its chip: tpmhsm attest challenge, with evidence of its host; then name the key "
+            "that answered: csr verify --ak, or evidence_keys in tpmhsm.toml",
         )
     return _Signer(believed.roots[found.root], name, found)
 

@@ -82,7 +82,10 @@ def judge_budgets(
         if part is None or part.statement is None:
             words = f'How many units "{label}" granted to the key {case.called} is not certified.'
             if part is not None:
-                words = f'"{label}" has granted the key {case.called} nothing, says the file.'
+                words = (
+                    f'"{label}" has granted the key {case.called} nothing yet, says the file: a '
+                    "chip certifies no budget before the first grant."
+                )
             case.add("agree", "not-proven", "budget-not-certified", words, (case.public,))
             continue
         counted = _budget(case, policy, f"budgets[{place}]", part)
@@ -113,9 +116,16 @@ def _budget(case: Case, policy: KeyPolicy, path: str, part: BudgetEvidence) -> C
             nv_contents(info, name_of_nv(wanted), BUDGET_SIZE, "budget of this key")
         )
         words = (
-            f"Without asking anybody the key {case.called} signs {counted.left:,} more times: of "
-            f'{counted.total:,} that "{part.group}" granted {counted.used:,} are used.'
+            f"Whoever has the machine can use the key {case.called} {_times(counted.left)} without "
+            f'asking anybody: of {counted.total:,} that "{part.group}" granted in advance '
+            f"{counted.used:,} are used."
         )
         case.add("agree", "proven", "budget", words, proof)
         return counted
     return None
+
+
+def _times(number: int) -> str:
+    if not number:
+        return "no more"
+    return "once more" if number == 1 else f"{number:,} more times"

@@ -93,7 +93,8 @@ def verify(
     missing = unmet(judged, required)
     refusal = _refusal(judged, missing) or _strangers(app, evidence, certificates)
     found = {"ok": not refusal, **judged.encode(), "required": list(required), "missing": missing}
-    text = partial(_words, judged, refusal, file)
+    found["attestation_key"] = ak = _known_key(evidence, judged)
+    text = partial(_words, judged, refusal, file, ak)
     app.emit(found | ({"error": refusal} if refusal else {}), text)
     return 1 if refusal else 0
 
@@ -128,6 +129,17 @@ def _bond(app: App, evidence: Evidence, means: Means, at: datetime) -> Bond | No
         roots = [der for file in means.trust for der in certificate_ders(app.read(file), file)]
         return bond_of_certificate(evidence, roots, at)
     return None
+
+
+def _known_key(evidence: Evidence, judged: Judgement) -> str | None:
+    """The Name of the attestation key if it is proven which chip it is in: by it one believes CSRs
+    (`csr verify --ak`, `evidence_keys`).
+    """
+    from tpmhsm.wire.names import name_of_public
+
+    if judged.verdict("chip").answer != "proven":
+        return None
+    return name_of_public(evidence.aks[0].public).hex()
 
 
 def unmet(judged: Judgement, required: Sequence[str]) -> list[str]:
@@ -206,13 +218,15 @@ def _steps(judged: Judgement, file: str) -> list[str]:
 # ── for people ───────────────────────────────────────────────────────────────
 
 
-def _words(judged: Judgement, refusal: dict[str, str], file: str) -> str:
+def _words(judged: Judgement, refusal: dict[str, str], file: str, ak: str | None) -> str:
     shown = [*_wrapped(judged.sentence), ""]
     for verdict in judged.verdicts:
         shown += _verdict(verdict)
     for people in judged.people:
         if people.fingerprint:
             shown += _wrapped(f'Fingerprint of "{people.group}": {people.fingerprint}')
+    if ak:
+        shown += ["Name of its attestation key (csr verify --ak):", f"  {ak}"]
     shown += [line for hint in judged.hints for line in _wrapped(f"(hint) {hint}")]
     if refusal:
         told = refusal["message"].removeprefix("refuted: ")

@@ -133,7 +133,11 @@ def show(app: App, file: str) -> None:
 def verify(
     app: App, file: str, trust: tuple[str, ...], names: tuple[str, ...], at: str | None
 ) -> None:
-    """Check a CSR's signature and key, in software; with --trust or --ak its evidence, too."""
+    """Check a CSR's signature and key, in software; with --trust or --ak its evidence, too.
+
+    Without them evidence is not verified, which is said. The Name for --ak is what attest verify
+    tells of a chip that answered a challenge.
+    """
     from tpmhsm.pki.csr import csr_der, load_csr, verify_csr
     from tpmhsm.pki.describe import describe_csr
 
@@ -146,5 +150,16 @@ def verify(
         found["evidence"] |= {**proven, "verified": True}
         words = "\n".join([words, f"{file}: the key is {proven['words']}", *proven["notes"]])
     elif found["evidence"]:
-        app.note("its evidence was not verified: --trust names who certifies attestation keys")
+        unread = found["evidence"].get("problem")
+        why = f"its evidence cannot be read: {unread}" if unread else "that the key is in a TPM"
+        words = "\n".join([words, f"{file}: NOT VERIFIED: {why}", *([] if unread else [_PROVING])])
     app.emit(found, words)
+
+
+_PROVING = """\
+next: --trust CA.pem, of whoever certified the attestation key; or ask its chip:
+  on its host: tpmhsm attest collect --out E
+  here:        tpmhsm attest challenge E --out C
+  on its host: tpmhsm attest respond C --out R
+  here:        tpmhsm attest verify E --response R tells the Name for --ak"""
+"""What makes evidence in a CSR count."""

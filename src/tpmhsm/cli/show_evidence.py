@@ -61,7 +61,11 @@ def show_response(data: bytes) -> Shown | None:
     except TpmHsmError:
         return None
     found = {"challenge": answer.challenge.hex()}
-    return found, facts([("To challenge", found["challenge"])])
+    words = [
+        ("To challenge", found["challenge"]),
+        ("Next", "in the home that asked: tpmhsm attest verify EVIDENCE --response FILE"),
+    ]
+    return found, facts(words)
 
 
 def _described(evidence: Evidence) -> dict[str, Any]:

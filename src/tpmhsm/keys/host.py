@@ -101,7 +101,9 @@ def load_host(store: Store) -> HostDevice:
     found = find_host(store)
     if found is None:
         raise StoreError(
-            "this home has no device yet", code="missing", hint="tpmhsm init sets it up"
+            "this home has no device yet",
+            code="missing",
+            hint="tpmhsm init sets it up; if the CA is on another machine, run this there",
         )
     return found
 

@@ -422,6 +422,6 @@ def _refuse_short(file: Path) -> None:
 def _missing(place: Place) -> StoreError:
     return StoreError(
         f"there is no database {place.words}",
-        hint="tpmhsm init creates it",
+        hint="tpmhsm init creates it; if the CA is on another machine, run this there",
         code="missing",
     )
