@@ -117,7 +117,7 @@ def hold_card(serial: int | None) -> Iterator[Card]:
     found: list[tuple[Card, Connection]] = []
     try:
         with _translated():
-            for reader in _readers():
+            for reader in readers():
                 if (connection := _connect(reader)) is not None:
                     found.append((_greet(connection), connection))
             yield _choose([card for card, _ in found], serial)
@@ -132,7 +132,10 @@ def _context() -> int:
     return int(context)
 
 
-def _readers() -> list[str]:
+def readers() -> list[str]:
+    """The readers of all YubiKeys that are plugged in. DeviceError 'no-card-service' without the
+    smart card daemon.
+    """
     context = _context()
     result, names = scard.SCardListReaders(context, [])
     scard.SCardReleaseContext(context)

@@ -54,7 +54,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "ca": ("ca", "ca", "Authorities: create, install, sign, issue, revoke, crl, show"),
     "attest": ("attest", "attest", "Evidence: collect, challenge, respond, certify, roots"),
     "audit": ("audit", "audit", "The log of all acts: list, prove that it is complete, verify"),
-    "doctor": ("doctor", "doctor", "Prove the database against itself and the chip"),
+    "doctor": ("doctor", "doctor", "What is wrong with this set-up; store: is what is kept true"),
     "request": ("request", "request", "Approval requests: list, show, export, import, execute"),
 }
 

@@ -52,14 +52,16 @@ def _device(app: App, todo: Todo) -> dict[str, Any]:
         with app.device.transaction() as chip:
             state = lockout(chip)
     except TpmHsmError as error:
-        todo.append({"what": error.message, "next": error.hint})
+        todo.append({"about": "device", "what": error.message, "next": error.hint})
         return {"ok": False, "where": app.device.describe()}
     if state.active:
         what = f"the chip takes no PIN: {state.tries} were wrong"
-        todo.append({"what": what, "next": "tpmhsm device show says when it ends"})
+        then = "tpmhsm device show says when it ends"
+        todo.append({"about": "device", "what": what, "next": then})
     if not state.lockout_auth_set and _any_pin(app):
         what = "root here can reset the count of wrong PINs: the chip is not sealed"
-        todo.append({"what": what, "next": "tpmhsm device seal --recovery FILE"})
+        then = "tpmhsm device seal --recovery FILE"
+        todo.append({"about": "sealing", "what": what, "next": then})
     return {"ok": True, "where": app.device.describe(), "sealed": state.lockout_auth_set}
 
 
@@ -74,11 +76,13 @@ def _requests(app: App, todo: Todo) -> list[int]:
         missing, title = app.desk.missing(row), app.desk.title(row)
         todo.append(
             {
+                "about": "waiting",
                 "what": f"request {row.id}, {title}: {missing} more must approve",
                 "next": f"tpmhsm approve {row.id} --as NAME -i KEY",
             }
             if missing
             else {
+                "about": "requests",
                 "what": f"request {row.id}, {title}: approved, not executed",
                 "next": f"tpmhsm key decrypt {row.key} FILE"
                 if row.kind == "decrypt"
@@ -103,6 +107,7 @@ def _windows(app: App, todo: Todo) -> list[dict[str, Any]]:
         if window.ends_soon:
             todo.append(
                 {
+                    "about": "windows",
                     "what": f"key {window.label}: {window_words(window)}",
                     "next": f"tpmhsm key open {window.label} --for 15m asks for another window",
                 }
@@ -122,6 +127,7 @@ def _budgets(app: App, rows: list[KeyRow], todo: Todo) -> list[dict[str, Any]]:
         if budget.ends_soon:
             todo.append(
                 {
+                    "about": "budgets",
                     "what": f"the budget of key {budget.key}: {budget.words}",
                     "next": f"tpmhsm key grant {budget.key} N asks {budget.group} for N more",
                 }
@@ -152,6 +158,7 @@ def _authorities(app: App, todo: Todo) -> list[dict[str, Any]]:
     for name in sorted(app.settings.authorities.keys() - {row.name for row in rows}):
         todo.append(
             {
+                "about": "authorities",
                 "what": f"tpmhsm.toml has [ca.{name}], and there is no such authority",
                 "next": "tpmhsm ca list shows all authorities",
             }
@@ -164,20 +171,24 @@ def _authorities(app: App, todo: Todo) -> list[dict[str, Any]]:
             {"name": row.name, "state": state_of(facts), "days_left": left, "revocation": revoking}
         )
         if row.key_label not in labels:
-            todo.append({"what": f"{row.name} signs nothing more: its key is deleted", "next": ""})
+            what = f"{row.name} signs nothing more: its key is deleted"
+            todo.append({"about": "authorities", "what": what, "next": ""})
         own = facts["revoked"]
         if own and own["state"] == "held":
             what = f"{row.name} certifies nothing: {row.issuer} holds its certificate"
             serial = facts["certificate"]["serial"]
-            todo.append({"what": what, "next": f"tpmhsm ca release {row.issuer} 0x{serial}"})
+            then = f"tpmhsm ca release {row.issuer} 0x{serial}"
+            todo.append({"about": "authorities", "what": what, "next": then})
         if left is not None and left < SOON:
             words = f"ends in {left} days" if left >= 0 else "has ended"
-            todo.append({"what": f"the certificate of {row.name} {words}", "next": ""})
+            what = f"the certificate of {row.name} {words}"
+            todo.append({"about": "authorities", "what": what, "next": ""})
         if row.state == "active" and (left is None or left >= 0) and row.key_label in labels:
-            todo += todo_of(app, row.name, revoking)
+            todo += [{"about": "crls", **one} for one in todo_of(app, row.name, revoking)]
         if row.state == "pending" and facts["external"]:
             todo.append(
                 {
+                    "about": "authorities",
                     "what": f"{row.name} waits for its certificate from elsewhere",
                     "next": f"tpmhsm ca install {row.name} CERT CHAIN",
                 }
@@ -185,6 +196,7 @@ def _authorities(app: App, todo: Todo) -> list[dict[str, Any]]:
         elif row.state == "pending" and not facts["request"]:
             todo.append(
                 {
+                    "about": "authorities",
                     "what": f"the making of {row.name} was interrupted",
                     "next": f"tpmhsm ca create {row.name} … as before goes on with it",
                 }
@@ -202,7 +214,8 @@ def _certificates(app: App, todo: Todo) -> dict[str, Any]:
     with app.store.reading() as tx:
         ends = tx.certificates.ends(rfc3339(now), rfc3339(now + timedelta(days=SOON)))
     if ends.soon:
-        todo.append({"what": f"{ends.soon} certificates end soon", "next": "tpmhsm cert list"})
+        what = f"{ends.soon} certificates end soon"
+        todo.append({"about": "certificates", "what": what, "next": "tpmhsm cert list"})
     return {"valid": ends.count, "next_end": ends.first}
 
 
@@ -214,7 +227,7 @@ def _database(app: App, todo: Todo) -> dict[str, Any]:
             certified = certified_at(tx)
             entries = tx.audit.verify_chain(last=RECENT).seq  # all of them: doctor store
     except TpmHsmError as error:
-        todo.append({"what": error.message, "next": error.hint})
+        todo.append({"about": "database", "what": error.message, "next": error.hint})
         return {"ok": False, "where": app.store.words}
     found = {"log_entries": entries, "log_certified": certified}
     return {"ok": True, "where": app.store.words, **found}

@@ -45,6 +45,9 @@ SETTING = "audit"
 OLDEST = 3600.0
 """Seconds after which a checkpoint is due when something was signed."""
 
+_LAST = 100
+"""Records among which the newest checkpoint is looked for: it is nearly always the very last."""
+
 _LARGE = 1 << 22
 """Bytes of a journal after which a new one is begun."""
 
@@ -60,6 +63,15 @@ def certified_at(tx: Transaction) -> str | None:
 
     at = (tx.settings.get(SETTING) or {}).get("at")
     return None if at is None else moment(at)
+
+
+def last_checkpoint(tx: Transaction) -> Checkpoint | None:
+    """The newest checkpoint in the database, among its last records."""
+    for row in tx.chip_records.latest(_LAST):
+        with suppress(ParseError):
+            if isinstance(found := read_record(row.record), Checkpoint):
+                return found
+    return None
 
 
 class Auditing:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tpmhsm.attest.public_keys import spki_of_public
-from tpmhsm.errors import ChipRefusedError, DeviceError, NotFoundError, TpmHsmError
+from tpmhsm.errors import (
+    ChipRefusedError,
+    DeviceError,
+    NotFoundError,
+    TpmHsmError,
+    VerificationError,
+)
 from tpmhsm.keys.budgets import indices_of, missing_indices
 from tpmhsm.keys.choice import policy_of_row
 from tpmhsm.keys.evidence import load_birth
@@ -15,7 +21,7 @@ from tpmhsm.policy.bound import command_of
 from tpmhsm.policy.tree import counter_nv, roster_content, roster_nv
 from tpmhsm.store.proof import Check
 from tpmhsm.wire.codec import decode
-from tpmhsm.wire.constants import CC
+from tpmhsm.wire.constants import CC, NvAttributes
 from tpmhsm.wire.names import name_of_nv, name_of_public
 from tpmhsm.wire.public import Public
 
@@ -27,7 +33,15 @@ if TYPE_CHECKING:
     from tpmhsm.tpm.attesting import Birth
     from tpmhsm.tpm.chip import Chip
     from tpmhsm.tpm.device import Device
+    from tpmhsm.wire.structures import NvPublic
 
+IndexState = Literal["well", "missing", "unwritten", "other"]
+
+_INDEX_WORDS: dict[IndexState, str] = {
+    "missing": "is missing in the chip",
+    "unwritten": "was made anew, and never written",
+    "other": "is another one",
+}
 _BACKUP = "restore the database from a backup: without its own record the key cannot be used"
 
 
@@ -185,6 +199,22 @@ def check_groups(store: Store, device: Device, groups: Groups) -> Check:
     return check
 
 
+def index_state(chip: Chip, wanted: NvPublic) -> IndexState:
+    """How an index stands whose public area was this one when it was written."""
+    from tpmhsm.tpm import nv
+
+    try:
+        found = nv.read_public(chip, wanted.nv_index)
+    except NotFoundError:
+        return "missing"
+    except (ChipRefusedError, VerificationError):
+        return "other"
+    if found.name == name_of_nv(wanted):
+        return "well"
+    unwritten = wanted.attributes & ~NvAttributes.WRITTEN
+    return "unwritten" if found.public.attributes == unwritten else "other"
+
+
 def _indices(check: Check, chip: Chip, state: GroupState) -> None:
     from tpmhsm.tpm import nv
 
@@ -194,12 +224,8 @@ def _indices(check: Check, chip: Chip, state: GroupState) -> None:
         ("epoch counter", counter_nv(group, written=True)),
         ("roster index", roster_nv(group, written=True)),
     ):
-        try:
-            if nv.read_public(chip, wanted.nv_index).name != name_of_nv(wanted):
-                check.found(f"group {name!r}: the {what} is another one, or never written", restore)
-                return
-        except (NotFoundError, ChipRefusedError):
-            check.found(f"group {name!r}: the {what} is missing in the chip", restore)
+        if (found := index_state(chip, wanted)) != "well":
+            check.found(f"group {name!r}: the {what} {_INDEX_WORDS[found]}", restore)
             return
     epoch = nv.read_counter(chip, group.counter_index)
     if epoch != state.roster.epoch:

@@ -64,3 +64,9 @@ class ChipRecords:
         with self._connection.execute(statement, execution_options=_STREAM) as rows:
             for row in rows:
                 yield ChipRecordRow(*row)
+
+    def latest(self, most: int) -> list[ChipRecordRow]:
+        """The last so many, newest first."""
+        c = chip_records.c
+        statement = select(c.key_name, c.digest, c.record, c.n).order_by(c.n.desc()).limit(most)
+        return [ChipRecordRow(*row) for row in self._connection.execute(statement)]

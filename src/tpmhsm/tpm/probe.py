@@ -137,6 +137,14 @@ def lockout(chip: Chip) -> Lockout:
     )
 
 
+def room(chip: Chip) -> int:
+    """The size in bytes of the largest NV index that could be made now; see `Limits.nv_free`.
+
+    Where there is enough room, one index is made and removed. Raises as `probe`.
+    """
+    return _largest_index(chip, capabilities.properties(chip).get(PT.NV_INDEX_MAX, 0) or 2048)
+
+
 def _limits(chip: Chip, found: dict[int, int]) -> Limits:
     largest = found.get(PT.NV_INDEX_MAX, 0)
     return Limits(
