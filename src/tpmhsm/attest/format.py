@@ -40,13 +40,14 @@ NONCE_SIZES = range(8, 33)
 
 DEVICE_KINDS = ("software TPM", "hardware", "other TPM")
 
-Purpose = Literal["ak", "creation", "counter", "roster", "budget", "quote", "time"]
+Purpose = Literal["ak", "creation", "counter", "roster", "budget", "parent", "quote", "time"]
 PURPOSES: tuple[Purpose, ...] = (
     "ak",  # subject: the Name of the further attestation key
     "creation",  # subject: the Name of the key
     "counter",  # subject: the group's id (32 bytes)
     "roster",  # subject: the group's id
     "budget",  # subject: the Name of the key (34 bytes)
+    "parent",  # subject: the Name of the storage key that takes copies
     "quote",  # subject: empty
     "time",  # subject: `Evidence.seal` (32 bytes)
 )
@@ -169,6 +170,34 @@ class BudgetEvidence:
 
 
 @dataclass(frozen=True)
+class ParentEvidence:
+    """The storage key that takes copies: `public` TPMT_PUBLIC, `certified` TPM2_Certify of it."""
+
+    public: bytes
+    certified: Statement
+
+
+@dataclass(frozen=True)
+class CopyApproval:
+    """One custodian's approval of a copy: `policy_ref` 32 bytes, `signature` TPMT_SIGNATURE."""
+
+    approver: str
+    policy_ref: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True)
+class CopyEvidence:
+    """A copy that custodians approved: `document` is canonical JSON ("tpmhsm/copy/1"), `made` when
+    the chip made it by the host's clock.
+    """
+
+    made: datetime
+    document: bytes
+    approvals: tuple[CopyApproval, ...]
+
+
+@dataclass(frozen=True)
 class QuoteEvidence:
     """TPM2_Quote of all PCRs in `pcrs`: bank to number to value."""
 
@@ -188,6 +217,7 @@ class Evidence:
 
     `nonce` is the verifier's, or a random one; `event_log` the firmware's binary log (TCG PC Client
     Platform Firmware Profile); `audit` the proof of the log, which only its own reader understands.
+    `parent` and `copies` are not in the file where there is nothing to say.
     """
 
     made: datetime
@@ -198,6 +228,8 @@ class Evidence:
     keys: tuple[KeyEvidence, ...] = ()
     groups: tuple[GroupEvidence, ...] = ()
     budgets: tuple[BudgetEvidence, ...] = ()
+    parent: ParentEvidence | None = None
+    copies: tuple[CopyEvidence, ...] = ()
     quote: QuoteEvidence | None = None
     event_log: bytes | None = None
     time: Statement | None = None
@@ -227,7 +259,7 @@ def format_evidence(evidence: Evidence) -> bytes:
 
 def _document(evidence: Evidence) -> dict[str, Any]:
     log, quote = evidence.event_log, evidence.quote
-    return {
+    document: dict[str, Any] = {
         "format": FORMAT,
         "made": moments.stamp(evidence.made),
         "nonce": evidence.nonce.hex(),
@@ -242,6 +274,11 @@ def _document(evidence: Evidence) -> dict[str, Any]:
         "time": _statement(evidence.time),
         "audit": None if evidence.audit is None else dict(evidence.audit),
     }
+    if evidence.parent is not None:
+        document["parent"] = _parent(evidence.parent)
+    if evidence.copies:
+        document["copies"] = [_copy(one) for one in evidence.copies]
+    return document
 
 
 def _device(one: DeviceClaims) -> dict[str, Any]:
@@ -301,6 +338,25 @@ def _budget(one: BudgetEvidence) -> dict[str, Any]:
         "group": one.group,
         "index": to_base64(one.index),
         "statement": _statement(one.statement),
+    }
+
+
+def _parent(one: ParentEvidence) -> dict[str, Any]:
+    return {"public": to_base64(one.public), "certified": _signed(one.certified)}
+
+
+def _copy(one: CopyEvidence) -> dict[str, Any]:
+    return {
+        "made": moments.stamp(one.made),
+        "document": _embedded(one.document),
+        "approvals": [
+            {
+                "approver": vote.approver,
+                "policy_ref": vote.policy_ref.hex(),
+                "signature": to_base64(vote.signature),
+            }
+            for vote in one.approvals
+        ],
     }
 
 

@@ -16,12 +16,15 @@ from tpmhsm.attest.format import (
     NONCE_SIZES,
     AttestationPart,
     BudgetEvidence,
+    CopyApproval,
+    CopyEvidence,
     CreationPart,
     DeviceClaims,
     EndorsementPart,
     Evidence,
     GroupEvidence,
     KeyEvidence,
+    ParentEvidence,
     QuoteEvidence,
     Statement,
 )
@@ -56,6 +59,8 @@ def parse_evidence(data: bytes) -> Evidence:
         keys=fields.each("keys", _read_key),
         groups=fields.each("groups", _read_group),
         budgets=fields.each("budgets", _read_budget),
+        parent=fields.whole("parent", _read_parent) if fields.has("parent") else None,
+        copies=fields.some("copies", _read_copy) if fields.has("copies") else (),
         quote=fields.maybe("quote", _read_quote),
         event_log=fields.maybe_base64("event_log"),
         time=fields.maybe("time", _read_statement),
@@ -105,6 +110,13 @@ class _Reader(Fields):
         return tuple(
             _all_of(_Reader(item, f"{self._what}: {key} {n}"), read) for n, item in enumerate(items)
         )
+
+    def some(self, key: str, read: Any) -> tuple[Any, ...]:
+        """The same of a list that is not there when it is empty."""
+        found = self.each(key, read)
+        if not found:
+            raise ParseError(f"{self._what}: {key} is empty, and would not be there")
+        return found
 
     def blobs(self, key: str) -> tuple[bytes, ...]:
         """A list of base64 strings."""
@@ -238,6 +250,24 @@ def _read_budget(fields: _Reader) -> BudgetEvidence:
         group=fields.label("group"),
         index=fields.base64("index"),
         statement=fields.maybe("statement", _read_statement),
+    )
+
+
+def _read_parent(fields: _Reader) -> ParentEvidence:
+    return ParentEvidence(fields.base64("public"), fields.whole("certified", _read_statement))
+
+
+def _read_copy(fields: _Reader) -> CopyEvidence:
+    return CopyEvidence(
+        moments.read_moment(fields, "made"),
+        fields.embedded("document"),
+        fields.each("approvals", _read_copy_approval),
+    )
+
+
+def _read_copy_approval(fields: _Reader) -> CopyApproval:
+    return CopyApproval(
+        fields.label("approver"), fields.hex("policy_ref", 32), fields.base64("signature")
     )
 
 

@@ -25,6 +25,7 @@ KINDS: dict[Purpose, ST] = {
     "counter": ST.ATTEST_NV,
     "roster": ST.ATTEST_NV,
     "budget": ST.ATTEST_NV,
+    "parent": ST.ATTEST_CERTIFY,
     "quote": ST.ATTEST_QUOTE,
     "time": ST.ATTEST_TIME,
 }

@@ -16,26 +16,30 @@ from typing import TYPE_CHECKING, Any
 from tpmhsm.attest.format import (
     AttestationPart,
     BudgetEvidence,
+    CopyEvidence,
     CreationPart,
     DeviceClaims,
     EndorsementPart,
     Evidence,
     GroupEvidence,
     KeyEvidence,
+    ParentEvidence,
     Purpose,
     QuoteEvidence,
     Statement,
     qualifying,
 )
-from tpmhsm.errors import ChipRefusedError, StoreError
+from tpmhsm.errors import ChipRefusedError, NotFoundError, StoreError
 from tpmhsm.keys.births import was_imported
 from tpmhsm.keys.choice import policy_of_row
 from tpmhsm.keys.host import load_host
+from tpmhsm.keys.receiving import receiving_name
 from tpmhsm.policy import moments
 from tpmhsm.policy.budgets import budget_nv
 from tpmhsm.policy.people import members_of
 from tpmhsm.policy.tree import counter_nv, roster_nv
 from tpmhsm.tpm import attesting, audit, capabilities, evidence, nv, objects
+from tpmhsm.tpm.receiving import certify_parent
 from tpmhsm.wire.codec import encode
 from tpmhsm.wire.constants import RC
 from tpmhsm.wire.rc import base_code
@@ -61,7 +65,7 @@ _GONE = (RC.HANDLE, RC.NV_UNINITIALIZED)
 class Wanted:
     """What is asked for: `labels` of keys (none: all keys and groups), the verifier's `nonce` (or
     empty), the firmware's `event_log`, `ak_certificates` (DER, the first AK's, then issuers') and
-    whether the RSA attestation key is to be there. `audit`: the log's proof.
+    whether the RSA attestation key is to be there. `audit`: the log's proof; `copies`: of keys.
     """
 
     labels: tuple[str, ...] = ()
@@ -70,6 +74,7 @@ class Wanted:
     ak_certificates: tuple[bytes, ...] = ()
     rsa: bool = True
     audit: Mapping[str, Any] | None = None
+    copies: tuple[CopyEvidence, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,7 @@ def collect(store: Store, device: Device, groups: Groups, wanted: Wanted) -> Col
     host, rows = load_host(store), _rows(store, wanted.labels)
     states = _groups(store, groups, rows if wanted.labels else None)
     cards, certificates = _cards(store, states), _certificates(store, rows)
-    born = load_birth(store)
+    born, receiving = load_birth(store), receiving_name(store)
     with device.transaction() as chip:
         ak = objects.attestation_key(chip, host.ak_name)
         session = _Session(chip, ak, wanted.nonce or secrets.token_bytes(NONCE_SIZE))
@@ -127,6 +132,8 @@ def collect(store: Store, device: Device, groups: Groups, wanted: Wanted) -> Col
             keys=_keys(session, host, rows, groups, certificates),
             groups=tuple(_group(session, state, cards) for state in states),
             budgets=tuple(one for row in rows for one in _budgets(session, row, groups)),
+            parent=_parent(session, receiving) if receiving else None,
+            copies=wanted.copies,
             quote=QuoteEvidence(quoted.statement.attest, quoted.statement.signature, quoted.pcrs),
             event_log=wanted.event_log,
             audit=wanted.audit,
@@ -309,6 +316,18 @@ def _budgets(session: _Session, row: KeyRow, groups: Groups) -> list[BudgetEvide
         said = session.certify(area, over, f"budget of {row.label!r} granted by {label!r}")
         found.append(BudgetEvidence(row.label, label, encode(area), said))
     return found
+
+
+def _parent(session: _Session, name: bytes) -> ParentEvidence | None:
+    """Four commands; none while nobody has asked for the storage key that takes copies."""
+    chip = session.chip
+    try:
+        parent = objects.receiving_parent(chip, name)
+    except NotFoundError:
+        session.notes.append("the storage key that takes copies is not in the chip any more")
+        return None
+    said = certify_parent(chip, session.ak, parent, session.over("parent", name))
+    return ParentEvidence(encode(parent.public), _statement(said))
 
 
 def _statement(said: objects.Attestation) -> Statement:
