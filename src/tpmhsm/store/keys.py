@@ -17,6 +17,8 @@ class KeyRow:
 
     The creation fields are what TPM2_Create gave at birth, kept for CertifyCreation.
     `policy_document` is the policy as it is published, when `policy` alone does not say it all.
+    Of a copy, `parent` is the Name (hexadecimal) of the storage key that it was made for, and
+    `origin` the public part of the backup from which it came, as JSON.
     """
 
     label: str
@@ -39,6 +41,8 @@ class KeyRow:
     state: str = "present"
     created: str = ""
     deleted: str = ""
+    parent: str = ""
+    origin: str = ""
     id: int = 0
 
 
@@ -66,6 +70,8 @@ keys = Table(
     Column("state", Text, nullable=False),
     Column("created", Text, nullable=False),
     Column("deleted", Text, nullable=False),
+    Column("parent", Text, nullable=False, server_default=""),
+    Column("origin", Text, nullable=False, server_default=""),
 )
 
 
