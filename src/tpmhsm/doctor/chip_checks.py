@@ -31,8 +31,7 @@ def chip(facts: Facts) -> Judged:
     """Whether the chip answers, and is the one that this home was made for."""
     found = facts.chip
     if isinstance(found, Trouble):
-        if facts.wanted == "software":
-            must_be_usable(facts)
+        _must_be_asked(facts)
         yield _silent(found, facts)
         return ""
     if found.same:
@@ -45,6 +44,17 @@ def chip(facts: Facts) -> Judged:
     if found.software:
         return f"{found.where}: a file that root can copy, and no hardware"
     return f"{found.where}, {found.vendor}"
+
+
+def _must_be_asked(facts: Facts) -> None:
+    """Raises Unseen where another check says why the chip was not asked at all."""
+    machine = facts.machine
+    if facts.wanted == "hardware" and (not machine.device.usable or machine.device.kind == "file"):
+        raise Unseen(f"{machine.device.path} cannot be used")
+    if facts.wanted == "software":
+        must_be_usable(facts)
+        if not machine.programs["swtpm"]:
+            raise Unseen("swtpm is not installed")
 
 
 def _silent(found: Trouble, facts: Facts) -> Finding:
@@ -109,8 +119,8 @@ def hierarchies(facts: Facts) -> Judged:
 def nv_space(facts: Facts) -> Judged:
     """Room in the chip for a new group or budget."""
     found = chip_of(facts)
-    if found.room is None:
-        raise Unseen("the owner's password is not known here")
+    if found.room is None or not found.owner_on:
+        raise Unseen("the owner hierarchy is closed")
     if found.room < LOW_ROOM:
         full = found.room < GROUP_ROOM
         yield (broken if full else attention)(

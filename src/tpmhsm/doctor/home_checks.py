@@ -149,12 +149,11 @@ def settings(facts: Facts) -> Judged:
 
 
 _MENDS = {
-    "missing": "tpmhsm init in a new home; in an old one restore the database from a backup",
-    "busy": "fuser -v FILE shows who holds it; end that, then tpmhsm doctor",
-    "corrupt": "restore the database from a backup; then tpmhsm doctor store",
-    "denied": "sudo chown -R USER HOME: the database is another user's",
-    "newer": "install the newer version of tpmhsm",
-    "full": "df -h HOME; make room",
+    "missing": "tpmhsm restore FILE, from a backup; in a new home tpmhsm init",
+    "busy": "fuser -v {home}/tpmhsm.db shows who holds it; end that, then tpmhsm doctor",
+    "corrupt": "tpmhsm restore FILE, from a backup: keys cannot be used without their records",
+    "denied": "sudo chown -R {user}: {home}",
+    "full": "df -h {home}; make room",
     "lost": "start the database server; --db names it",
 }
 
@@ -170,7 +169,9 @@ def database(facts: Facts) -> Judged:
             found.message,
             where="the database",
             why="requests, certificates and the wrapped keys are in it",
-            next=found.hint or _MENDS.get(found.code, "tpmhsm doctor store"),
+            next=_MENDS[found.code].format(home=facts.home.directory.path, user=facts.home.user)
+            if found.code in _MENDS
+            else found.hint or "tpmhsm doctor store",
         )
         return ""
     return found.where

@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,8 @@ def look_at_home(path: Path, settings: Callable[[], Settings]) -> Home:
         return Home(directory, user)
     trouble, lost = _settings(settings)
     free, read_only = _disk(path)
+    if read_only and os.access(path, os.R_OK | os.X_OK, effective_ids=True):
+        directory = replace(directory, usable=True)  # that nobody can write there is said of it
     files = list(_files(path)) if directory.usable else []
     return Home(
         directory,

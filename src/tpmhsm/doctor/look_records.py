@@ -50,7 +50,8 @@ def look_at_records(where: str | Path, device: Device) -> Read:
     except (TpmHsmError, OSError) as error:
         return Read(trouble_of(error))
     except Exception as error:  # noqa: BLE001 - whatever somebody wrote into the database
-        return Read(Trouble("corrupt", f"the database says nothing sensible: {error}"))
+        told = trouble_of(error)
+        return Read(Trouble("corrupt", f"the database says nothing sensible: {told.message}"))
 
 
 def _read(store: Store, groups: Groups) -> Read:
