@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from tpmhsm.cli.app import App, pass_app
-from tpmhsm.cli.files import check_free, naming, read_input, write_output
+from tpmhsm.cli.files import STDIO, naming, read_input, write_output
+from tpmhsm.cli.options import Out, named_after, out_options
 from tpmhsm.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -23,10 +24,9 @@ FOLDER = "challenges"
 @click.command(epilog="Example: tpmhsm attest challenge ca.evidence --out ca.challenge")
 @click.argument("evidence", metavar="EVIDENCE")
 @click.option("--ek", "place", type=int, metavar="N", help="This one of its endorsement keys (1…).")
-@click.option("-o", "--out", required=True, metavar="F", help="The challenge, for the host.")
-@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@out_options("EVIDENCE with .challenge by default.")
 @pass_app
-def challenge(app: App, evidence: str, place: int | None, out: str, force: bool) -> None:
+def challenge(app: App, evidence: str, place: int | None, out: Out) -> None:
     """Make a secret that only the chip of some evidence can open, if its attestation key is there.
 
     The host answers with `attest respond`; then `attest verify EVIDENCE --response R` knows which
@@ -35,15 +35,18 @@ def challenge(app: App, evidence: str, place: int | None, out: str, force: bool)
     from tpmhsm.attest.credential import make_challenge
     from tpmhsm.policy import moments
 
-    check_free(out, force=force)
+    default = named_after(evidence, ".challenge")
+    target = out.claim(default)
     found = read_evidence(app, evidence)
     number, part = _endorsement_key(app, found, place)
     with naming(evidence):
         kept = make_challenge(part.public, found.aks[0].public, moments.now())
     keep_challenge(app, kept)
-    write_output(out, kept.challenge.encoded, force=force)
+    out.write(kept.challenge.encoded, default)
+    if target == STDIO:
+        return
     facts = {
-        "file": out,
+        "file": target,
         "challenge": kept.challenge.digest.hex(),
         "ek": number,
         "certificate": part.certificate is not None,
@@ -53,17 +56,17 @@ def challenge(app: App, evidence: str, place: int | None, out: str, force: bool)
         app.note("that endorsement key has no certificate: the answer will name no maker")
     app.done(
         facts,
-        f"{out}: for endorsement key {number} of {evidence}\n"
-        f"on the host: tpmhsm attest respond {out} --out FILE",
+        f"{target}: for endorsement key {number} of {evidence}\n"
+        f"on the host: tpmhsm attest respond {target}",
+        made="" if out.out else target,
     )
 
 
 @click.command(epilog="Example: tpmhsm attest respond ca.challenge --out ca.response")
 @click.argument("challenge_file", metavar="CHALLENGE")
-@click.option("-o", "--out", required=True, metavar="F", help="The response, for the verifier.")
-@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@out_options("CHALLENGE with .response by default.")
 @pass_app
-def respond(app: App, challenge_file: str, out: str, force: bool) -> None:
+def respond(app: App, challenge_file: str, out: Out) -> None:
     """Have this host's chip open a challenge, and write the answer.
 
     The chip opens it only if it has both the endorsement key and the attestation key.
@@ -71,17 +74,22 @@ def respond(app: App, challenge_file: str, out: str, force: bool) -> None:
     from tpmhsm.attest.credential import answer_of, parse_challenge
     from tpmhsm.keys.activation import open_credential
 
-    check_free(out, force=force)
+    default = named_after(challenge_file, ".response")
+    target = out.claim(default)
     data = app.read(challenge_file)
     with naming(challenge_file, data, "a challenge"):
         asked = parse_challenge(data)
         keys, sealed = (asked.ek, asked.ak), (asked.credential, asked.secret)
         secret = open_credential(app.store, app.device, keys, sealed)
     response = answer_of(asked, secret)
-    write_output(out, response.encoded, force=force)
+    out.write(response.encoded, default)
+    if target == STDIO:
+        return
     app.done(
-        {"file": out, "challenge": response.challenge.hex()},
-        f"{out}: this chip opened it\nfor the verifier: tpmhsm attest verify EVIDENCE --response F",
+        {"file": target, "challenge": response.challenge.hex()},
+        f"{target}: this chip opened it\n"
+        f"for the verifier: tpmhsm attest verify EVIDENCE --response {target}",
+        made="" if out.out else target,
     )
 
 

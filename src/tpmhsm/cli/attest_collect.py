@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tpmhsm.cli.app import App, pass_app
-from tpmhsm.cli.files import STDIO, check_free, read_input, write_output
+from tpmhsm.cli.files import STDIO, read_input
+from tpmhsm.cli.options import Out, out_options
 from tpmhsm.errors import UsageError
 
 if TYPE_CHECKING:
     from tpmhsm.attest.format import Evidence
     from tpmhsm.keys.evidence import Collected, Wanted
 
+_DEFAULT = "evidence.json"
 EVENT_LOG = Path("/sys/kernel/security/tpm0/binary_bios_measurements")
 MAX_EVENT_LOG = 4 << 20
 """Bytes. Firmware reserves 64 KiB to 1 MiB for it."""
@@ -35,8 +37,7 @@ MAX_EVENT_LOG = 4 << 20
     help="Of the attestation key: what a verifier issued (attest certify), and its issuers'.",
 )
 @click.option("--no-rsa", is_flag=True, help="No RSA attestation key: it takes room in the chip.")
-@click.option("-o", "--out", metavar="F", help="The file; evidence.json by default.")
-@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@out_options(f"{_DEFAULT} by default.")
 @pass_app
 def collect(
     app: App,
@@ -45,8 +46,7 @@ def collect(
     event_log: str | None,
     ak_certificates: tuple[str, ...],
     no_rsa: bool,
-    out: str | None,
-    force: bool,
+    out: Out,
 ) -> None:
     """Write what the chip says of itself, its keys, groups and budgets into one file.
 
@@ -56,8 +56,7 @@ def collect(
     from tpmhsm.attest.format import format_evidence
     from tpmhsm.keys.evidence import Wanted
 
-    path = out or "evidence.json"
-    check_free(path, force=force)
+    path = out.claim(_DEFAULT)
     wanted = Wanted(
         labels=labels,
         nonce=parse_nonce(nonce) if nonce else b"",
@@ -66,12 +65,12 @@ def collect(
         rsa=not no_rsa,
     )
     found = gather(app, wanted)
-    write_output(path, format_evidence(found.evidence), force=force)
+    out.write(format_evidence(found.evidence), _DEFAULT)
     if path == STDIO:
         return
     for remark in (*found.notes, *_remarks(found.evidence, asked=bool(nonce))):
         app.note(remark)
-    app.done(_json(found, path), lambda: _words(found, path), made="" if out else path)
+    app.done(_json(found, path), lambda: _words(found, path), made="" if out.out else path)
 
 
 def gather(app: App, wanted: Wanted) -> Collected:

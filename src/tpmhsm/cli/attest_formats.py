@@ -8,12 +8,12 @@ import click
 
 from tpmhsm.cli.app import App, facts, pass_app
 from tpmhsm.cli.files import STDIO
-from tpmhsm.cli.options import Out, out_options
+from tpmhsm.cli.options import Out, named_after, out_options
 
 
 @click.command(epilog="Example: tpmhsm attest der ca.evidence --out ca.der")
-@click.argument("file", metavar="F")
-@out_options("F with .der by default.")
+@click.argument("file", metavar="EVIDENCE")
+@out_options("EVIDENCE with .der by default.")
 @pass_app
 def der(app: App, file: str, out: Out) -> None:
     """Write the keys of an evidence file as DER, for programs that read no other.
@@ -22,12 +22,10 @@ def der(app: App, file: str, out: Out) -> None:
     nothing but its own structures: those stand in it as claims, and docs/evidence.md says what a
     reader may conclude.
     """
-    from pathlib import Path
-
     from tpmhsm.attest.key_attestation import key_attestation_of, read_key_attestation
     from tpmhsm.cli.attest_challenge import read_evidence
 
-    default = STDIO if file == STDIO else f"{Path(file).stem}.der"
+    default = named_after(file, ".der")
     target = out.claim(default)
     data = key_attestation_of(read_evidence(app, file))
     out.write(data, default)

@@ -6,20 +6,20 @@ import click
 
 from tpmhsm.cli.app import App, pass_app
 from tpmhsm.cli.attest_verify import Means, judge, means_options
+from tpmhsm.cli.files import STDIO
+from tpmhsm.cli.options import Out, named_after, out_options
 
 
 @click.command(epilog="Example: tpmhsm attest report ca.evidence --out report.html")
-@click.argument("file", metavar="F")
-@click.option("-o", "--out", required=True, metavar="PAGE", help="The HTML page.")
+@click.argument("file", metavar="EVIDENCE")
+@out_options("EVIDENCE with .html by default.")
 @means_options
-@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 @pass_app
 def report(
     app: App,
     file: str,
-    out: str,
+    out: Out,
     means: Means,
-    force: bool,
 ) -> None:
     """Write what `attest verify` finds as one HTML page: sentence, questions, picture, people.
 
@@ -29,12 +29,14 @@ def report(
     from tpmhsm.attest.format import format_evidence
     from tpmhsm.attest.report import render_report
     from tpmhsm.cli.attest_challenge import read_evidence
-    from tpmhsm.cli.files import check_free, write_output
 
-    check_free(out, force=force)
+    default = named_after(file, ".html")
+    target = out.claim(default)
     evidence = read_evidence(app, file)
     judged = judge(app, evidence, means)
     page = render_report(judged, format_evidence(evidence))
-    write_output(out, page.encode(), force=force)
-    facts = {"file": out, "evidence": judged.evidence, "sentence": judged.sentence}
-    app.done(facts, f"{out}: {judged.sentence}")
+    out.write(page.encode(), default)
+    if target == STDIO:
+        return
+    facts = {"file": target, "evidence": judged.evidence, "sentence": judged.sentence}
+    app.done(facts, f"{target}: {judged.sentence}", made="" if out.out else target)

@@ -59,7 +59,7 @@ means_options = packed(
 @click.command(
     epilog="Example: tpmhsm attest verify ca.evidence --require hardware --nonce 5c0f…e1"
 )
-@click.argument("file", metavar="F")
+@click.argument("file", metavar="EVIDENCE")
 @click.option(
     "--require",
     "required",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -55,6 +56,13 @@ class Out:
     def write(self, data: bytes, default: str = STDIO) -> None:
         """Write it, whole or not at all."""
         write_output(self.path(default), data, force=self.force)
+
+
+def named_after(file: str, suffix: str) -> str:
+    """The default name of what is made of a file: the file's with another suffix, here; stdout for
+    stdin.
+    """
+    return STDIO if file == STDIO else f"{Path(file).stem}{suffix}"
 
 
 def out_options(what: str = "stdout by default.", *, der: bool = False) -> Callable[[F], F]:
