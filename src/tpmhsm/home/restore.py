@@ -14,7 +14,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ CRLS_AHEAD = 1_000_000
 REQUESTS_AHEAD = 1000
 """Numbers of requests that are left out."""
 
+_NOW = timedelta(minutes=-1)
 _KEPT = "tpmhsm.db.before-%Y%m%dT%H%M%SZ"
 _STAGE, _NEW = ".restoring", "new"
 
@@ -118,7 +120,10 @@ def _stage(home: Path, *, beside: bool) -> Iterator[Path]:
 
 
 def _prepare(stage: Path, manifest: Manifest) -> Restored:
-    """Up to date, whole, and unable to use a number twice that was used after the backup."""
+    """Up to date, whole, and unable to use a number twice that was used after the backup. What was
+    being issued in that moment is given up here, whatever became of it.
+    """
+    from tpmhsm.ca.issuance import abandon_stale
     from tpmhsm.keys.host import find_host
     from tpmhsm.store import Store
 
@@ -127,6 +132,8 @@ def _prepare(stage: Path, manifest: Manifest) -> Restored:
         approvers = find_host(store) is None
         with store.transaction() as tx:
             crls = {row.name: _skip_crls(tx, row, manifest) for row in tx.authorities.all()}
+            for name in crls:
+                abandon_stale(tx, name, _NOW)
             tx.requests.skip(REQUESTS_AHEAD)
             forgot = _forget(tx) if approvers else ()
             database = manifest.facts["database"]
@@ -196,11 +203,15 @@ def _in_place(stage: Path, home: Path, done: Restored) -> Restored:
 
     chip = _put_chip(stage, home) if done.manifest.has(CHIP) else None
     settings = _put_settings(stage, home) if done.manifest.has(SETTINGS) else None
-    kept = home / f"{datetime.now(UTC):{_KEPT}}"
-    if kept.exists():
-        raise ExistsError(f"{kept} exists and is kept", hint="try again in a second")
+    kept = _free_name(home)
     found = put_in_place(stage / DATABASE, home, kept)
     return replace(done, kept=kept if found else None, settings=settings, chip=chip)
+
+
+def _free_name(home: Path) -> Path:
+    name = f"{datetime.now(UTC):{_KEPT}}"
+    names = chain([name], (f"{name}-{n}" for n in count(2)))
+    return next(home / one for one in names if not (home / one).exists())
 
 
 def _put_settings(stage: Path, home: Path) -> bool:
