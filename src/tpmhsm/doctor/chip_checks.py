@@ -219,7 +219,7 @@ def rosters(facts: Facts) -> Judged:
                 f"group {one.group}: {what}",
                 where=found.where,
                 why="approvals of its officers open nothing until that is put right",
-                next=f"tpmhsm group change {one.group} puts it back, when the custodians approve",
+                next=f"tpmhsm group change {one.group} --officers {one.officers}, then approvals",
             )
         elif one.epoch is not None and one.epoch != one.known:
             yield _epochs_apart(one, found.where)
@@ -260,5 +260,5 @@ def _epochs_apart(one: Roster, where: str) -> Finding:
         next="put back the newest copy of the directory tpm/"
         if behind
         else "restore the newest backup of the database; if it is the newest: "
-        f"tpmhsm group change {one.group}",
+        f"tpmhsm group change {one.group} --officers {one.officers}",
     )

@@ -115,10 +115,12 @@ class Clock:
 @dataclass(frozen=True)
 class Roster:
     """A group's two NV indices: 'well', 'missing', 'unwritten', 'other'; epochs of chip (None:
-    not read) and database; whether the chip holds the roster of the database.
+    not read) and database; whether the chip holds the roster of the database; whether a change is
+    under way. `officers` as `--officers` takes them.
     """
 
     group: str
+    officers: str
     counter: str
     roster: str
     epoch: int | None
@@ -154,7 +156,9 @@ class Chip:
 
 @dataclass(frozen=True)
 class Group:
-    """A group: people who may be lost before nothing can be approved, or changed, any more."""
+    """A group: people who may be lost before nothing can be approved, or changed, any more. The
+    rules are as `--officers` takes them.
+    """
 
     name: str
     officers: str

@@ -121,6 +121,7 @@ def _same(chip: Chip, host: HostDevice | None) -> Trouble | None:
 
 def _roster(chip: Chip, state: GroupState, changing: bool) -> Roster:
     from tpmhsm.keys.proof import index_state
+    from tpmhsm.policy.people import rule_text
     from tpmhsm.policy.tree import counter_nv, roster_content, roster_nv
     from tpmhsm.tpm import nv
 
@@ -132,5 +133,12 @@ def _roster(chip: Chip, state: GroupState, changing: bool) -> Roster:
         group, state.roster
     )
     return Roster(
-        state.row.name, counter, roster, epoch, state.roster.epoch, same=same, changing=changing
+        state.row.name,
+        rule_text(state.roster.officers),
+        counter,
+        roster,
+        epoch,
+        state.roster.epoch,
+        same=same,
+        changing=changing,
     )

@@ -112,14 +112,14 @@ def _last_checkpoint(tx: Transaction) -> Clock | None:
 
 def _group(state: GroupState) -> Group:
     from tpmhsm.policy.explain import standing
-    from tpmhsm.policy.people import describe_rule
+    from tpmhsm.policy.people import rule_text
 
     officers, custodians = state.roster.officers, state.group.custodians
     return Group(
         state.row.name,
-        describe_rule(officers),
+        rule_text(officers),
         standing(officers).spare,
-        describe_rule(custodians),
+        rule_text(custodians),
         standing(custodians).spare,
         state.group.static,
     )

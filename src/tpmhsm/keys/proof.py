@@ -18,6 +18,7 @@ from tpmhsm.keys.choice import policy_of_row
 from tpmhsm.keys.evidence import load_birth
 from tpmhsm.keys.host import load_host, must_be
 from tpmhsm.policy.bound import command_of
+from tpmhsm.policy.people import rule_text
 from tpmhsm.policy.tree import counter_nv, roster_content, roster_nv
 from tpmhsm.store.proof import Check
 from tpmhsm.wire.codec import decode
@@ -219,7 +220,9 @@ def _indices(check: Check, chip: Chip, state: GroupState) -> None:
     from tpmhsm.tpm import nv
 
     name, group = state.row.name, state.group
-    restore = f"tpmhsm group change {name} puts back what somebody changed in the chip"
+    restore = (
+        f"tpmhsm group change {name} --officers {rule_text(state.roster.officers)} puts it back"
+    )
     for what, wanted in (
         ("epoch counter", counter_nv(group, written=True)),
         ("roster index", roster_nv(group, written=True)),

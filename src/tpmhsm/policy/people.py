@@ -187,6 +187,11 @@ def write_rule(ladders: Iterable[tuple[int, Iterable[str]]]) -> str:
     return "+".join(f"{m}:{','.join(names)}" for m, names in ladders)
 
 
+def rule_text(rule: Thresholds) -> str:
+    """A rule as `--officers` takes it: '2:alice,bob,carol'."""
+    return write_rule((one.m, (member.name for member in one.members)) for one in rule)
+
+
 def describe_rule(rule: Thresholds) -> str:
     """Words: '2 of 3 (alice, bob, carol) and 1 of 2 (dave, erin)'."""
     return " and ".join(threshold.describe() for threshold in rule)
