@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,12 +20,14 @@ from tpmhsm.cli.app import App
 from tpmhsm.cli.attacks.root import Loot, Root, loot_of
 from tpmhsm.cli.attacks.watching import Heard, Names, WatchedDoor
 from tpmhsm.cli.people import trust_cards
-from tpmhsm.errors import NotFoundError, TpmHsmError
+from tpmhsm.errors import ChipRefusedError, NotFoundError, TpmHsmError
 from tpmhsm.keys.budgets import Budget
 from tpmhsm.policy import moments
 from tpmhsm.policy.people import members_of
 from tpmhsm.requests.desk import votes_by_act
 from tpmhsm.requests.memory import OWN, StoredMemory
+from tpmhsm.wire.commands import NV_UndefineSpace
+from tpmhsm.wire.constants import RH
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,14 +104,17 @@ class House:
         for label in ("root", "papers"):
             stage.run("key", "create", label, *quorum)
         stage.run("key", "create", "issuing", "--policy", f"budget({GROUP})")
-        stage.run("key", "create", "night", "--policy", f"window({GROUP})")
+        for label in ("night", "dawn"):
+            stage.run("key", "create", label, "--policy", f"window({GROUP})")
         asked, _ = stage.ask(
             *("ca", "create", "root-ca", "--key", "root", "--profile", "root"),
             *("--subject", "CN=Example Root,O=Example"),
         )
         self._past = self.loot_of(self.settle(asked, "alice", "bob"))
         stage.say("The custodians put dave in bob's place: a new epoch")
-        asked, _ = stage.ask("group", "change", GROUP, "--officers", NOW, "--open", "night")
+        asked, _ = stage.ask(
+            *("group", "change", GROUP, "--officers", NOW, "--open", "night", "--open", "dawn")
+        )
         self.settle(asked, *CUSTODIANS)
         asked, _ = stage.ask(
             *("ca", "create", "issuing-ca", "--key", "issuing", "--issuer", "root-ca"),
@@ -154,10 +159,41 @@ class House:
         """The requests by which units were granted, in order."""
         return self._granted
 
+    def forget_grants(self) -> None:
+        """The index that they were for is gone."""
+        self._granted.clear()
+
+    def grants_of_now(self) -> None:
+        """A first grant and a later one, both of the epoch that is in force: it is not the epoch
+        that is to refuse them.
+        """
+        requests = [self.app.desk.request(number) for number in self._granted]
+        epochs = {request.roster.epoch for request in requests if request.roster}
+        if epochs != {self.group.roster.epoch}:
+            index = self.budget.index
+            with self.app.device.transaction() as chip, suppress(ChipRefusedError):
+                chip.send(NV_UndefineSpace(RH.OWNER, index))
+            self.forget_grants()
+            self.grant(UNITS)
+        if len(self._granted) < 2:
+            self.grant(1)
+
+    def other_budget(self) -> Budget:
+        """The budget of another key, which is harmless; made when it is first asked for."""
+        label = "harmless"
+        if label not in [row.label for row in self.app.keyring.all()]:
+            self.stage.run("key", "create", label, "--policy", f"budget({GROUP})")
+        (found,) = self.app.keyring.budgets.of([self.row(label)])
+        if found.left < 1:
+            asked, _ = self.stage.ask("key", "grant", label, "100")
+            self.settle(asked, *OFFICERS)
+        return found
+
     def change(self) -> None:
         """The custodians move on to another epoch, with the same officers."""
         asked, _ = self.stage.ask("group", "change", GROUP, "--officers", NOW)
         self.settle(asked, *CUSTODIANS)
+        self.__dict__.pop("fresh", None)
 
     def opened(self, length: str = "10m") -> Opened:
         """Officers open the key "night" for some time; root finds the tickets in the database."""
@@ -172,6 +208,11 @@ class House:
     def close_window(self) -> None:
         """The window is closed, if there is one: one key has one at a time."""
         self.app.keyring.windows.close(self.row("night"))
+
+    @cached_property
+    def mallory(self) -> Person:
+        """Somebody who is with root, and whom nobody else knows."""
+        return Person(self.stage.directory, "mallory")
 
     # ── what root finds ──────────────────────────────────────────────────────
 
@@ -193,9 +234,15 @@ class House:
     @cached_property
     def fresh(self) -> Loot:
         """A signature by the root's key that officers approved in the epoch that is in force."""
-        name = self.stage.path(f"again-{secrets.token_hex(4)}.csr")
-        asked, _ = self.stage.ask("csr", "create", "root", "--subject", "CN=Again", "--out", name)
-        return self.loot_of(self.settle(asked, *OFFICERS))
+        return self.loot_of(self.settle(self.ask_csr("Again"), *OFFICERS))
+
+    def ask_csr(self, name: str) -> int:
+        """A CSR that waits for the officers: other bytes each time."""
+        word = secrets.token_hex(4)
+        out = self.stage.path(f"{name}-{word}.csr")
+        subject = f"CN={name} {word}"
+        asked, _ = self.stage.ask("csr", "create", "root", "--subject", subject, "--out", out)
+        return asked
 
     def loot_of(self, number: int) -> Loot:
         """The approvals of an executed signature, out of the database."""
@@ -253,7 +300,6 @@ class House:
         if not self._stands(state):
             self.stage.show("  service stopped; the custodians go on:")
             self.change()
-            self.__dict__.pop("fresh", None)
             moved = True
         if self.budget.left < 1:
             self.stage.show("  the budget is used up; the officers grant another:")

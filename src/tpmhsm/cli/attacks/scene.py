@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 from tpmhsm.cli.attacks.house import House
 from tpmhsm.cli.attacks.root import Loot, Root
 from tpmhsm.cli.attacks.watching import Heard
-from tpmhsm.errors import ChipRefusedError, TpmHsmError
+from tpmhsm.errors import TpmHsmError
 from tpmhsm.tpm.chip import Chip
 
 Verdict = Literal["refused", "not-promised", "otherwise", "succeeded"]
@@ -111,6 +111,10 @@ class Scene:
         """Try what nobody promises to refuse."""
         self._try(what, "", act)
 
+    def able(self, what: str, act: Callable[[], Any]) -> None:
+        """What root is able to do, on the way to something that is refused."""
+        self._try(what, "", act, control=True)
+
     def honest(self, what: str, act: Callable[[], Any]) -> None:
         """What is allowed must go on: else the refusals before it say nothing."""
         self._try(what, "", act, control=True)
@@ -125,10 +129,10 @@ class Scene:
         self.teller.trying(what)
         try:
             act()
-        except ChipRefusedError as error:
-            found = Try(what, "the chip", f"0x{error.rc:03x}", error.message, wanted, control)
         except TpmHsmError as error:
-            found = Try(what, "a tool", error.code, error.message, wanted, control)
+            rc = error.details.get("rc", "")  # of a chip, in whoever's words
+            by = "the chip" if rc else "a tool"
+            found = Try(what, by, rc or error.code, error.message, wanted, control)
         else:
             found = Try(what, "nobody", "", "", wanted, control)
         self.tries.append(found)
@@ -176,10 +180,16 @@ class Outcome:
 
 
 def run(attack: Attack, house: House, teller: Teller) -> Outcome:
-    """Run one attack, and let the people go on afterwards."""
+    """Run one attack, and let the people go on afterwards. One that cannot be mounted proves
+    nothing, and is not called refused.
+    """
     scene = Scene(house, teller)
     try:
         attack.run(scene)
-    finally:
         house.repair()
+    except TpmHsmError as error:
+        message = f"{error.message} ({error.hint})" if error.hint else error.message
+        failed = Try("mount the attack", "", error.code, message, "", control=True)
+        scene.tries.append(failed)
+        teller.came(failed)
     return Outcome(attack, scene.tries, scene.commands)

@@ -66,7 +66,7 @@ class Aloud:
             text = f"    ?? docs/attacks.md says {wanted}; what came: {one_line(said)}"
             click.secho(text, fg="magenta")
         elif one.by == "nobody":
-            words = "allowed, as it should be" if one.control else "done: nobody refuses this"
+            words = "done" if one.control else "done: nobody refuses this"
             click.secho(f"    {words}", fg="green" if one.control else "yellow")
         else:
             said = "" if one.by == "the chip" else f": {one_line(one.message)}"

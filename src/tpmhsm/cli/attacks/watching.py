@@ -80,6 +80,10 @@ class Names:
             return "session"
         return self._at.get(handle, f"0x{handle:08x}")
 
+    def called(self, name: bytes) -> str:
+        """What a Name stands for; empty when nobody knows, or it is none."""
+        return self._known.get(name, "")
+
     def learn(self, command: Any, answer: bytes) -> None:
         """Remember what a handle that the chip gave stands for."""
         public = getattr(command, "in_public", None)
@@ -133,7 +137,7 @@ def heard(command: bytes, answer: bytes, names: Names) -> Heard:
     shown: tuple[str, ...]
     try:
         value: Any = decode(kind, command[_HEADER:at] + rest)
-        shown = tuple(filter(None, (_field(f.name, getattr(value, f.name)) for f in
+        shown = tuple(filter(None, (_field(f.name, getattr(value, f.name), names) for f in
                                     fields(value)[count:])))  # fmt: skip
         if not rc:
             names.learn(value, answer)
@@ -164,11 +168,11 @@ def _auths(area: bytes, names: Names) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _field(name: str, value: Any) -> str:
+def _field(name: str, value: Any, names: Names) -> str:
     """One parameter in words; empty for one that says nothing."""
     words = name.replace("_", " ")
     if isinstance(value, bytes):
-        return f"{words} {_octets(value)}" if value else ""
+        return f"{words} {names.called(value) or _octets(value)}" if value else ""
     if isinstance(value, bool):
         return words if value else ""
     if isinstance(value, int):
