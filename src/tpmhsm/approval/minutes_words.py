@@ -32,7 +32,7 @@ from tpmhsm.policy.windows import describe_seconds
 
 Style = Literal["plain", "mono", "soft", "strong", "proven", "refuted", "not-proven"]
 
-LONGEST = 600
+LONGEST = 1500
 """Characters of one piece of text that are shown; the document has all of it."""
 
 GRANTS = ("budget", "window")
@@ -153,7 +153,7 @@ def _plural(count: int, word: str) -> str:
 
 
 def _when(moment: datetime) -> str:
-    return moments.stamp(moment).replace("T", " ").replace("Z", " UTC")
+    return moments.stamp(moment).replace("T", " ").removesuffix("Z")
 
 
 # ── sections ─────────────────────────────────────────────────────────────────
@@ -353,7 +353,7 @@ def _act_row(one: CheckedAct) -> tuple[Cell, ...]:
     executed, number = one.act.executed, f"request {one.act.request.id}"
     when = Span(f"{number}, NOT carried out", "refuted")
     if executed:
-        when = Span(f"{number}, carried out {_when(executed)}", "soft")
+        when = Span(f"{number}, carried out {_when(executed)} UTC", "soft")
     by = Span(", ".join(one.approvers) or "nobody")
     enough = Span(f"{len(one.approvers)}, it takes {one.needed}", "soft")
     denied = [Span(f"denied by {d.approver}", "refuted") for d in one.act.request.denials]
@@ -421,7 +421,7 @@ def _transcript(minutes: Minutes) -> Table:
         ((Span(_when(one.at), "soft"),), (Span(cut(one.what), "strong"),), (Span(cut(one.words)),))
         for one in minutes.steps
     )
-    return Table(("Time", "Step", "How it went"), (3, 3, 6), rows)
+    return Table(("Time (UTC)", "Step", "How it went"), (3, 3, 6), rows)
 
 
 def _evidence(minutes: Minutes) -> Iterator[Block]:
@@ -442,7 +442,7 @@ def _evidence(minutes: Minutes) -> Iterator[Block]:
         )
         for one in found.verdicts
     )
-    yield Table((), (2, 10), rows)
+    yield Table((), (5, 22), rows)
 
 
 def _notes(minutes: Minutes) -> Iterator[Block]:
@@ -457,7 +457,7 @@ def _notes(minutes: Minutes) -> Iterator[Block]:
         )
         for one in minutes.notes
     )
-    yield Table(("Time", "Kind", "What"), (3, 2, 7), rows)
+    yield Table(("Time (UTC)", "Kind", "What"), (3, 2, 7), rows)
 
 
 # ── signatures ───────────────────────────────────────────────────────────────
@@ -495,13 +495,12 @@ def _by_hand(checked: CheckedMinutes, people: People) -> Iterator[Block]:
 
 
 def _check_it(minutes: Minutes) -> Iterator[Block]:
-    yield Span("Do not believe this page: a program on somebody's machine wrote it.")
+    yield Span("Do not believe these pages: a program on somebody's machine wrote them.")
     yield Span("tpmhsm minutes verify FILE", "mono")
     yield Span(
-        "FILE is the page in HTML, which carries the document, or the document itself. Every "
-        "signature is verified from it, without a chip and without asking anybody; of the HTML "
-        "page the same program also says whether a word of it was changed."
+        "FILE is the page in HTML or the PDF, which both carry the document, or the document "
+        "itself. Every signature is verified from it, without a chip and without asking anybody. "
+        "The words around it are compared with what the same version of the program writes; with "
+        "another version, have your own pages written from it: tpmhsm minutes print FILE."
     )
-    yield _facts(
-        ("SHA-256 of the document", Span(in_fours(minutes.digest), "mono")),
-    )
+    yield _facts(("SHA-256 of the document", Span(in_fours(minutes.digest), "mono")))

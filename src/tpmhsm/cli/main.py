@@ -52,6 +52,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "csr": ("csr", "csr", "PKCS#10 requests: create, show, verify"),
     "cert": ("cert", "cert", "Certificates: import, list, show, chain, trust, verify, export"),
     "ca": ("ca", "ca", "Authorities: create, install, sign, issue, revoke, crl, show"),
+    "minutes": ("minutes", "minutes", "The minutes of a ceremony: verify, print"),
     "attest": ("attest", "attest", "Evidence: collect, challenge, respond, certify, roots"),
     "audit": ("audit", "audit", "The log of all acts: list, prove that it is complete, verify"),
     "doctor": ("doctor", "doctor", "What is wrong with this set-up; store: is what is kept true"),

@@ -43,7 +43,7 @@ def known(data: bytes, what: str, ask: Ask | None = None) -> tuple[str, Shown]:
     """The kind of a file, with its facts and words. ParseError."""
     from tpmhsm.attest.page import is_page
 
-    if is_page(data):
+    if is_page(data) or data[:5] == b"%PDF-":
         with naming(what):
             data = _carried(data)
     if data.lstrip()[:1] == b"{":
@@ -67,11 +67,14 @@ def known(data: bytes, what: str, ask: Ask | None = None) -> tuple[str, Shown]:
 def _carried(page: bytes) -> bytes:
     """The file of ours in a page; the page itself if it says that it carries none."""
     from tpmhsm.approval.minutes_page import minutes_in
+    from tpmhsm.approval.minutes_pdf import attached_in, carries_minutes
     from tpmhsm.attest.page import carries
     from tpmhsm.attest.report import evidence_in
 
     if carries(page, "evidence"):
         return evidence_in(page)
+    if carries_minutes(page):
+        return attached_in(page)
     return minutes_in(page) if carries(page, "minutes") else page
 
 
@@ -247,6 +250,7 @@ _OURS = {
     "ek-dump": "an EK certificate as a chip keeps it",
     "vendor-roots": "a list of vendor roots",
     "evidence": "evidence",
+    "minutes": "minutes of a ceremony",
     "challenge": "a challenge",
     "response": "a response",
 }

@@ -153,6 +153,12 @@ def _evidence(data: bytes) -> Shown | None:
     return show_evidence(data)
 
 
+def _minutes(data: bytes) -> Shown | None:
+    from tpmhsm.cli.minutes import show_minutes
+
+    return show_minutes(data)
+
+
 def _challenge(data: bytes) -> Shown | None:
     from tpmhsm.cli.show_evidence import show_challenge
 
@@ -199,6 +205,7 @@ _ATTEMPTS: tuple[tuple[str, Callable[[bytes], Shown | None]], ...] = (
     ("recovery", _recovery),
     ("vendor-roots", _vendor_roots),
     ("evidence", _evidence),
+    ("minutes", _minutes),
     ("challenge", _challenge),
     ("response", _response),
 )
