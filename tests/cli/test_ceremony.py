@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tests.support.ceremonies import DNS, Meeting
+from tests.support.terminal import ENTER, Terminal
 
 from tpmhsm.approval.minutes import parse_minutes
 
@@ -134,6 +136,44 @@ def test_a_last_act_that_is_over_is_asked_for_anew(meet: Meet) -> None:
         )
         host("ceremony", machine.path / f"{number}-{name}.approval", code=0 if name == "bob" else 3)
     assert host.json("key", "show", "issuing")["budgets"][0]["left"] == 5
+
+
+def test_at_a_terminal_it_asks(meet: Meet) -> None:
+    """And a person at a terminal sees each act, and types the digits of each."""
+    meeting = meet("alice", "bob", "carol")
+    host = meeting.host
+    screen = Terminal(host.command("ceremony"), **host.surroundings())
+    for words, typed in (
+        ("Name of the group [officers]: ", ""),
+        ("who approve [alice.card bob.card carol.card]: ", ""),
+        ("How many of these 3 must agree [2]: ", ""),
+        ("who replace officers (Enter: the officers): ", ""),
+        ("Name of the root, as CN=Example Root,O=Example: ", "Example"),
+        ("Name of the root, as CN=Example Root,O=Example: ", "CN=Root"),
+        ("(Enter: none): ", "CN=Issuing"),
+        ("Enter: never): ", "12"),
+    ):
+        screen.expect(words)
+        screen.type(typed + ENTER)
+    code, said = screen.end()
+    assert code == 3, said
+    assert "tpmhsm approve officers.ceremony --as NAME -i KEY" in said
+    machine = meeting.people["alice"]
+    shutil.copy(host.path / "officers.ceremony", machine.path)
+    words = ("approve", "officers.ceremony", "--as", "alice", "-i", "alice.key", "--trust",
+             "bob.card,carol.card", "--passphrase-file", "passphrase")  # fmt: skip
+    screen = Terminal(machine.command(*words), **machine.surroundings())
+    asked = 0
+    while asked < 4:
+        if "Enter shows the next)" in screen.expect("Enter shows the next)", " to sign"):
+            screen.type(ENTER)
+            continue
+        screen.expect(": ")
+        screen.type(host.json("request", "list")["items"][asked]["digest"][:4] + ENTER)
+        asked += 1
+    code, said = screen.end()
+    assert code == 0, said
+    assert (machine.path / "officers-alice.approval").exists()
 
 
 def test_it_is_withdrawn_and_begun_again(meet: Meet) -> None:

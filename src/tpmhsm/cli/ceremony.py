@@ -13,12 +13,14 @@ import click
 from tpmhsm.cli.app import App, pass_app, table
 from tpmhsm.cli.files import naming, write_output
 from tpmhsm.cli.options import packed
-from tpmhsm.errors import ExistsError, TpmHsmError, UsageError, WaitingError
+from tpmhsm.errors import ExistsError, StoreError, TpmHsmError, UsageError, WaitingError
 
 if TYPE_CHECKING:
     from tpmhsm.requests.ceremony import Ceremonies, Founding, Held
 
 CARD = ".card"
+EVIDENCE, MINUTES = "evidence", "minutes"
+"""What files end with that are written at the end."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,8 @@ def ceremony(
     if cancel:
         _cancel(app)
         return
+    if not asked.any and _find(app) is None:
+        asked = _questions(app)
     folder = None if out is None else _folder(out)
     set_up(app)
     ceremonies = _ceremonies(app)
@@ -125,7 +129,7 @@ def ceremony(
         raise _waits(app, ceremonies, error) from None
     conclude(app, ceremonies, said)
     found = state_json(app, ceremonies)
-    app.done(found, lambda: state_words(found))
+    app.done(found, lambda: f"{state_words(found)}\n{_last_words(found)}")
 
 
 def set_up(app: App) -> None:
@@ -159,13 +163,34 @@ def _folder(out: str) -> str:
 def _begun(app: App, ceremonies: Ceremonies, asked: Asked, folder: str | None) -> Held:
     """The ceremony of this home, begun if there is none."""
     held = ceremonies.find()
-    if held is None and not asked.any:
-        held = ceremonies.get()
     if asked.any:
         held = ceremonies.begin(_wanted(app, asked, held))
     assert held is not None  # noqa: S101 - begun or found
     where = folder or held.folder or str(Path.cwd())
     return held if held.folder == where else ceremonies.note(folder=where)
+
+
+def _find(app: App) -> Held | None:
+    """The ceremony of this home, if there is a home."""
+    from tpmhsm.requests.ceremony import find
+
+    try:
+        return find(app.store)
+    except StoreError as error:
+        if error.code != "missing":
+            raise
+        return None
+
+
+def _questions(app: App) -> Asked:
+    """What a person at the terminal answers. UsageError where there is none."""
+    from tpmhsm.cli.ceremony_questions import questions
+    from tpmhsm.cli.prompts import at_terminal
+    from tpmhsm.requests.ceremony import none_begun
+
+    if not (app.talks and at_terminal()):
+        raise none_begun()
+    return questions()
 
 
 def _wanted(app: App, asked: Asked, held: Held | None) -> Founding:
@@ -285,12 +310,13 @@ def conclude(app: App, ceremonies: Ceremonies, said: Said) -> None:
     if held.ended:
         return
     evidence = _evidence(app)
-    _write_own(held, "evidence", evidence)
-    minutes = _minutes(app, held, said, evidence)
-    _write_own(held, "minutes", minutes)
-    digests = {"evidence": sha256(evidence), "minutes": sha256(minutes)}
+    _write_own(held, EVIDENCE, evidence)
+    written = {EVIDENCE: evidence, **_minutes(app, held, said, evidence)}
+    for name, data in written.items():
+        if name != EVIDENCE:
+            _write_own(held, name, data)
     ceremonies.note(
-        written={name: digest.hexdigest() for name, digest in digests.items()},
+        written={name: sha256(data).hexdigest() for name, data in written.items()},
         ended=moments.stamp(moments.now()),
     )
 
@@ -303,14 +329,23 @@ def _evidence(app: App) -> bytes:
     return format_evidence(gather(app, Wanted(rsa=False)).evidence)
 
 
-def _minutes(app: App, held: Held, said: Said, evidence: bytes) -> bytes:
+def _minutes(app: App, held: Held, said: Said, evidence: bytes) -> dict[str, bytes]:
+    """The minutes by what their files end with: the document, and as a page for people."""
+    from tpmhsm.approval.minutes_check import check_minutes
+    from tpmhsm.approval.minutes_page import render_minutes
+    from tpmhsm.approval.minutes_pdf import can_write_pdf, find_fonts, write_pdf
     from tpmhsm.attest.reading import parse_evidence
     from tpmhsm.cli.attest_verify import Means, judge
     from tpmhsm.requests import minutes
 
     judged = judge(app, parse_evidence(evidence), Means())
     words = minutes.Said(**vars(said))
-    return minutes.minutes_of(app.store, app.desk, held, judged, words).data
+    checked = check_minutes(minutes.minutes_of(app.store, app.desk, held, judged, words))
+    found = {MINUTES: checked.minutes.data, "minutes.html": render_minutes(checked).encode()}
+    if can_write_pdf():
+        return {**found, "minutes.pdf": write_pdf(checked, find_fonts())}
+    app.note("no PDF of the minutes: pip install 'tpmhsm[pdf]', or print the page")
+    return found
 
 
 def _write_own(held: Held, ending: str, data: bytes) -> None:
@@ -352,6 +387,7 @@ def state_json(app: App, ceremonies: Ceremonies) -> dict[str, Any]:
         "ceremony": held.digest,
         "file": str(_path(held)),
         "state": "done" if held.ended else "waiting",
+        "written": dict(held.written or {}),
         "steps": list(_steps(app, held)),
     }
 
@@ -379,7 +415,7 @@ def _steps(app: App, held: Held) -> Iterator[dict[str, Any]]:
             "missing": app.desk.missing(row),
         }
         waiting = waiting or row.state == "waiting"
-    for name in ("evidence", "minutes"):
+    for name in (EVIDENCE, MINUTES):
         done = "done" if name in (held.written or {}) else "to come"
         yield {"step": name, "state": done, "words": _path(held, name).name, "request": None}
 
@@ -390,6 +426,12 @@ def state_words(found: dict[str, Any]) -> str:
             for s in found["steps"]]  # fmt: skip
     shown = table(("STEP", "STATE", "WHAT", "APPROVED BY"), rows, empty="")
     return f"{shown}\nfingerprint: {found['fingerprint']}\nSHA-256: {found['ceremony']}"
+
+
+def _last_words(found: dict[str, Any]) -> str:
+    pages = [name for name in found["written"] if name.startswith("minutes.")]
+    last = f"{found['group']}.{pages[-1]}" if pages else ""
+    return f"print {last}: those present sign it on paper" if last else ""
 
 
 def _cancel(app: App) -> None:

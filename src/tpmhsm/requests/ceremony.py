@@ -160,12 +160,7 @@ class Ceremonies:
         """The ceremony. UsageError when none was begun."""
         found = self.find()
         if found is None:
-            raise UsageError(
-                "no ceremony was begun here",
-                code="no-ceremony",
-                hint="tpmhsm ceremony --officers 2:alice.card,bob.card,carol.card "
-                "--root 'CN=Example Root' --issuer 'CN=Example Issuing'",
-            )
+            raise none_begun()
         return found
 
     def begin(self, wanted: Founding) -> Held:
@@ -405,6 +400,16 @@ def find(store: Store) -> Held | None:
     with store.reading() as tx:
         value = tx.settings.get(SETTING)
     return None if value is None else _read(value)
+
+
+def none_begun() -> UsageError:
+    """The error to raise where there is no ceremony to go on with."""
+    return UsageError(
+        "no ceremony was begun here",
+        code="no-ceremony",
+        hint="tpmhsm ceremony --officers 2:alice.card,bob.card,carol.card "
+        "--root 'CN=Example Root' --issuer 'CN=Example Issuing'",
+    )
 
 
 def _same(held: Held, wanted: Founding) -> Held:
