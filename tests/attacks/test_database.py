@@ -278,6 +278,40 @@ def test_a_log_that_was_rewritten(machine: Shell) -> None:
     assert "the log is broken at entry 3" in said.replace("audit log", "log")
 
 
+RECORDS = {
+    "a signature's record is gone": ("DELETE FROM chip_records WHERE n = 2", "it is the 2."),
+    "another signature's digest": (
+        f"UPDATE chip_records SET digest = {differing('digest')} WHERE digest != ''",
+        "say otherwise of key or digest",
+    ),
+    "no record": ("UPDATE chip_records SET record = x'00' WHERE n = 3", "are no record"),
+    "the last checkpoint is gone": (
+        "DELETE FROM chip_records WHERE n = (SELECT max(n) FROM chip_records)",
+        "is gone",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RECORDS)
+def test_what_root_edits_in_the_chips_records(machine: Shell, case: str) -> None:
+    statement, words = RECORDS[case]
+    file = machine.home / "tpmhsm.db"
+    with closing(sqlite3.connect(file)) as connection, connection:
+        query = "SELECT name, sql FROM sqlite_master WHERE tbl_name = 'chip_records'"
+        guards = [
+            row for row in connection.execute(query) if str(row[1]).startswith("CREATE TRIGGER")
+        ]
+        for name, _ in guards:
+            connection.execute(f"DROP TRIGGER {name}")
+        assert connection.execute(statement).rowcount
+        for _, sql in guards:
+            connection.execute(sql)
+    found = machine.json("doctor", "store", code=1)
+    wrong = {check["name"]: check["findings"] for check in found["checks"] if check["findings"]}
+    assert wrong.keys() == {"chip records"}, wrong
+    assert any(words in one["what"] for one in wrong["chip records"]), wrong
+
+
 def test_all_is_well(machine: Shell) -> None:
     found = machine.json("doctor", "store")
     assert found["ok"] is True

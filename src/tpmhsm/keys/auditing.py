@@ -28,9 +28,11 @@ from tpmhsm.attest.audit_records import (
 )
 from tpmhsm.errors import DeviceError, NotFoundError, ParseError, VerificationError
 from tpmhsm.keys.host import HostDevice, load_host
+from tpmhsm.store.proof import Check
 from tpmhsm.tpm.journal import Journal, read_journal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tpmhsm.store import Store, Transaction
@@ -47,6 +49,9 @@ OLDEST = 3600.0
 
 _LAST = 100
 """Records among which the newest checkpoint is looked for: it is nearly always the very last."""
+
+_TOLD = "checkpoint"
+_CHANGED = "somebody changed the database: restore a backup; tpmhsm audit verify says what it hides"
 
 _LARGE = 1 << 22
 """Bytes of a journal after which a new one is begun."""
@@ -72,6 +77,38 @@ def last_checkpoint(tx: Transaction) -> Checkpoint | None:
             if isinstance(found := read_record(row.record), Checkpoint):
                 return found
     return None
+
+
+def check_records(tx: Transaction) -> Check:
+    """What the chip audited is numbered without a gap, each row is its record, and the checkpoints
+    are those that the log names. Whether signatures are missing, `tpmhsm audit verify` says.
+    """
+    found = Check("chip records")
+    logged = {one.facts.get("record"): one.facts.get("sha256") for one in tx.audit.each(_TOLD)}
+    for row in tx.chip_records.each():
+        found.seen += 1
+        for fault in _faults(row, found.seen, logged):
+            found.found(f"record {row.n} of what the chip signed: {fault}", _CHANGED)
+    for number in sorted(logged.keys(), key=str):
+        found.found(f"the checkpoint that the log has as record {number} is gone", _CHANGED)
+    return found
+
+
+def _faults(row: ChipRecordRow, number: int, logged: dict[Any, Any]) -> Iterator[str]:
+    """What is wrong with a row; a checkpoint is taken out of `logged`."""
+    if row.n != number:
+        yield f"it is the {number}. that is there"
+    try:
+        record = read_record(row.record)
+    except ParseError:
+        yield "its bytes are no record"
+        return
+    if (row.key_name, row.digest) != _words_of(record):
+        yield "its bytes say otherwise of key or digest"
+    if isinstance(record, Checkpoint):
+        if logged.get(row.n) != sha256(record.attest).hexdigest():
+            yield "the log knows of no such checkpoint"
+        logged.pop(row.n, None)
 
 
 class Auditing:
@@ -182,7 +219,7 @@ class Auditing:
                 if isinstance(one, Checkpoint):
                     known |= {"mark": one.mark.hex(), "at": one.at}
                     told = sha256(one.attest).hexdigest()
-                    tx.audit.append("checkpoint", {"record": n, "entry": one.seq, "sha256": told})
+                    tx.audit.append(_TOLD, {"record": n, "entry": one.seq, "sha256": told})
             tx.settings.set(SETTING, known)
 
     # ── proof ────────────────────────────────────────────────────────────────

@@ -17,6 +17,7 @@ from tpmhsm.approval.votes import parse_approval
 from tpmhsm.ca.issuance import is_birth
 from tpmhsm.ca.records import certificate_row
 from tpmhsm.errors import DeviceError, StoreError, TpmHsmError
+from tpmhsm.keys.auditing import check_records
 from tpmhsm.keys.proof import check_chip, check_groups, check_keys
 from tpmhsm.pki.signatures import is_signed_by, split_signed
 from tpmhsm.policy.people import still_needed
@@ -63,6 +64,7 @@ def prove(
         "revocations": lambda: reading(lambda tx: check_revocations(tx, tell)),
         "CRLs": lambda: reading(lambda tx: check_crls(tx, tell)),
         "requests": lambda: reading(_requests),
+        "chip records": lambda: reading(check_records),
         "chip": lambda: check_chip(store, device),
         "keys": lambda: check_keys(store, device, groups, tell),
         "groups": lambda: check_groups(store, device, groups),
