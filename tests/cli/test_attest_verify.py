@@ -15,6 +15,7 @@ __all__ = ["verifier"]
 NAMES = {
     "ok", "sentence", "device_class", "hardware", "evidence", "made", "at", "nonce", "verdicts",
     "links", "people", "keys", "hints", "required", "missing", "attestation_key",
+    "receives", "copies",
 }  # fmt: skip
 VERDICT = {"question", "asked", "answer", "code", "words", "proof", "findings"}
 

@@ -7,10 +7,11 @@ from both documents.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from tpmhsm.attest.findings import Findings
 from tpmhsm.attest.format import Evidence, GroupEvidence, Statement
@@ -23,6 +24,9 @@ from tpmhsm.policy.group import GroupDocument, RosterDocument, check_pair, parse
 from tpmhsm.policy.people import describe_rule, members_of
 from tpmhsm.policy.tree import COUNTER_SIZE, ROSTER_SIZE, counter_nv, roster_content, roster_nv
 from tpmhsm.wire.names import name_of_nv
+
+if TYPE_CHECKING:
+    from tpmhsm.attest.copies import Elsewhere
 
 _EPOCH = slice(34, 42)
 """Where the epoch stands in what the roster index holds."""
@@ -43,12 +47,14 @@ class GroupView:
 
 
 def judge_groups(
-    evidence: Evidence, witness: Witness, findings: Findings
+    evidence: Evidence, witness: Witness, findings: Findings, elsewhere: Sequence[Elsewhere] = ()
 ) -> Mapping[str, GroupView]:
-    """Find on `roster` (and `agree`, for documents that contradict each other); views by name."""
+    """Find on `roster` (and `agree`, for documents that contradict each other); views by name.
+    `elsewhere`: files of other chips, on one of which a group may have been founded.
+    """
     found: dict[str, GroupView] = {}
     for place, part in enumerate(evidence.groups):
-        view = _judge(place, part, evidence, witness, findings)
+        view = _judge(place, part, (evidence, elsewhere), witness, findings)
         if view is None:
             continue
         if view.group.name in found:
@@ -124,7 +130,11 @@ class _Case:
 
 
 def _judge(
-    place: int, part: GroupEvidence, evidence: Evidence, witness: Witness, findings: Findings
+    place: int,
+    part: GroupEvidence,
+    files: tuple[Evidence, Sequence[Elsewhere]],
+    witness: Witness,
+    findings: Findings,
 ) -> GroupView | None:
     path = f"groups[{place}]"
     proof: tuple[Proof, ...] = (
@@ -136,7 +146,7 @@ def _judge(
         group, roster = parse_group(part.document), parse_roster(part.roster)
         check_pair(group, roster)
         case = _Case(path, part, group, roster, witness, findings, proof)
-        fits = _documents(case, evidence)
+        fits = _documents(case, *files)
         if not group.static:
             case = replace(case, proof=(*proof, *_statements(case)))
         held = _in_force(case)
@@ -144,11 +154,14 @@ def _judge(
     return None
 
 
-def _documents(case: _Case, evidence: Evidence) -> bool:
-    """Whether the documents are of this device, and the cards fit them."""
+def _documents(case: _Case, evidence: Evidence, elsewhere: Sequence[Elsewhere]) -> bool:
+    """Whether the documents are of this device, or joined by it, and the cards fit them."""
     group, roster = case.group, case.roster
     try:
-        _check_device(group, evidence, case.witness)
+        if evidence.parent is None or group.device_ak == case.witness.name:
+            _check_device(group, evidence, case.witness.name)
+        else:
+            _check_founder(case, elsewhere)
         members = (*members_of(group.custodians), *members_of(roster.officers))
         missing = check_cards(case.part.cards, members)
     except TpmHsmError as error:
@@ -162,8 +175,20 @@ def _documents(case: _Case, evidence: Evidence) -> bool:
     return True
 
 
-def _check_device(group: GroupDocument, evidence: Evidence, witness: Witness) -> None:
-    if group.device_ak != witness.name:
+def _check_founder(case: _Case, elsewhere: Sequence[Elsewhere]) -> None:
+    """A chip that takes copies has groups that were founded on another one: whose file is given?"""
+    group = case.group
+    founder = next((one for one in elsewhere if one.ak_name == group.device_ak), None)
+    if founder is None or not founder.stands:
+        words = f'The group "{group.name}" was founded on another chip, of which there is no proof '
+        words += "at hand (--original)."
+        case.add("agree", "not-proven", "founded-elsewhere", words)
+        return
+    _check_device(group, founder.evidence, founder.ak_name)
+
+
+def _check_device(group: GroupDocument, evidence: Evidence, ak_name: bytes) -> None:
+    if group.device_ak != ak_name:
         raise VerificationError(
             "the group was founded on a device with another attestation key",
             code="group-of-another-device",

@@ -9,7 +9,7 @@ from tpmhsm.attest.findings import Findings
 from tpmhsm.attest.format import BudgetEvidence, KeyEvidence
 from tpmhsm.attest.key_policies import Groups
 from tpmhsm.attest.statements import ChipKey, nv_contents
-from tpmhsm.attest.verdicts import Answer, Proof, Question
+from tpmhsm.attest.verdicts import Answer, Origin, Proof, Question
 from tpmhsm.attest.witness import Witness
 from tpmhsm.errors import VerificationError
 from tpmhsm.policy.budgets import SIZE as BUDGET_SIZE
@@ -33,6 +33,7 @@ class Case:
     groups: Groups
     findings: Findings
     born: Answer = "not-proven"
+    origin: Origin = "unproven"
 
     def add(
         self, question: Question, answer: Answer, code: str, words: str, proof: Iterable[Proof]

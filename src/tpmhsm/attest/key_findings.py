@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
+from tpmhsm.attest.copies import Elsewhere, origin_of, short
 from tpmhsm.attest.findings import Findings
 from tpmhsm.attest.format import Evidence
 from tpmhsm.attest.key_budgets import Case, judge_budgets
@@ -23,11 +24,20 @@ from tpmhsm.attest.key_policies import (
     policy_of,
 )
 from tpmhsm.attest.statements import key_for
-from tpmhsm.attest.verdicts import Answer, KeyFacts, Link, Proof, Question
+from tpmhsm.attest.verdicts import (
+    Answer,
+    CopyFacts,
+    DeviceClass,
+    KeyFacts,
+    Link,
+    Proof,
+    Question,
+)
 from tpmhsm.attest.witness import Witness
 from tpmhsm.errors import ParseError, TpmHsmError, VerificationError
 from tpmhsm.pki.names import format_dn_der
 from tpmhsm.policy.compile import KeyPolicy
+from tpmhsm.policy.people import describe_rule
 from tpmhsm.wire.attest import CreationInfo
 from tpmhsm.wire.codec import decode
 from tpmhsm.wire.constants import ObjectAttributes
@@ -49,20 +59,35 @@ class KeyView:
     links: tuple[Link, ...]
 
 
+@dataclass(frozen=True)
+class Around:
+    """What the questions on keys rest on besides their chip's words: the file's `groups`, the AK's
+    place in the picture, the Name of the storage key that takes copies (or empty), what kind of
+    chip it is, the copies that the file shows, and other chips' files.
+    """
+
+    groups: Groups
+    place: int
+    receives: bytes = b""
+    kind: DeviceClass = "unproven"
+    copies: tuple[CopyFacts, ...] = ()
+    elsewhere: tuple[Elsewhere, ...] = ()
+
+
 def judge_keys(
-    evidence: Evidence, witness: Witness, groups: Groups, findings: Findings, parent: int
+    evidence: Evidence, witness: Witness, findings: Findings, around: Around
 ) -> tuple[KeyView, ...]:
-    """Find on `born`, `leave` and `agree` of each key. `parent`: the AK's place in the picture."""
+    """Find on `born`, `leave` and `agree` of each key."""
     views: list[KeyView] = []
-    place, issuers = parent + 1, _issuers(evidence)
+    place, issuers = around.place + 1, _issuers(evidence)
     for number, part in enumerate(evidence.keys):
         path, subject = f"keys[{number}]", f"key {part.label}"
         proof = (Proof.of(f"{path}.public", part.public, "the key's public area"),)
         about = f'The key "{part.label}" cannot be judged'
         with findings.refuting(("born", "leave", "agree"), about, proof, subject):
             key = key_for(part.use, part.public)
-            case = Case(path, part, key, witness, groups, findings)
-            view = _judge(case, evidence, issuers, (parent, place))
+            case = Case(path, part, key, witness, around.groups, findings)
+            view = _judge(case, evidence, issuers, around, place)
             views.append(view)
             place += len(view.links)
     if not evidence.keys:
@@ -72,11 +97,10 @@ def judge_keys(
     return tuple(views)
 
 
-def _judge(case: Case, evidence: Evidence, issuers: Issuers, places: tuple[int, int]) -> KeyView:
-    parent, place = places
-    _born(case)
-    _leave(case)
+def _judge(case: Case, evidence: Evidence, issuers: Issuers, around: Around, place: int) -> KeyView:
+    how = _born(case, around)
     policy = _agree(case)
+    _leave(case, policy, around)
     budgets = judge_budgets(case, policy, evidence.budgets) if policy else ()
     facts = KeyFacts(
         label=case.part.label,
@@ -86,21 +110,18 @@ def _judge(case: Case, evidence: Evidence, issuers: Issuers, places: tuple[int, 
         demands=at_length(policy, case.groups) if policy else "",
         certificates=tuple(map(_subject, case.part.certificates)),
         budgets=budgets,
+        origin=case.origin,
     )
-    how = {
-        "proven": "the chip certifies that it made this key",
-        "refuted": "not certified",
-        "not-proven": "nothing certifies it",
-    }
     label = f'key "{case.part.label}", {case.key.words}'
-    link = Link("key", label, parent, case.born, how[case.born], case.public)
+    link = Link("key", label, around.place, case.born, how, case.public)
     return KeyView(facts, (link, *_certificates(case, issuers, place)))
 
 
 # ── born there, can it leave ─────────────────────────────────────────────────
 
 
-def _born(case: Case) -> None:
+def _born(case: Case, around: Around) -> str:
+    """Find on it; return what binds the key to the chip, for the picture."""
     creation = case.part.creation
     if case.key.imported:
         words = (
@@ -108,12 +129,10 @@ def _born(case: Case) -> None:
             "may exist."
         )
         case.add("born", "refuted", "imported", words, (case.public,))
-        case.born = "refuted"
-        return
+        case.born, case.origin = "refuted", "imported"
+        return "not certified"
     if creation is None:
-        words = f"Nothing in the file certifies that the chip made the key {case.called}."
-        case.add("born", "not-proven", "no-creation", words, (case.public,))
-        return
+        return _born_elsewhere(case, around)
     proof = (
         case.public,
         *case.witness.proofs(
@@ -126,11 +145,29 @@ def _born(case: Case) -> None:
         words = f"That the chip made the key {case.called} does not hold: {error.message}."
         case.add("born", "refuted", error.code, words, proof)
         case.born = "refuted"
-        return
-    case.born = "proven"
+        return "not certified"
+    case.born, case.origin = "proven", "original"
     words = f"The chip certifies that it made the key {case.called} ({case.key.words}) itself."
     proof = (*proof, Proof.of(f"{case.path}.creation.data", creation.data, "how it was made"))
     case.add("born", "proven", "created-here", words, proof)
+    return "the chip certifies that it made this key"
+
+
+def _born_elsewhere(case: Case, around: Around) -> str:
+    """A key that the chip does not say it made: one that stays in its chip must be its own."""
+    nothing = "nothing certifies it"
+    if case.area.attributes & A.FIXED_TPM:
+        words = f"Nothing in the file certifies that the chip made the key {case.called}."
+        case.add("born", "not-proven", "no-creation", words, (case.public,))
+        return nothing
+    here = (case.witness.name, around.receives, around.kind)
+    found = origin_of(case.key.name, case.called, here, around.elsewhere)
+    if not found.is_copy:
+        case.add("born", "not-proven", found.code, found.words, (case.public,))
+        return nothing
+    case.born, case.origin = "proven", "copy"
+    case.add("born", "proven", found.code, found.words, (case.public,))
+    return "a copy of the key that another chip certifies it made"
 
 
 def _check_creation(case: Case) -> None:
@@ -148,11 +185,14 @@ def _check_creation(case: Case) -> None:
     decode(CreationData, creation.data)
 
 
-def _leave(case: Case) -> None:
+def _leave(case: Case, policy: KeyPolicy | None, around: Around) -> None:
     attributes = case.area.attributes
     fixed = A.FIXED_TPM | A.FIXED_PARENT
     proof = (case.public,)
-    if attributes & fixed != fixed:
+    if policy is not None and policy.backup and case.born == "proven":
+        words = _may_be_copied(case, policy, around)
+        case.add("leave", "not-proven", "may-be-copied", words, proof)
+    elif attributes & fixed != fixed:
         words = (
             f"The key {case.called} can leave the chip, or has copies already: it is not fixed to "
             "it (fixedTPM is clear)."
@@ -169,6 +209,29 @@ def _leave(case: Case) -> None:
             f"No: the chip gives the key {case.called} to nobody, and has no command to copy it."
         )
         case.add("leave", "proven", "fixed", words, proof)
+
+
+def _may_be_copied(case: Case, policy: KeyPolicy, around: Around) -> str:
+    (label,) = policy.backup
+    who = describe_rule(case.groups[label].group.custodians)
+    every = (*around.copies, *(c for other in around.elsewhere for c in other.judgement.copies))
+    own = (one for one in every if one.name == case.key.name.hex())
+    chips = {one.ak: one for one in own}
+    told = [
+        f"Only as a copy, for a storage key of another chip that {who}, custodians of "
+        f'"{label}", approved: the key {case.called} was made so.'
+    ]
+    for one in chips.values():
+        told.append(
+            f"Approved by {', '.join(one.approved)}: the chip with the attestation key "
+            f"{short(one.ak)}, storage key {short(one.parent)} ({one.made}, by the host's clock)."
+        )
+    told.append(
+        "Whether these are all is not proven: a host can leave out a copy, and make up none."
+        if chips
+        else "The file shows none; a host can leave out a copy, and make up none."
+    )
+    return " ".join(told)
 
 
 # ── who must agree ───────────────────────────────────────────────────────────

@@ -201,6 +201,9 @@ class People:
 class KeyFacts:
     """One key: label, Name in hex, what it is ("P-256 9f3a61c0 77be0d12"), its policy as text and
     in words, the certificates' subjects, and for each granting group the units used and granted.
+
+    `origin`: "original" (this chip is proven to have made it), "copy" (another one is, and a copy
+    for this chip was approved), "imported" (it says so itself), or "unproven".
     """
 
     label: str
@@ -210,6 +213,28 @@ class KeyFacts:
     demands: str
     certificates: tuple[str, ...] = ()
     budgets: tuple[tuple[str, int, int], ...] = ()
+    origin: Origin = "unproven"
+
+
+Origin = Literal["original", "copy", "imported", "unproven"]
+
+
+@dataclass(frozen=True)
+class CopyFacts:
+    """A copy of a key that custodians approved: the group's id, the key's label (or empty) and
+    Name, the Names of the storage key that it is for and of the attestation key of that chip, the
+    hash of its endorsement key (all in hex), when by the host's clock, and who approved.
+    """
+
+    group: str
+    key: str
+    name: str
+    parent: str
+    ak: str
+    ek: str
+    made: str
+    approved: tuple[str, ...]
+    answer: Answer
 
 
 @dataclass(frozen=True)
@@ -218,7 +243,8 @@ class Judgement:
 
     `device_class` is what the pinned root says of the chip; `software` when the device names
     itself so, `unproven` otherwise. `evidence` is the SHA-256 of the file in hex, `at` the time for
-    which certificates were judged, `nonce` whether a nonce of the verifier's was answered.
+    which certificates were judged, `nonce` whether a nonce of the verifier's was answered,
+    `receives` the Name of the storage key under which the chip takes copies (hex, or empty).
     """
 
     sentence: str
@@ -232,6 +258,8 @@ class Judgement:
     people: tuple[People, ...] = ()
     keys: tuple[KeyFacts, ...] = ()
     hints: tuple[str, ...] = ()
+    receives: str = ""
+    copies: tuple[CopyFacts, ...] = ()
 
     def verdict(self, question: Question) -> Verdict:
         """The verdict on one question."""
@@ -261,6 +289,8 @@ class Judgement:
             "people": [vars(one) for one in self.people],
             "keys": [vars(one) for one in self.keys],
             "hints": list(self.hints),
+            "receives": self.receives,
+            "copies": [vars(one) for one in self.copies],
         }
 
 

@@ -14,15 +14,22 @@ from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
 
+from tpmhsm.attest.copies import (
+    MAX_COPIES,
+    Elsewhere,
+    judge_copies,
+    judge_everywhere,
+    judge_parent,
+)
 from tpmhsm.attest.device_findings import DeviceView, Trusted, judge_device
 from tpmhsm.attest.findings import Findings
 from tpmhsm.attest.format import Evidence, format_evidence
 from tpmhsm.attest.further_aks import judge_further_aks
 from tpmhsm.attest.group_findings import GroupView, ek_bytes, judge_groups, people_of
-from tpmhsm.attest.key_findings import KeyView, judge_keys
+from tpmhsm.attest.key_findings import Around, KeyView, judge_keys
 from tpmhsm.attest.moment_findings import judge_moment
 from tpmhsm.attest.sentences import sentence_of
-from tpmhsm.attest.verdicts import Judgement, People, Proof, verdicts_of
+from tpmhsm.attest.verdicts import Judgement, Origin, People, Proof, verdicts_of
 from tpmhsm.attest.witness import Witness
 from tpmhsm.errors import ParseError, TpmHsmError
 
@@ -39,19 +46,28 @@ MAX_CERTIFICATES = 1024
 MAX_CARDS = 1024
 
 
-def verify_evidence(evidence: Evidence, trusted: Trusted, nonce: bytes | None = None) -> Judgement:
+def verify_evidence(
+    evidence: Evidence,
+    trusted: Trusted,
+    nonce: bytes | None = None,
+    elsewhere: tuple[Elsewhere, ...] = (),
+) -> Judgement:
     """Judge a file of evidence.
 
     `trusted`: pinned roots, time, the bond of an activation; `nonce`: the verifier's own, None when
-    there was none. ParseError for a file with more in it than anybody's (`LIMITS`); all else that
-    is wrong is in the verdicts.
+    there was none; `elsewhere`: files of other chips, judged before. ParseError for a file with
+    more in it than anybody's (`LIMITS`); all else that is wrong is in the verdicts.
     """
     _check_limits(evidence)
     findings, witness = Findings(), Witness(evidence)
     device = judge_device(evidence, witness, trusted, findings)
-    groups = judge_groups(evidence, witness, findings)
+    receives = judge_parent(evidence, witness, findings)
+    groups = judge_groups(evidence, witness, findings, elsewhere)
+    copies = judge_copies(evidence, groups, findings)
     ak = len(device.links) - 1
-    keys = judge_keys(evidence, witness, groups, findings, ak)
+    around = Around(groups, ak, receives, device.device_class, copies, elsewhere)
+    keys = judge_keys(evidence, witness, findings, around)
+    judge_everywhere(groups, copies, witness.name, elsewhere, findings)
     _check_budgets(evidence, findings)
     judge_further_aks(evidence, witness, findings)
     _judge_audit(evidence, witness, nonce, findings)
@@ -64,8 +80,17 @@ def verify_evidence(evidence: Evidence, trusted: Trusted, nonce: bytes | None = 
         )
     elif not device.stands:
         findings.rest_on("rests-on-chip", WHICH_CHIP, spared=("chip", "maker", "kind"))
-    people = _people(evidence, groups, believed=whole and device.stands)
-    return _judgement(evidence, trusted, nonce, findings, (device, people, keys))
+    believed = whole and device.stands
+    people = _people(evidence, groups, believed=believed)
+    facts = tuple(view.facts for view in keys)
+    if not believed:
+        facts = tuple(replace(one, origin=_doubted(one.origin)) for one in facts)
+    found = _judgement(evidence, trusted, nonce, findings, (device, people, keys))
+    return replace(found, keys=facts, copies=copies, receives=receives.hex() if believed else "")
+
+
+def _doubted(origin: Origin) -> Origin:
+    return "imported" if origin == "imported" else "unproven"
 
 
 def _judgement(
@@ -110,6 +135,8 @@ def _check_limits(evidence: Evidence) -> None:
     for name, most in LIMITS.items():
         if len(getattr(evidence, name)) > most:
             raise ParseError(f"evidence: more than {most} {name}: nobody's file has so many")
+    if len(evidence.copies) > MAX_COPIES:
+        raise ParseError(f"evidence: more than {MAX_COPIES} copies: nobody's file has so many")
     certificates = sum(len(key.certificates) for key in evidence.keys)
     certificates += sum(len(ek.chain) for ek in evidence.eks)
     cards = sum(len(group.cards) for group in evidence.groups)

@@ -76,10 +76,12 @@ def collect(
 def gather(app: App, wanted: Wanted) -> Collected:
     """Ask the chip, with a nonce of our own where there is no other, and the proof of the log."""
     from tpmhsm.keys.evidence import NONCE_SIZE, collect
+    from tpmhsm.requests.copied import copies_of
 
     nonce = wanted.nonce or secrets.token_bytes(NONCE_SIZE)
     with app.progress("the chip is asked"):
-        wanted = replace(wanted, nonce=nonce, audit=_log_proof(app, nonce))
+        copies = copies_of(app.store, app.desk, wanted.labels)
+        wanted = replace(wanted, nonce=nonce, audit=_log_proof(app, nonce), copies=copies)
         return collect(app.store, app.device, app.groups, wanted)
 
 

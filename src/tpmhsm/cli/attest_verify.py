@@ -28,14 +28,15 @@ _NOT_PROVEN = ("NOT PROVEN", "yellow")
 
 @dataclass(frozen=True)
 class Means:
-    """What a verifier brings on the line: a nonce in hexadecimal, the file of a response, files of
-    CAs that certify attestation keys, a time.
+    """What a verifier brings on the line: a nonce in hexadecimal, files of responses, of CAs that
+    certify attestation keys, a time; and evidence of other chips that have the same keys.
     """
 
     nonce: str | None = None
-    response: str | None = None
+    responses: tuple[str, ...] = ()
     trust: tuple[str, ...] = ()
     at: str | None = None
+    others: tuple[str, ...] = ()
 
 
 means_options = packed(
@@ -44,7 +45,13 @@ means_options = packed(
     click.option(
         "--nonce", metavar="HEX", help="The one that you chose, and the chip had to answer."
     ),
-    click.option("--response", metavar="R", help="The host's answer to a challenge of this home."),
+    click.option(
+        "--response",
+        "responses",
+        multiple=True,
+        metavar="R",
+        help="The host's answer to a challenge of this home; one for each chip.",
+    ),
     click.option(
         "--trust",
         multiple=True,
@@ -52,6 +59,14 @@ means_options = packed(
         help="CAs whose word on attestation keys you take (attest certify).",
     ),
     click.option("--at", metavar="TIME", help="Judge certificates at this time, RFC 3339."),
+    click.option(
+        "--original",
+        "--copy",
+        "others",
+        multiple=True,
+        metavar="EVIDENCE",
+        help="Of another chip: the one that made a key, or one that has a copy.",
+    ),
 )
 """Add them to a command, as its argument `means`."""
 
@@ -103,25 +118,51 @@ def judge(app: App, evidence: Evidence, means: Means) -> Judgement:
     """Judge evidence by what is pinned in this home. Raises UsageError, ParseError, and
     VerificationError for a response, or a certificate of the attestation key, that does not hold.
     """
+    from tpmhsm.attest.copies import Elsewhere
     from tpmhsm.attest.device_findings import Trusted
     from tpmhsm.attest.verify import verify_evidence
+    from tpmhsm.cli.attest_challenge import read_bond, read_evidence
     from tpmhsm.cli.attest_collect import parse_nonce
     from tpmhsm.cli.times import parse_time
     from tpmhsm.cli.vendor_roots import pins_of
     from tpmhsm.policy.moments import now
 
-    pins = pins_of(app)
-    at = parse_time(means.at) if means.at else now()
-    trusted = Trusted(pins.roots, pins.intermediates, at, _bond(app, evidence, means, at))
-    return verify_evidence(evidence, trusted, parse_nonce(means.nonce) if means.nonce else None)
+    pins, at = pins_of(app), parse_time(means.at) if means.at else now()
+    nonce = parse_nonce(means.nonce) if means.nonce else None
+    bonds = [read_bond(app, file) for file in means.responses]
+    files = {path: read_evidence(app, path) for path in means.others}
+    others = [_bond_of(one, bonds) for one in files.values()]
+    left = [one for one in bonds if one not in others]
+
+    def trusted(of: Evidence, bond: Bond | None) -> Trusted:
+        return Trusted(pins.roots, pins.intermediates, at, bond or _certified(app, of, means, at))
+
+    elsewhere = tuple(
+        Elsewhere(
+            path,
+            one,
+            verify_evidence(one, trusted(one, bond), nonce if nonce == one.nonce else None),
+        )
+        for (path, one), bond in zip(files.items(), others, strict=True)
+    )
+    own = _bond_of(evidence, bonds) or next(iter(left), None)
+    return verify_evidence(evidence, trusted(evidence, own), nonce, elsewhere)
 
 
-def _bond(app: App, evidence: Evidence, means: Means, at: datetime) -> Bond | None:
-    """What binds the attestation key to a chip: an answer to a challenge, or somebody's word."""
-    if means.response:
-        from tpmhsm.cli.attest_challenge import read_bond
+def _bond_of(evidence: Evidence, bonds: Sequence[Bond]) -> Bond | None:
+    """The answer to a challenge that is of the attestation key of this file."""
+    from tpmhsm.errors import ParseError
+    from tpmhsm.wire.names import name_of_public
 
-        return read_bond(app, means.response)
+    try:
+        name = name_of_public(evidence.aks[0].public)
+    except ParseError:
+        return None
+    return next((one for one in bonds if one.ak == name), None)
+
+
+def _certified(app: App, evidence: Evidence, means: Means, at: datetime) -> Bond | None:
+    """What binds the attestation key to a chip, where no challenge was answered: somebody's word."""
     if means.trust:
         from tpmhsm.attest.bonds import bond_of_certificate
         from tpmhsm.pki.load import certificate_ders
