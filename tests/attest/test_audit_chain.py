@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.attest.audits import AK, KEY, NONCE, World, public_of, told
+from tests.attest.audits import AK, AT, KEY, NONCE, World, public_of, told
 
 from tpmhsm.attest.audit_chain import LogJudgement, judge_log
 from tpmhsm.attest.audit_proof import Entry, LogProof, proof_of, read_proof
@@ -18,6 +18,7 @@ from tpmhsm.attest.statements import AK_ATTRIBUTES
 from tpmhsm.errors import ParseError
 from tpmhsm.policy.documents import encode_json
 from tpmhsm.store.audit import entry_hash
+from tpmhsm.wire.constants import CC
 from tpmhsm.wire.names import name_of_public
 
 
@@ -35,6 +36,19 @@ def test_an_honest_log_is_complete() -> None:
     assert found.words.startswith("complete: each of the 6 signatures that the chip made from")
     assert judged(told().prove(), None).answer == "proven"
     assert judge_log(told().prove().encode(), AK).answer == "proven"
+
+
+def test_what_is_counted_as_a_signature() -> None:
+    """TPM2_CertifyX509 makes one, too; quotes and certifications are said not to count."""
+    assert "the one signature that" in judged(told(1).prove()).words
+    assert "the chip signed nothing" in judged(told(0).prove()).words
+    world = told(2)
+    record = Audited(AT, CC.CertifyX509, name_of_public(KEY), b"\0\0", b"signed", b"")
+    world.records.append(world.audited(record))
+    found = judged(world.prove())
+    assert (found.answer, found.signatures) == ("proven", 3)
+    assert any("1 over something else" in note for note in found.notes)
+    assert "quotes" in found.notes[-1]
 
 
 def test_a_digest_that_went_encrypted_is_told_by_the_signature() -> None:

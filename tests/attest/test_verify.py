@@ -138,6 +138,7 @@ def test_words_say_who_must_agree(held: Held) -> None:
     words = held.judge(held.evidence).verdict("agree").words
     assert '"root": it signs only with approvals, over the very bytes, of 2 of 3 (alice' in words
     assert '"open": nobody must agree; whoever has the machine signs with it.' in words
+    assert '"busy": it signs only with a unit of the budget that 2 of 3 (alice' in words
     assert "5 more times without asking anybody: of 5" in words
 
 

@@ -327,16 +327,13 @@ class _Judge:
         )
         after = self._places[begin] if counted else 0
         records = self._proof.records[after:]
-        signed = sum(1 for r in records if isinstance(r, Audited) and r.code == CC.Sign)
+        signed = sum(1 for r in records if isinstance(r, Audited) and r.is_signature)
         if answer == "proven":
-            words = (
-                f"complete: each of the {signed:,} signatures that the chip made from {since} to "
-                f"{until} is in the log, and no other"
-            )
+            words = f"complete: {_complete(signed, f'from {since} to {until}')}"
         else:
             said = "; ".join(dict.fromkeys(one.words for one in found if one.answer == answer))
             words = f"{'refuted' if answer == 'refuted' else 'not proven'}: {said}"
-        self._notes += self._documents.words()
+        self._notes += [*self._documents.words(), _COUNTED]
         return LogJudgement(
             answer,
             words,
@@ -347,6 +344,19 @@ class _Judge:
             since,
             until,
         )
+
+
+_COUNTED = (
+    "signatures are those of TPM2_Sign and TPM2_CertifyX509; what else a chip signs (quotes, "
+    "certifications) it composed itself, and is no certificate or CRL"
+)
+
+
+def _complete(signed: int, when: str) -> str:
+    if not signed:
+        return f"the chip signed nothing {when}, and the log has nothing"
+    many = "the one signature" if signed == 1 else f"each of the {signed:,} signatures"
+    return f"{many} that the chip made {when} is in the log, and no other"
 
 
 def _audit_of(attest: Attest) -> CommandAuditInfo:

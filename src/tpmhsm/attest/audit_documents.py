@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from tpmhsm.attest.audit_records import Audited
 from tpmhsm.errors import TpmHsmError
 from tpmhsm.wire.codec import decode
-from tpmhsm.wire.constants import CC
 from tpmhsm.wire.structures import EccSignature, RsaSignature, Signature
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ class Documents:
         """What the signatures are, counted."""
         known = set().union(*self._digests.values()) if self._digests else set()
         known = known.union(*(self._told(e) for e in self._proof.entries if e.act in _TELLING))
-        signs = [r for r in self._proof.records if isinstance(r, Audited) and r.code == CC.Sign]
+        signs = [r for r in self._proof.records if isinstance(r, Audited) and r.is_signature]
         told = sum(1 for record in signs if record.digest in known)
         other = len(signs) - told
         return [

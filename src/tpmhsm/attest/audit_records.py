@@ -81,6 +81,11 @@ class Audited(NamedTuple):
         return _HEAD.pack(_MAGIC, _ACT, len(body), crc32(body)) + body
 
     @property
+    def is_signature(self) -> bool:
+        """Whether it made a signature that counts: see `SIGNING`."""
+        return self.code in SIGNING
+
+    @property
     def is_plain(self) -> bool:
         """Whether the digest travelled in plain, so that cpHash itself covers it."""
         size = len(self.digest)

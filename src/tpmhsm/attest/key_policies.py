@@ -141,10 +141,11 @@ def _way(one: Alternative, groups: Groups) -> str:
         who = describe_rule(groups[one.group].roster.officers)
         what = "a window opened by" if one.window else "approvals, over the very bytes, of"
         parts.append(f"{what} {who}")
-    if rest := demands_in_words(one):
+    if rest := demands_in_words(replace(one, budget="")):
         parts.append(rest)
     if one.budget:
-        parts.append(f"granted by {describe_rule(groups[one.budget].roster.officers)}")
+        who = describe_rule(groups[one.budget].roster.officers)
+        parts.append(f"a unit of the budget that {who} granted in advance")
     return ", and ".join(parts)
 
 

@@ -78,12 +78,11 @@ def _acts(tx: Transaction, label: str | None, act: str | None) -> Iterator[dict[
 
 def _signatures(tx: Transaction, label: str | None) -> Iterator[dict[str, Any]]:
     from tpmhsm.attest.audit_records import Audited, read_record
-    from tpmhsm.wire.constants import CC
 
     labels = {row.name: row.label for row in tx.keys.all(deleted=True)}
     for row in tx.chip_records.each():
         record = read_record(row.record)
-        if not isinstance(record, Audited) or record.code != CC.Sign:
+        if not isinstance(record, Audited) or not record.is_signature:
             continue
         key = labels.get(row.key_name, "")
         if label is None or key == label:
