@@ -59,13 +59,14 @@ def demo(app: App, attack: bool, keep: str | None, words: tuple[str, ...]) -> in
 def _attack(app: App, stage: Stage, words: tuple[str, ...]) -> int:
     """The attack shell; 1 when anything came out otherwise than promised."""
     from tpmhsm.cli.attacks.house import House
-    from tpmhsm.cli.attacks.shell import sit
+    from tpmhsm.cli.attacks.shell import check_line, sit
     from tpmhsm.cli.attacks.telling import summary
 
+    for line in words:
+        check_line(line)
     house = House(stage)
     try:
-        with app.progress("setting up a CA to attack"):
-            house.build()
+        house.build()
         shell = sit(app, house, words)
         outcomes = list(shell.outcomes.values())
         app.emit(

@@ -22,6 +22,7 @@ from tpmhsm.cli.attacks.watching import Heard, Names, WatchedDoor
 from tpmhsm.cli.people import trust_cards
 from tpmhsm.errors import ChipRefusedError, NotFoundError, TpmHsmError
 from tpmhsm.keys.budgets import Budget
+from tpmhsm.keys.host import load_host
 from tpmhsm.policy import moments
 from tpmhsm.policy.people import members_of
 from tpmhsm.requests.desk import votes_by_act
@@ -284,6 +285,8 @@ class House:
     def _names(self) -> Names:
         rows = self.app.keyring.all()
         known = {bytes.fromhex(row.name): f'key "{row.label}"' for row in rows}
+        host = load_host(self.app.store)
+        known |= {host.parent_name: "storage parent", host.ak_name: "attestation key"}
         state = self.group
         for rule in (state.group.custodians, state.roster.officers, self.past.roster.officers):
             known.update({m.chip_name: f"{m.name}'s key" for m in members_of(rule)})

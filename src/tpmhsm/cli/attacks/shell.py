@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import click
 
@@ -29,6 +30,28 @@ explain N        what root hopes for, and what stands in the way
 state            the CA: certificates, epoch, budget
 tpm2 …, $ …      a command of your own as root: tpm2-tools, sh, tpmhsm
 quit             the end"""
+
+
+_PLAIN = frozenset({"help", "list", "next", "all", "state", "quit"})
+
+
+def check_line(line: str) -> tuple[str, str]:
+    """A line's command (`$` for a program, else an attack's name or number) and what follows it.
+    Raises NotFoundError for what is no command.
+    """
+    line = line.partition("\n")[0].strip()
+    word, _, rest = line.partition(" ")
+    word, rest = {"?": "help", "exit": "quit"}.get(word, word), rest.strip()
+    if not word or word.startswith("#"):
+        return "", ""
+    if word.startswith("$"):
+        return "$", line[1:].strip()
+    if word in ("tpm2", "tpmhsm") or word.startswith("tpm2_"):
+        return "$", line
+    if word in _PLAIN:
+        return word, rest
+    find(rest if word == "explain" else word)
+    return word, rest
 
 
 @dataclass
@@ -52,36 +75,24 @@ class Shell:
     # ── one line ─────────────────────────────────────────────────────────────
 
     def do(self, line: str) -> None:
-        """Do what one line says. What is wrong with it is said, and nothing is lost."""
-        word, _, rest = line.strip().partition(" ")
-        if not word or word.startswith("#"):
-            return
-        try:
-            self._do(word, rest.strip())
-        except TpmHsmError as error:
-            click.echo(f"{error.message}" + (f" ({error.hint})" if error.hint else ""), err=True)
-
-    def _do(self, word: str, rest: str) -> None:
+        """Do what one line says. Raises UsageError for what is not understood."""
+        word, rest = check_line(line)
         plain: dict[str, Callable[[], None]] = {
             "help": lambda: self.say(HELP),
-            "?": lambda: self.say(HELP),
             "list": self._list,
             "next": self._next,
             "all": lambda: self._try_all(ATTACKS),
             "state": self._state,
             "quit": self._quit,
-            "exit": self._quit,
+            "": lambda: None,
         }
         if word in plain:
             plain[word]()
-        elif word in ("explain", "try"):
+        elif word == "explain":
             attack = find(rest)
-            if word == "explain":
-                self.say(f"{_title(attack)}\n{explain(attack)}")
-            else:
-                self._try_all([attack])
-        elif word.startswith(("$", "tpm2_")) or word == "tpm2":
-            self._shell(f"{word} {rest}".lstrip("$ "))
+            self.say(f"{_title(attack)}\n{explain(attack)}")
+        elif word == "$":
+            self._shell(rest)
         else:
             self._try_all([find(word)])
 
@@ -133,11 +144,18 @@ class Shell:
         bridge = [sys.executable, "-P", "-m", "tpmhsm.cli.attacks.bridge", str(home)]
         environment = {
             **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
             "TPMHSM_HOME": str(home),
             "TPM2TOOLS_TCTI": f"cmd:{shlex.join(bridge)}",
         }
-        folder = self.house.stage.directory
-        done = subprocess.run(["/bin/sh", "-c", command], env=environment, cwd=folder, check=False)
+        sys.stdout.flush()
+        done = subprocess.run(
+            ["/bin/sh", "-c", command],
+            env=environment,
+            cwd=self.house.stage.directory,
+            stdout=sys.stderr.fileno() if self.app.as_json else None,
+            check=False,
+        )
         if done.returncode:
             self.say(f"exit code {done.returncode}")
         self.house.repair()
@@ -176,10 +194,21 @@ def lines_of(words: tuple[str, ...]) -> Iterator[str]:
 def sit(app: App, house: House, words: tuple[str, ...]) -> Shell:
     """One sitting, to its end."""
     shell = Shell(app, house)
-    if not words and sys.stdin.isatty():
+    at_terminal = not words and sys.stdin.isatty()
+    if at_terminal:
         shell.say(f"\nYou are root on this CA host. {len(ATTACKS)} attacks to try.\n\n{HELP}")
     for line in lines_of(words):
-        shell.do(line)
+        try:
+            shell.do(line)
+        except TpmHsmError as error:
+            if not at_terminal:
+                raise
+            click.echo(f"{error.message}" + (f": {error.hint}" if error.hint else ""), err=True)
+        except KeyboardInterrupt:
+            if not at_terminal:
+                raise
+            click.echo("stopped", err=True)
+            house.repair()
         if shell.ended:
             break
     return shell

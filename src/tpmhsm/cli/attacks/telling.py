@@ -116,4 +116,5 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     """All verdicts, counted."""
     counted = Counter(one.verdict for one in outcomes)
     parts = [f"{counted[v]} {words.lower()}" for v, (words, _) in VERDICTS.items() if counted[v]]
-    return f"{len(outcomes)} attacks: {', '.join(parts)}" if outcomes else "no attack was tried"
+    count = len(outcomes)
+    return f"{count} attack{'' if count == 1 else 's'}: {', '.join(parts)}"

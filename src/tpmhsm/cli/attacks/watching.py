@@ -53,7 +53,8 @@ class Heard:
     @property
     def words(self) -> str:
         """The command in a line, as `Sign(key "root"; digest 4f1c9b07…; by a policy session)`."""
-        parts = [", ".join(self.handles), ", ".join(self.parameters)]
+        named = dict.fromkeys(self.handles)  # an NV index stands for itself, and is named twice
+        parts = [", ".join(named), ", ".join(self.parameters)]
         parts += [f"by {' and '.join(self.auths)}"] if self.auths else []
         return f"{self.name}({'; '.join(part for part in parts if part)})"
 
@@ -85,7 +86,12 @@ class Names:
         return self._known.get(name, "")
 
     def learn(self, command: Any, answer: bytes) -> None:
-        """Remember what a handle that the chip gave stands for."""
+        """Remember what a handle that the chip gave, or told of, stands for."""
+        if isinstance(command, commands.ReadPublic):
+            shown = decode(commands.ReadPublicResponse, answer[_HEADER:])
+            if words := self._known.get(shown.name):
+                self._at[command.object_handle] = words
+            return
         public = getattr(command, "in_public", None)
         if not isinstance(public, Public) or len(answer) < _HEADER + 4:
             return
@@ -185,7 +191,7 @@ def _field(name: str, value: Any, names: Names) -> str:
 def _octets(value: bytes) -> str:
     if len(value) <= _SHORT:
         return value.hex()
-    return f"{value[:_SHORT].hex()}… ({len(value)} octets)"
+    return f"{value[:_SHORT].hex()}…({len(value)})"
 
 
 def _number(name: str, value: int) -> str:
