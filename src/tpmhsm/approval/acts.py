@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
-from tpmhsm.approval.request import Request
+from tpmhsm.approval.request import BACKUP, Request
 from tpmhsm.attest.statements import signing_key
 from tpmhsm.errors import ApprovalRefusedError, ParseError, UsageError
 from tpmhsm.policy.ahash import NONCE_SIZE, a_hash_preimage, live_preimage
@@ -107,8 +107,8 @@ def acts_of(request: Request) -> tuple[AnyAct, ...]:
     """Return the acts that a request asks for. ParseError for a content that is not of its kind.
 
     group: first increment, further increments, first roster write. roster: one increment and one
-    write. window: one opening. certificate, crl, csr, data: one signature. decrypt: one
-    decryption. Each once for every ladder of the rule.
+    write. backup: one copy. window: one opening. certificate, crl, csr, data: one signature.
+    decrypt: one decryption. Each once for every ladder of the rule.
     """
     from tpmhsm.approval.further_acts import FURTHER
 
@@ -144,6 +144,6 @@ def officers(
 
 def rule_of(request: Request) -> Thresholds:
     """Return whose approvals a request needs: the custodians', or the officers' in force."""
-    if request.roster is None or request.kind == "roster":
+    if request.roster is None or request.kind in ("roster", BACKUP):
         return request.group.custodians
     return request.roster.officers

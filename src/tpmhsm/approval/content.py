@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from tpmhsm.approval.memory import ApprovedCertificate, ApprovedCrl, Certified, GrantedTotal, Memory
-from tpmhsm.approval.request import Request
+from tpmhsm.approval.request import BACKUP, Request
 from tpmhsm.attest.statements import ChipKey
 
 LONG = 1000
@@ -130,6 +130,10 @@ def _read(  # noqa: PLR0911 (one for each kind)
         from tpmhsm.approval.decryptions import read_decryption
 
         return read_decryption(request, key)
+    if request.kind == BACKUP:
+        from tpmhsm.approval.copying import read_copy
+
+        return read_copy(request, key, memory)
     if request.kind == "window":
         from tpmhsm.approval.windows import read_window
 
@@ -160,6 +164,10 @@ def short_facts(request: Request) -> dict[str, str]:  # noqa: PLR0911 (one for e
             from tpmhsm.approval.grants import grant_facts
 
             return grant_facts(request.content)
+        if request.kind == BACKUP:
+            from tpmhsm.approval.copying import copy_facts
+
+            return copy_facts(request.content)
         if request.kind == "window":
             from tpmhsm.approval.windows import window_facts
 

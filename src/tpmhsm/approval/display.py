@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from tpmhsm.approval.acts import rule_of
 from tpmhsm.approval.content import Flag, Listing, Row
 from tpmhsm.approval.paging import Page, Part, paged
-from tpmhsm.approval.request import KEY_CLAIM
+from tpmhsm.approval.request import BACKUP, KEY_CLAIM
 from tpmhsm.approval.review import Review
 from tpmhsm.approval.screen import groups_of, width_of, wrap
 from tpmhsm.policy.people import describe_outstanding, still_needed
@@ -212,6 +212,7 @@ def signature_rows(review: Review) -> list[Row]:
 _NOT = {
     "budget": "to sign by itself, for another key, a higher total or a window",
     "window": "by another key, in another session, after its end, to grant or decrypt",
+    "backup": "for another key or chip, to sign, decrypt, grant or open",
     "decrypt": "for another ciphertext or key, in another epoch, to sign, grant or open",
     "group": "for another group, chip or roster, to sign, decrypt, grant or open",
     "roster": "for another roster or epoch, to sign, decrypt, grant or open",
@@ -243,7 +244,7 @@ def allows_words(review: Review) -> str:
     if request.kind == "decrypt" and request.key is not None and request.roster is not None:
         epoch = f"epoch {request.roster.epoch} only"
         return f'that "{request.key.label}" decrypts these {size}, nothing else, {epoch}'
-    if request.key is not None and request.roster is not None:
+    if request.key is not None and request.roster is not None and request.kind != BACKUP:
         epoch = f"epoch {request.roster.epoch} only"
         return f'these {size} under "{request.key.label}", nothing else, {epoch}'
     if not review.acts:

@@ -11,12 +11,13 @@ from functools import cached_property
 from typing import ClassVar
 
 from tpmhsm.approval.acts import Act, OfPeople, officers
-from tpmhsm.approval.request import Request
-from tpmhsm.attest.statements import decrypting_key, signing_key
+from tpmhsm.approval.request import BACKUP, Request
+from tpmhsm.attest.statements import decrypting_key, key_for, signing_key
 from tpmhsm.errors import ParseError
 from tpmhsm.policy.ahash import live_preimage
 from tpmhsm.policy.bound import BoundCommand, bound_decrypt, bound_increment, bound_roster_write
 from tpmhsm.policy.budgets import parse_grant
+from tpmhsm.policy.copying import parse_copy
 from tpmhsm.policy.people import Threshold
 from tpmhsm.policy.refs import Purpose, policy_ref
 from tpmhsm.policy.tree import roster_name
@@ -114,11 +115,20 @@ def _opening(request: Request) -> tuple[Opening, ...]:
     )
 
 
+def _copy(request: Request) -> tuple[Act, ...]:
+    assert request.key is not None  # noqa: S101 - Request's own rule
+    copy = parse_copy(request.content)
+    if (copy.group, copy.key) != (request.group.id, key_for(BACKUP, request.key.public).name):
+        raise ParseError("request: the copy is of another group or key")
+    return _custodians(request, "copy the key to another chip", "duplicate", copy.bound)
+
+
 FURTHER: dict[str, Callable[[Request], tuple[AnyAct, ...]]] = {
     "group": _founding,
     "roster": _change,
     "window": _opening,
     "budget": _granting,
     "decrypt": _decryption,
+    BACKUP: _copy,
 }
 """By the request's kind."""

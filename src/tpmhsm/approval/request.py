@@ -45,6 +45,15 @@ held to `MAX_REQUEST` all the same, so that nobody has to read 64 MB of anything
 SIGN_KINDS = ("certificate", "crl", "csr", "data", "window", "budget", "decrypt")
 """What officers approve for one key, which the request shows."""
 
+BACKUP = "backup"
+"""The copy of one key to another chip, which custodians approve."""
+
+GIVEN = ("decrypt", BACKUP)
+"""What these come to is given to whoever asked for it, and kept nowhere."""
+
+PEOPLE_KINDS = ("group", "roster")
+"""What custodians approve of people: the content is a roster."""
+
 KEY_CLAIM = "key "
 """Before a key's Name in hex: the text is its TPMT_PUBLIC in hex, a space, and its label. Shown
 with the change of a roster that allows to open it, not among the claims.
@@ -90,9 +99,11 @@ class Claims:
 class Request:
     """A request. `roster` is the roster in force (None for kind 'group', whose content is it).
 
-    `budget` certifies what a budget holds, for kind 'budget' unless it is the first grant. `state`
-    certifies counter and roster over SHA-256(content): needed for kind 'roster', and for
-    the other kinds when an approver has not yet seen the roster's epoch.
+    `origin` is the card of the group's own device, where `device` is a further chip of the group:
+    it certifies the birth of keys that were copied. `budget` certifies what a budget holds, for
+    kind 'budget' unless it is the first grant. `state` certifies counter and roster over
+    SHA-256(content): needed for kind 'roster', and for the other kinds when an approver has not yet
+    seen the roster's epoch.
     """
 
     id: int
@@ -108,12 +119,13 @@ class Request:
     claims: Claims = Claims()
     state: ChipState | None = None
     budget: BudgetState | None = None
+    origin: DeviceCard | None = None
     approvals: tuple[Approval, ...] = ()
     denials: tuple[Denial, ...] = ()
 
     def __post_init__(self) -> None:
         one_of(self.kind, KINDS, "request: kind")
-        if (self.kind in SIGN_KINDS) != (self.key is not None):
+        if (self.kind in (*SIGN_KINDS, BACKUP)) != (self.key is not None):
             raise UsageError(f"a request of kind {self.kind} with a key, or without one")
         if (self.kind == "group") != (self.roster is None):
             raise UsageError(f"a request of kind {self.kind} with a roster, or without one")
@@ -180,6 +192,8 @@ class Request:
             document["state"] = _encode_blobs(self.state)
         if self.budget is not None:
             document["budget"] = _encode_blobs(self.budget)
+        if self.origin is not None:
+            document["origin"] = _embedded(self.origin.data)
         return document
 
 
@@ -218,6 +232,7 @@ def parse_request(data: bytes) -> Request:
         "claims": _read_claims(_object(fields, document, "claims")),
         "state": _optional(fields, document, "state", _read_state),
         "budget": _optional(fields, document, "budget", _read_budget),
+        "origin": _optional(fields, document, "origin", _read_card),
         "approvals": tuple(read_approval(item) for item in fields.list("approvals")),
         "denials": tuple(read_denial(_dict(item)) for item in fields.list("denials")),
     }
@@ -275,6 +290,10 @@ def _optional(fields: Fields, document: dict[str, Any], key: str, read: Any) -> 
 
 def _read_roster(value: dict[str, Any]) -> RosterDocument:
     return parse_roster(_canonical(value))
+
+
+def _read_card(value: dict[str, Any]) -> DeviceCard:
+    return parse_device_card(_canonical(value))
 
 
 def _read_key(value: dict[str, Any]) -> KeyPart:

@@ -19,7 +19,7 @@ from tpmhsm.approval.content import Content, Flag, few, read_content
 from tpmhsm.approval.further_acts import AnyAct
 from tpmhsm.approval.guarded import check_guarded_key
 from tpmhsm.approval.memory import Entries, GrantedTotal, Memory, PinnedGroup, PinnedKey
-from tpmhsm.approval.request import Request
+from tpmhsm.approval.request import BACKUP, Request
 from tpmhsm.approval.shared import own_budgets
 from tpmhsm.approval.verify import verify_approval, verify_denial
 from tpmhsm.attest.statements import ChipKey, key_for
@@ -189,7 +189,7 @@ def _key_words(request: Request, key: ChipKey | None, *, first: bool) -> str:
 def _policy_words(request: Request, key: ChipKey | None) -> str:
     """The rule that the approval counts towards: people by name, and what else the chip wants."""
     rule = describe_rule(rule_of(request))
-    if request.key is None or key is None:
+    if request.key is None or key is None or request.kind == BACKUP:
         return f'custodians of "{request.group.name}": {rule}'
     if request.kind in ("budget", "window"):
         return f'officers of "{request.group.name}": {rule}'

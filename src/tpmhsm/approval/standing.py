@@ -15,7 +15,7 @@ from tpmhsm.approval.content import Flag
 from tpmhsm.approval.guarded import check_guarded_key, policy_flags
 from tpmhsm.approval.lookalike import skeleton
 from tpmhsm.approval.memory import Epoch, Memory, PinnedGroup, PinnedKey
-from tpmhsm.approval.request import SIGN_KINDS, Request
+from tpmhsm.approval.request import BACKUP, PEOPLE_KINDS, SIGN_KINDS, KeyPart, Request
 from tpmhsm.approval.screen import suspicions
 from tpmhsm.attest.statements import ChipKey, check_creation, check_state
 from tpmhsm.errors import ApprovalRefusedError, VerificationError
@@ -118,7 +118,7 @@ def check_device(
 def rosters_of(request: Request) -> list[RosterDocument]:
     """Return all rosters of a request: in force, asked for."""
     found = [] if request.roster is None else [request.roster]
-    if request.kind not in SIGN_KINDS:
+    if request.kind in PEOPLE_KINDS:
         found.append(request.asked_roster)
     for roster in found:
         check_pair(request.group, roster)
@@ -427,6 +427,21 @@ def group_pin(request: Request, ek: bytes, pinned: PinnedGroup | None) -> Pinned
     return PinnedGroup(group.id, words, group.device_ak, group.encoded)
 
 
+def _check_birth(request: Request, key: ChipKey, part: KeyPart) -> None:
+    """VerificationError unless the asking device made the key; or the group's own device did, for a
+    further chip of the group may hold a copy.
+    """
+    origin, group = request.origin, request.group
+    try:
+        check_creation(request.device.ak_public, key, part.attest, part.signature)
+    except VerificationError:
+        if origin is None:
+            raise
+        if origin.ak_name != group.device_ak or origin.find_ek(group.device_ek) is None:
+            raise VerificationError("its birthplace is not the group's own device") from None
+        check_creation(origin.ak_public, key, part.attest, part.signature)
+
+
 def check_key(
     request: Request, key: ChipKey, memory: Memory, *, imported: bool = False
 ) -> tuple[PinnedKey | None, list[Flag]]:
@@ -442,7 +457,7 @@ def check_key(
     try:
         policy = check_guarded_key(key, group, part.policy)
         if pinned is None and not key.imported:
-            check_creation(request.device.ak_public, key, part.attest, part.signature)
+            _check_birth(request, key, part)
     except VerificationError as e:
         raise refuse(f'key "{part.label}": {e.message}', "key-evidence") from None
     if key.imported and pinned is None and not imported:
@@ -456,6 +471,8 @@ def check_key(
     if group.name not in (policy.granting if granting else policy.groups):
         what = "grants no budget of" if granting else "approves no use of"
         raise refuse(f'"{group.name}" {what} this key: {policy.text}', "no-part")
+    if request.kind == BACKUP:
+        policy.copy_way()
     flags = [IMPORTED] if key.imported else []
     flags += policy_flags(policy, group, granting=granting)
     flags += [Flag("LOOK-ALIKE", f"{part.label}: {why}") for why in suspicions(part.label)]

@@ -30,7 +30,18 @@ DENIAL_FORMAT = DENIAL
 MAX_VOTE = 1 << 18
 MAX_REASON = 1000
 
-KINDS = ("group", "roster", "certificate", "crl", "csr", "data", "window", "budget", "decrypt")
+KINDS = (
+    "group",
+    "roster",
+    "certificate",
+    "crl",
+    "csr",
+    "data",
+    "window",
+    "budget",
+    "decrypt",
+    "backup",
+)
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,11 @@ def decrypting_key(public: bytes) -> ChipKey:
 
 
 def key_for(kind: str, public: bytes) -> ChipKey:
-    """Return the key that a request of this kind is for: one that decrypts, or one that signs."""
+    """Return the key that a request of this kind is for: one that decrypts, or one that signs; a
+    copy is made of either.
+    """
+    if kind == "backup":
+        kind = "decrypt" if decode(Public, public).attributes & A.DECRYPT else "sign"
     return decrypting_key(public) if kind == "decrypt" else signing_key(public)
 
 

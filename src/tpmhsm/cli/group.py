@@ -9,6 +9,7 @@ import click
 
 from tpmhsm.cli.app import App, facts, pass_app, prose, table
 from tpmhsm.cli.files import STDIO, naming
+from tpmhsm.cli.group_joining import export, join
 from tpmhsm.cli.options import Out, out_options, reason_option, wait_option
 from tpmhsm.cli.waiting import settled
 from tpmhsm.errors import UsageError, WaitingError
@@ -296,3 +297,7 @@ def certify(app: App, name: str, nonce: str | None, challenge: str | None, out: 
     if target != STDIO:
         said = f"{target}: whoever asked runs tpmhsm trust check {target}"
         app.emit({"group": name, "nonce": nonce, "challenge": challenge, "file": target}, said)
+
+
+for verb in (export, join):
+    group.add_command(verb)

@@ -10,6 +10,7 @@ from tpmhsm.cli.app import App, facts, pass_app, table
 from tpmhsm.cli.decrypting import decrypt, derive
 from tpmhsm.cli.files import STDIO
 from tpmhsm.cli.granting import budget_json, budgets_of, grant
+from tpmhsm.cli.key_backup import backup, restore
 from tpmhsm.cli.key_import import import_
 from tpmhsm.cli.opening import close, closed_words, open_, window_json, window_words
 from tpmhsm.cli.options import Out, out_options, reason_option, wait_option
@@ -159,7 +160,7 @@ def _notes(app: App, key_label: str, policy: KeyPolicy) -> list[str]:
     return found
 
 
-for verb in (grant, open_, close, decrypt, derive, import_):
+for verb in (grant, open_, close, decrypt, derive, import_, backup, restore):
     key.add_command(verb)
 
 

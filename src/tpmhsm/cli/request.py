@@ -264,6 +264,8 @@ def describe(app: App, row: RequestRow) -> str:
     if row.state != "waiting":
         return f"{row.state}{result_words(row)}"
     missing = app.desk.missing(row)
+    if missing == 0 and row.kind == "backup":
+        return f"approved; tpmhsm key backup {row.key} --to FILE again writes the copy"
     if missing == 0 and row.kind == "decrypt":
         return f"approved; tpmhsm key decrypt {row.key} FILE gives what is inside"
     return f"waiting for {missing} more" if missing > 0 else "ready to execute"

@@ -84,9 +84,10 @@ def _requests(app: App, todo: Todo) -> list[int]:
             else {
                 "about": "requests",
                 "what": f"request {row.id}, {title}: approved, not executed",
-                "next": f"tpmhsm key decrypt {row.key} FILE"
-                if row.kind == "decrypt"
-                else f"tpmhsm request execute {row.id}",
+                "next": {
+                    "decrypt": f"tpmhsm key decrypt {row.key} FILE",
+                    "backup": f"tpmhsm key backup {row.key} --to FILE",
+                }.get(row.kind, f"tpmhsm request execute {row.id}"),
             }
         )
     return [row.id for row in rows]

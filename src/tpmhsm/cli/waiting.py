@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tpmhsm.approval.request import GIVEN
 from tpmhsm.cli.app import App
 from tpmhsm.errors import RefusedError, WaitingError
 
@@ -59,7 +60,7 @@ def _poll(app: App, number: int) -> RequestRow:
     ready = False
     while (row := app.desk.get(number)).state == "waiting":
         if app.desk.missing(row) == 0:
-            if row.kind == "decrypt":  # what it gives is given to who asks again
+            if row.kind in GIVEN:  # what it gives is given to who asks again
                 return row
             if ready:  # whoever gave the last approval did not get it executed
                 return app.desk.execute(number)

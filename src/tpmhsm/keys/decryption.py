@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tpmhsm.keys.births import must_decrypt
 from tpmhsm.keys.choice import policy_of_row
 from tpmhsm.keys.host import load_host
+from tpmhsm.keys.loading import load_row
 
 if TYPE_CHECKING:
     from tpmhsm.keys.choice import Chooser
@@ -52,7 +53,7 @@ class Decryption:
             parent = objects.storage_parent(chip, host.parent_name)
             salt = SaltKey(parent.handle, parent.public, parent.name)
             pin = Pin.to(parent, choice.pin) if choice.pin else None
-            key = objects.load_key(chip, parent, row.public, row.private)
+            key = load_row(chip, parent, row)
             if plan is None:
                 return open_secret(chip, key, content, salt)
             command = decrypt_command(key, content)

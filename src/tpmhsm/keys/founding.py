@@ -120,6 +120,32 @@ class Origin:
     write: Approvals | None
 
 
+def join(chip: Chip, group: GroupDocument, origin: Origin) -> None:
+    """Bring a group of another chip into force here, or further on: the same indices, the counter
+    at the epoch of the roster, the roster; by the approvals of then, whose cpHashes name no chip.
+
+    Raises RefusedError `counter-ahead` where this chip's counters have gone further than the
+    group's epoch, `index-taken` when something else stands at an index.
+    """
+    from tpmhsm.tpm import nv, policies
+
+    roster, must = origin.roster, counter_nv(group)
+    if not _ensure(chip, must):
+        policies.run_increment(chip, group, origin.founding[0], written=False)
+    while (value := nv.read_counter(chip, group.counter_index)) < roster.epoch:
+        policies.run_increment(chip, group, origin.founding[1], written=True)
+    if value > roster.epoch:
+        raise RefusedError(
+            f"the group's counter is at {value} in this chip, and the roster is of epoch"
+            f" {roster.epoch}: counters never go back",
+            code="counter-ahead",
+            hint=f"on the first host: tpmhsm group change {group.name} --officers …, until the "
+            f"epoch is {value} or more; then group export once more",
+        )
+    if not stands(chip, group, roster):
+        restore(chip, group, origin)
+
+
 def stands(chip: Chip, group: GroupDocument, roster: RosterDocument) -> bool:
     """Whether both indices are as they were made, and this roster stands in its own."""
     from tpmhsm.tpm import nv

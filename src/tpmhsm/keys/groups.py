@@ -259,6 +259,12 @@ class Groups:
             must_be(chip, load_host(self._store))
             return founding.stands(chip, group, roster)
 
+    def join(self, group: GroupDocument, origin: founding.Origin) -> None:
+        """Bring a group of another chip into force in this one; see `founding.join`."""
+        with self._device.transaction() as chip:
+            must_be(chip, load_host(self._store))
+            founding.join(chip, group, origin)
+
     def restore(self, group: GroupDocument, origin: founding.Origin) -> None:
         """Put back what the chip's owner removed or replayed; see `founding.restore`."""
         with self._device.transaction() as chip:

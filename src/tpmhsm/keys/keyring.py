@@ -15,6 +15,7 @@ from tpmhsm.errors import (
 )
 from tpmhsm.keys import budgets
 from tpmhsm.keys.auditing import mark_for_keys
+from tpmhsm.keys.backups import Backups
 from tpmhsm.keys.births import Use, Wanted, key_row, must_sign
 from tpmhsm.keys.budgets import Budgets
 from tpmhsm.keys.choice import Chooser, Pins, bind, policy_of_row
@@ -22,6 +23,7 @@ from tpmhsm.keys.decryption import Decryption
 from tpmhsm.keys.groups import Groups
 from tpmhsm.keys.host import load_host
 from tpmhsm.keys.importing import Importing
+from tpmhsm.keys.loading import load_row
 from tpmhsm.keys.windows import Windows
 from tpmhsm.policy.compile import KeyPolicy
 from tpmhsm.policy.documents import check_label
@@ -56,6 +58,7 @@ class Keyring:
         self.budgets = Budgets(store, device, self._groups)
         self.decryption = Decryption(store, device, self._groups, self._chooser)
         self.importing = Importing(store, device, self)
+        self.backups = Backups(store, device, self._groups)
 
     # ── life ─────────────────────────────────────────────────────────────────
 
@@ -218,7 +221,7 @@ class Keyring:
             with self._device.transaction() as chip:
                 parent = objects.storage_parent(chip, host.parent_name)
                 pin = Pin.to(parent, choice.pin) if choice.pin else None
-                key = objects.load_key(chip, parent, row.public, row.private)
+                key = load_row(chip, parent, row)
                 if plan is None:
                     signature = objects.sign_digest(chip, key, digest)
                 else:

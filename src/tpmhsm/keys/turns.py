@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from tpmhsm.errors import ChipRefusedError, DeviceError
 from tpmhsm.keys.host import load_host
+from tpmhsm.keys.loading import load_row
 
 if TYPE_CHECKING:
     from tpmhsm.keys.choice import Choice
@@ -219,7 +220,7 @@ class _Hand:
             self._key = None
         if self._parent is None:
             self._parent = objects.storage_parent(self._chip, self._parent_name)
-        key = objects.load_key(self._chip, self._parent, row.public, row.private)
+        key = load_row(self._chip, self._parent, row)
         self._key = (row.name, key)
         return key
 

@@ -7,16 +7,18 @@ from base64 import b64decode
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tpmhsm.approval.request import Claims, parse_request
+from tpmhsm.approval.request import GIVEN, Claims, parse_request
 from tpmhsm.approval.votes import Approval, Denial, is_approval, parse_approval, parse_denial
 from tpmhsm.errors import ExistsError, RefusedError, TpmHsmError, WaitingError
 from tpmhsm.policy.changes import Change
 from tpmhsm.policy.group import parse_group, parse_roster
 from tpmhsm.policy.rosters import roster_differences
+from tpmhsm.requests.copying import Copies
 from tpmhsm.requests.decryption import Decryptions
 from tpmhsm.requests.drafts import Edits, register
 from tpmhsm.requests.execution import Execution, votes_by_act
 from tpmhsm.requests.grants import Grants
+from tpmhsm.requests.joining import Joining
 from tpmhsm.requests.ledger import Ledger, Overtaken, end, reason_of, title_of
 from tpmhsm.requests.openings import Openings
 from tpmhsm.requests.recovery import Recovery
@@ -50,6 +52,8 @@ class Desk(Ledger):
         self._execution = Execution(store, keyring, groups, self)
         self._recovery = Recovery(store, groups, self)
         self.decryptions = Decryptions(store, keyring, groups, self)
+        self.copies = Copies(store, keyring, groups, self)
+        self.joining = Joining(store, groups, self, self._recovery)
         self.grants = Grants(store, keyring, groups, self)
         self.openings = Openings(store, keyring, groups, self)
 
@@ -217,7 +221,7 @@ class Desk(Ledger):
         row = self.keep_approval(approval)
         if row.state == "executed":
             return row
-        if self.missing(row) or row.kind == "decrypt" or self._follows_a_founding(row):
+        if self.missing(row) or row.kind in GIVEN or self._follows_a_founding(row):
             return self.get(row.id)
         try:
             return self.execute(row.id)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tpmhsm.approval.acts import rule_of
 from tpmhsm.approval.cards import Card, DeviceCard, create_device_card, parse_card
-from tpmhsm.approval.request import KEY_CLAIM, Claims, KeyPart, Request
+from tpmhsm.approval.request import KEY_CLAIM, Claims, KeyPart, Request, parse_request
 from tpmhsm.attest.statements import BudgetState, ChipState
 from tpmhsm.errors import RefusedError, UsageError
 from tpmhsm.keys.groups import Wanted
@@ -244,8 +244,6 @@ class Drafts:
         claims: Claims,
         key: KeyPart | None = None,
     ) -> Request:
-        from tpmhsm.keys.host import load_host
-
         now = moments.now()
         draft = Request(
             id=1,
@@ -255,16 +253,35 @@ class Drafts:
             group=state.group,
             roster=state.roster,
             content=content,
-            device=device_card(load_host(self._store)),
+            device=self.own_card(),
             key=key,
             cards=self._members(state.group, state.roster.officers),
             claims=claims,
+            origin=self._origin(state.group),
         )
         if state.group.static or not state.in_force:
             return draft
         held = self._groups.certify(state.group, draft.digest)
         draft = replace(draft, state=ChipState(*held.counter, *held.roster))
         return self._with_budget(draft) if kind == "budget" else draft
+
+    def own_card(self) -> DeviceCard:
+        """The card of this home's chip."""
+        from tpmhsm.keys.host import load_host
+
+        return device_card(load_host(self._store))
+
+    def _origin(self, group: GroupDocument) -> DeviceCard | None:
+        """The card of the group's own device, where this home's chip joined the group later: it
+        came with the founding.
+        """
+        from tpmhsm.keys.host import load_host
+
+        if group.static or load_host(self._store).ak_name == group.device_ak:
+            return None
+        with self._store.reading() as tx:
+            founding = tx.requests.of_group("group", group.id.hex())
+        return parse_request(founding[0].document).device if founding else None
 
     def _with_budget(self, draft: Request) -> Request:
         """With what the chip certifies of a budget that was granted before."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tpmhsm.approval.acts import rule_of
-from tpmhsm.approval.request import SIGN_KINDS, Request, parse_request
+from tpmhsm.approval.request import BACKUP, PEOPLE_KINDS, SIGN_KINDS, Request, parse_request
 from tpmhsm.approval.votes import parse_approval, parse_denial
 from tpmhsm.errors import DeviceError, UsageError
 from tpmhsm.policy.budgets import parse_grant
@@ -257,7 +257,7 @@ def is_of_another(row: RequestRow, current: RosterRow | None) -> bool:
 
 def begun(tx: Transaction, row: RequestRow) -> bool:
     """Whether the chip may have begun to found or change a group: such a request must go on."""
-    return row.kind not in SIGN_KINDS and _missing(tx, row) == 0
+    return row.kind in PEOPLE_KINDS and _missing(tx, row) == 0
 
 
 def _missing(tx: Transaction, row: RequestRow) -> int:
@@ -299,7 +299,7 @@ def title_of(row: RequestRow) -> str:
     return escape(_title_of(row))
 
 
-def _title_of(row: RequestRow) -> str:
+def _title_of(row: RequestRow) -> str:  # noqa: PLR0911 (one for each kind)
     document = json.loads(row.document)
     if row.kind in ("group", "roster"):
         verb = "found" if row.kind == "group" else "change the roster of"
@@ -311,6 +311,8 @@ def _title_of(row: RequestRow) -> str:
         return f"{verb} {len(content)} bytes {name}".rstrip()
     if row.kind == "budget":
         return f"grant {row.key} {parse_grant(content).total:,} signatures in all"
+    if row.kind == BACKUP:
+        return f"copy key {row.key} to another chip"
     if row.kind == "window":
         return f"open key {row.key} for {describe_seconds(parse_window(content).seconds)}"
     if row.kind == "crl":
@@ -327,10 +329,18 @@ def _title_of(row: RequestRow) -> str:
 
 
 def refuse_execution(row: RequestRow) -> None:
-    """UsageError for a decryption: whoever asked gets what it gives, and nobody keeps it."""
+    """UsageError for a decryption or a copy: whoever asked gets what it gives, and nobody keeps
+    it.
+    """
     if row.kind == "decrypt":
         raise UsageError(
             f"request {row.id} is a decryption: who asked for it gets what it gives",
             code="decryption-request",
             hint=f"tpmhsm key decrypt {row.key} FILE again; or key derive {row.key} PEER",
+        )
+    if row.kind == BACKUP:
+        raise UsageError(
+            f"request {row.id} is for a copy of a key: who asked for it gets the file",
+            code="backup-request",
+            hint=f"tpmhsm key backup {row.key} --to FILE again",
         )

@@ -113,6 +113,10 @@ class Keys(Repository[KeyRow]):
         where = [] if deleted else [keys.c.state == "present"]
         return self._select(*where, order=(keys.c.label, keys.c.id))
 
+    def save(self, key: KeyRow) -> KeyRow:
+        """Write a changed row back (`dataclasses.replace`). Raises NotFoundError."""
+        return self._save(key, f"there is no key named {key.label!r}")
+
     def delete(self, label: str) -> KeyRow:
         """Mark a key deleted and wipe its private part; its label is free again.
 

@@ -224,6 +224,10 @@ class Requests(Repository[RequestRow]):
         """All of one kind for the key with this label, by id."""
         return self._select(requests.c.kind == kind, requests.c.key == key)
 
+    def of_group(self, kind: str, group_id: str) -> list[RequestRow]:
+        """All of one kind for the group with this id (hexadecimal), by id."""
+        return self._select(requests.c.kind == kind, requests.c.group_id == group_id)
+
     def finish(self, request_id: int, state: str, result: Any = None) -> RequestRow:
         """End a waiting request: executed, denied, expired or cancelled, with a JSON result.
 
