@@ -176,6 +176,24 @@ def test_at_a_terminal_it_asks(meet: Meet) -> None:
     assert (machine.path / "officers-alice.approval").exists()
 
 
+def test_one_who_says_no_ends_it(meet: Meet) -> None:
+    meeting = meet("alice", "bob", "carol")
+    asked = meeting.ask("--officers", f"2:{meeting.cards()}", *DNS)
+    host, bob = meeting.host, meeting.people["bob"]
+    shown = bob.json("show", host.path / "officers.ceremony")
+    assert (shown["type"], shown["digest"]) == ("ceremony", asked["ceremony"])
+    assert [one["kind"] for one in shown["acts"]] == ["group", "certificate", "certificate"]
+    bob("deny", host.path / "officers.ceremony", "--as", "bob", "-i", "bob.key", "--reason",
+        "not today", "--passphrase-file", "passphrase")  # fmt: skip
+    error = host.json("ceremony", bob.path / "1-bob.denial", code=1)["error"]
+    assert error["code"] == "request-denied"
+    assert error["hint"].endswith("tpmhsm ceremony --cancel withdraws the rest")
+    meeting.approve("alice", asked["ceremony"])
+    assert bob.json("show", host.path / "officers-alice.approval")["requests"] == [1, 2, 3]
+    assert host.json("ceremony", code=1)["error"]["code"] == "request-denied"
+    meeting.ask("--cancel", code=0)
+
+
 def test_it_is_withdrawn_and_begun_again(meet: Meet) -> None:
     meeting = meet("alice", "bob", "carol")
     options = ("--officers", f"2:{meeting.cards()}", *DNS, "--budget", "5")

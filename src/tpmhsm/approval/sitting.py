@@ -152,6 +152,14 @@ def review_ceremony(
     return Sitting(ceremony, tuple(reviews), tuple(past), tuple(others))
 
 
+def first_of(ceremony: Ceremony, identity: Identity) -> Request:
+    """The first act in which a person has a part. ApprovalRefusedError (`not-a-member`)."""
+    found = next((one for one in ceremony.requests if _has_part(one, identity)), None)
+    if found is None:
+        raise standing.refuse("you have no part in this ceremony", "not-a-member")
+    return found
+
+
 def _has_part(request: Request, identity: Identity) -> bool:
     wanted = key_identity(identity.public_key)
     return any(key_identity(member.key) == wanted for member in members_of(rule_of(request)))

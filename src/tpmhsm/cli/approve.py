@@ -16,7 +16,7 @@ from tpmhsm.cli.files import STDIO, naming
 from tpmhsm.cli.options import Out, out_options, packed
 from tpmhsm.cli.pins import identity_secret, module_of, pin_options
 from tpmhsm.cli.secrets import Secret, passphrase_options
-from tpmhsm.cli.sitting import approve_ceremony, ceremony_of, check_target
+from tpmhsm.cli.sitting import approve_ceremony, ceremony_of, check_target, deny_ceremony
 from tpmhsm.cli.waiting import overtaken
 from tpmhsm.errors import ApprovalRefusedError, TpmHsmError, UsageError
 
@@ -233,6 +233,9 @@ def deny(app: App, what: tuple[str, ...], who: Who, reason: str, out: Out, secre
     Example:
       tpmhsm deny 7.req --as bob -i bob.key --reason "nobody asked for a wildcard"
     """
+    if (ceremony := ceremony_of(app, what)) is not None:
+        deny_ceremony(app, ceremony, who.name, open_person(app, who, secret), reason, out)
+        return
     items = load_all(app, tuple(dict.fromkeys(what)), who, out, "denial")
     person = open_person(app, who, secret)
     done: list[dict[str, Any]] = []

@@ -241,6 +241,8 @@ _AN = {"approval": "an", "denial": "a"}
 _OURS = {
     "request": "an approval request",
     "vote": "a vote",
+    "ceremony": "a ceremony",
+    "ceremony-approval": "approvals of a ceremony",
     "card": "a card",
     "group": "a document of a group",
     "recovery": "a recovery file",

@@ -72,6 +72,48 @@ def _vote(data: bytes) -> Shown | None:
     return None
 
 
+def _ceremony(data: bytes) -> Shown | None:
+    from tpmhsm.approval.ceremony import is_ceremony, parse_ceremony
+    from tpmhsm.approval.content import short_facts
+
+    if not is_ceremony(data):
+        return None
+    ceremony = parse_ceremony(data)
+    acts = [
+        {
+            "request": one.id,
+            "kind": one.kind,
+            "key": one.key.label if one.key else None,
+            "digest": one.digest.hex(),
+            "content": short_facts(one),
+            "approvals": [approval.approver for approval in one.approvals],
+        }
+        for one in ceremony.requests
+    ]
+    found = {"group": ceremony.founding.group.name, "digest": ceremony.digest.hex(), "acts": acts}
+    words = [
+        f"{one.id}  {one.kind} {short_facts(one).get('subject', '')}".rstrip()
+        for one in ceremony.requests
+    ]
+    shown = lines_of({"group": found["group"], "digest": found["digest"]})
+    last = "(tpmhsm approve decodes and checks all of it for an approver)"
+    return found, "\n".join([shown, *map(one_line, words), last])
+
+
+def _ceremony_approval(data: bytes) -> Shown | None:
+    from tpmhsm.approval.ceremony import is_ceremony_approval, parse_ceremony_approval
+
+    if not is_ceremony_approval(data):
+        return None
+    given = parse_ceremony_approval(data)
+    found = {
+        "ceremony": given.ceremony.hex(),
+        "approver": given.approvals[0].approver,
+        "requests": [one.request for one in given.approvals],
+    }
+    return found, f"{lines_of(found)}\n(on the CA host: tpmhsm ceremony FILE)"
+
+
 def _card(data: bytes) -> Shown | None:
     from tpmhsm.approval.cards import (
         describe_card,
@@ -199,6 +241,8 @@ def _text(value: Any) -> str:
 _ATTEMPTS: tuple[tuple[str, Callable[[bytes], Shown | None]], ...] = (
     ("request", _request),
     ("vote", _vote),
+    ("ceremony", _ceremony),
+    ("ceremony-approval", _ceremony_approval),
     ("card", _card),
     ("group", _group),
     ("certified-state", _certified),

@@ -73,6 +73,23 @@ def approve_ceremony(
     app.done(_facts(found, name, target), "", made="" if out.out else target)
 
 
+def deny_ceremony(
+    app: App, ceremony: Ceremony, name: str, person: Identity, reason: str, out: Out
+) -> None:
+    """Refuse the first act in which the person has a part: the rest falls with it."""
+    from tpmhsm.approval.approve import make_denial
+    from tpmhsm.approval.sitting import first_of
+
+    request = first_of(ceremony, person)
+    denial = make_denial(request, person, name, reason)
+    target = out.claim(f"{request.id}-{name}.denial")
+    out.write(denial.data, target)
+    if target != STDIO:
+        app.note(f"take {target} to the host and run tpmhsm ceremony {target}")
+    found = {"request": request.id, "approver": name, "file": target}
+    app.done(found, "", made="" if out.out else target)
+
+
 def _look(ceremony: Ceremony, tx: Transaction, person: Identity, name: str) -> Sitting:
     from tpmhsm.approval.sitting import review_ceremony
     from tpmhsm.policy import moments
