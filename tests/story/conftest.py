@@ -32,3 +32,10 @@ def town(founded: Town) -> Iterator[Town]:
     yield copy
     copy.stop()
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="tpmhsm-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)

@@ -33,6 +33,17 @@ from tpmhsm.tpm import software
 PAGE = Path(__file__).parents[2] / "docs" / "recovery.md"
 _BLOCK = re.compile(r"^```console no-run[ \t]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
 _SECTION = re.compile(r"^## (.*)\n", re.MULTILINE)
+BRIDGE = """\
+import sys
+from pathlib import Path
+from tpmhsm.tpm.door import SocketDoor
+
+door = SocketDoor(Path(sys.argv[1]))
+while head := sys.stdin.buffer.read(10):
+    size = int.from_bytes(head[2:6], "big")
+    sys.stdout.buffer.write(door.send(head + sys.stdin.buffer.read(size - 10)))
+    sys.stdout.buffer.flush()
+"""
 _SHELL = set("|&;<>$`*?(){}\n")
 
 
@@ -114,9 +125,9 @@ class Town:
         content = json.loads((self.shared / request).read_bytes())["content"]
         return hashlib.sha256(base64.b64decode(content)).hexdigest()
 
-    def follow(self, heading: str) -> None:
-        """Follow a page: each command ends and prints as the page says."""
-        found = list(steps(heading))
+    def follow(self, heading: str, first: int = 0, last: int | None = None) -> None:
+        """Follow a page, or some of its commands: each ends and prints as the page says."""
+        found = list(steps(heading))[first:last]
         assert found, f"{heading}: no commands"
         for step in found:
             done = self.run(step.machine, step.command)
@@ -129,16 +140,35 @@ class Town:
                     f"{where}\n── the page ──\n{wanted}\n── printed ──\n{printed}"
                 )
 
+    def tool(self, name: str, *arguments: str) -> None:
+        """One of tpm2-tools at the host's software TPM, as its owner."""
+        folder = software.directory_of(self.place / "host")
+        software.start(folder)
+        bridge = self.place / "bridge.py"
+        bridge.write_text(BRIDGE)
+        tcti = f"cmd:{sys.executable} {bridge} {folder / 'swtpm.sock'}"
+        with software.lock_of(folder).held():
+            done = subprocess.run(
+                [f"tpm2_{name}", "-T", tcti, *arguments],
+                cwd=self.shared,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+        assert done.returncode == 0, done.stdout + done.stderr
+
     # ── the town of the pages ────────────────────────────────────────────────
 
     def settle(self, number: int, *people: str) -> None:
         """Have these people approve a request by file, each at home."""
         host = self.machine()
-        host("request", "export", str(number), "--out", "now.req")
+        host("request", "export", str(number), "--out", "now.req", "--force")
         digest = self.digest("now.req")
         for name in people or ("alice", "bob"):
             self.machine(name).approve("now.req", name, digest)
             host("request", "import", f"{number}-{name}.approval")
+            (self.shared / f"{number}-{name}.approval").unlink()
         assert host.json("request", "show", str(number))["state"] == "executed"
         (self.shared / "now.req").unlink()
 
@@ -147,14 +177,15 @@ class Town:
         and each person's own machine.
         """
         host = self.machine()
-        host("init")
+        host("init", "--no-seal")  # as a chip is bought: TPM2_Clear is root's
         host("device", "export", "--out", "host.card")
         (self.shared / "passphrase").write_text(PASSPHRASE + "\n")
         people = ("alice", "bob", "carol")
-        for name in (*people, "dave"):
+        everybody = (*people, "dave", "erin")
+        for name in everybody:
             self.person(name)
-        for name in people:
-            cards = [f"{one}.card" for one in (*people, "dave") if one != name]
+        for name in everybody:
+            cards = [f"{one}.card" for one in everybody if one != name]
             self.machine(name)("trust", "add", *cards, "host.card")
         host("approver", "add", *(f"{name}.card" for name in people))
         self.settle(host.ask("group", "create", "officers", "--officers", "2:alice,bob,carol"))
