@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -14,98 +11,20 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from tpmhsm.approval.acts import acts_of
-from tpmhsm.approval.request import Request
-from tpmhsm.approval.verify import verify_approval
+from tpmhsm.cli.attacks import root as attacks
+from tpmhsm.cli.attacks.root import Loot
 from tpmhsm.errors import ApprovalRefusedError, ChipRefusedError, VerificationError
-from tpmhsm.policy.group import GroupDocument, RosterDocument
-from tpmhsm.policy.plan import Approvals, Plan, plan_sign
-from tpmhsm.policy.steps import Step
+from tpmhsm.requests.execution import votes_by_act
 from tpmhsm.store.keys import KeyRow
-from tpmhsm.tpm import objects, policies
-from tpmhsm.tpm.chip import Chip
-from tpmhsm.tpm.objects import Loaded
-from tpmhsm.tpm.sessions import PolicySession, start_policy
-from tpmhsm.wire.framing import Command
+from tpmhsm.tpm import policies
+
+__all__ = ["Loot", "Root", "check", "declined", "refused", "rejected", "votes_of"]
+
+votes_of = votes_by_act
 
 
-@dataclass(frozen=True)
-class Loot:
-    """A signature that enough people approved: `votes` are TPMT_SIGNATUREs by place in the rule,
-    `digest` is what they approved under `key`.
-    """
-
-    request: Request
-    roster: RosterDocument
-    key: KeyRow
-    digest: bytes
-    votes: Approvals
-
-    @property
-    def group(self) -> GroupDocument:
-        """The group whose officers approved."""
-        return self.request.group
-
-    @cached_property
-    def plan(self) -> Plan:
-        """The honest steps."""
-        return plan_sign(self.group, self.roster, self.key.public, self.digest, self.votes)
-
-
-def votes_of(request: Request) -> list[dict[int, bytes]]:
-    """The approvals in a request, act by act: TPMT_SIGNATUREs by place in the rule."""
-    found: dict[bytes, dict[int, bytes]] = {act.cp_hash: {} for act in acts_of(request)}
-    for approval in request.approvals:
-        verified = verify_approval(request, approval)
-        for act, signature in verified.signatures:
-            found[act.cp_hash][verified.index] = signature
-    return list(found.values())
-
-
-class Root:
-    """Root with one conversation with the chip, beside everything that the product checks."""
-
-    def __init__(self, chip: Chip, loot: Loot) -> None:
-        self.chip = chip
-        self.loot = loot
-        self.group = loot.group
-
-    def load(self, row: KeyRow | None = None) -> Loaded:
-        """A key out of the database."""
-        row = row or self.loot.key
-        return objects.load_key(
-            self.chip, objects.storage_parent(self.chip), row.public, row.private
-        )
-
-    def session(
-        self, steps: Iterable[Step] | None = None, loot: Loot | None = None
-    ) -> PolicySession:
-        """A policy session after these steps; by default all of the honest ones."""
-        plan = (loot or self.loot).plan
-        session = start_policy(self.chip)
-        for step in plan.steps if steps is None else steps:
-            policies.run_step(self.chip, session, plan, step)
-        return session
-
-    def send(self, command: Command[Any], steps: Iterable[Step] | None = None) -> Any:
-        """One command that a session with these steps (default: the honest ones) stands for."""
-        return self.chip.send(command, self.session(steps))
-
-    def try_sign(
-        self,
-        steps: Iterable[Step] | None = None,
-        *,
-        digest: bytes = b"",
-        key: KeyRow | None = None,
-        loot: Loot | None = None,
-    ) -> None:
-        """Sign after these steps. Cleans up, so that the next attempt finds room in the chip."""
-        loaded = self.load(key)
-        try:
-            session = self.session(steps, loot)
-            self.chip.send(objects.sign_command(loaded, digest or self.loot.digest), session)
-        finally:
-            self.chip.flush_all()
+class Root(attacks.Root):
+    """The one that the product plays for its users, who can also do what is allowed."""
 
     def honest(self, loot: Loot | None = None) -> bytes:
         """The same approvals, used for what they were given for. Gives the checked signature."""

@@ -15,6 +15,7 @@ from unittest import mock
 import pytest
 from tests.support.cli import Home, Result
 from tests.support.devices import with_devices
+from tests.support.disks import fill, mounted
 from tests.support.rights import without_power
 from tests.support.shell import Shell
 
@@ -138,27 +139,19 @@ def test_files_of_another_user(plain: Shell) -> None:
 
 @pytest.fixture
 def small_disk(place: Path) -> Iterator[Path]:
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small disk")
-    disk = place / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tpmhsm-test", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("tmpfs cannot be mounted here")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+    with mounted(place, "16m") as disk:
+        yield disk
 
 
 def test_a_full_disk(plain_template: Shell, small_disk: Path) -> None:
     machine = plain_template.copy(small_disk / "m")
     machine("key", "list")
-    room = os.statvfs(small_disk)
-    (small_disk / "filler").write_bytes(bytes(room.f_bavail * room.f_frsize))
+    filler = fill(small_disk)
     found = {one["name"]: one for one in doctor(machine)["checks"]}
     (finding,) = found["disk"]["findings"]
     assert "the disk is full: 0 bytes are left" in finding["what"]
     assert f"df -h {machine.home}" in finding["next"]
-    (small_disk / "filler").unlink()
+    filler.unlink()
     found = examined(doctor(machine, code=0))
     assert found["disk"]["state"] == "attention", "16 MB are little"
     machine.close()

@@ -18,6 +18,7 @@ import pytest
 from tests.cli.test_power_failure import GROUP, GUARDED, consistent, last_approval
 from tests.support.cli import Home, Result
 from tests.support.crashes import CHANGES
+from tests.support.disks import fill, mounted
 from tests.support.shell import Shell, stranger_csr
 
 from tpmhsm.store import Store
@@ -137,22 +138,8 @@ def test_no_swtpm_installed(bare: Shell) -> None:
 
 @pytest.fixture
 def small_disk(place: Path) -> Iterator[Path]:
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small disk")
-    disk = place / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tpmhsm-test", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("tmpfs cannot be mounted here")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
-def fill(disk: Path) -> Path:
-    free = os.statvfs(disk)
-    filler = disk / "filler"
-    filler.write_bytes(b"\0" * (free.f_bavail * free.f_frsize))
-    return filler
+    with mounted(place, "8m") as disk:
+        yield disk
 
 
 def test_a_full_disk(governed_template: Shell, small_disk: Path) -> None:

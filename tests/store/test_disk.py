@@ -4,6 +4,7 @@ import os
 import subprocess
 
 import pytest
+from tests.support.disks import fill, mounted
 
 from tpmhsm.errors import StoreError
 from tpmhsm.store import Store
@@ -12,23 +13,8 @@ from tpmhsm.store import Store
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of one megabyte of our own."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small disk")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tpmhsm-test", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("tmpfs cannot be mounted here")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
-def fill(disk, leave=0):
-    """Fill the disk but for `leave` bytes; the file that does it."""
-    free = os.statvfs(disk)
-    filler = disk / "filler"
-    filler.write_bytes(b"\0" * (free.f_bavail * free.f_frsize - leave))
-    return filler
+    with mounted(tmp_path, "1m") as disk:
+        yield disk
 
 
 def test_full_disk_undoes_the_transaction(small_disk):
