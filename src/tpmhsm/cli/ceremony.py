@@ -398,7 +398,7 @@ def _fingerprint(app: App, held: Held) -> str:
 
 
 def _steps(app: App, held: Held) -> Iterator[dict[str, Any]]:
-    yield {"step": "device", "state": "done", "words": app.device.describe(), "request": None}
+    yield {"step": "device", "state": "done", "words": app.device.kind, "request": None}
     people = held.wanted.officers
     yield {"step": "people", "state": "done", "words": people, "request": None}
     yield {"step": "file", "state": "done", "words": _path(held).name, "request": None}
