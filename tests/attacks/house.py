@@ -67,6 +67,7 @@ class Machine:
             known=list(self.memory.known),
             crls=dict(self.memory.crls),
             totals=list(self.memory.totals),
+            seconds=dict(self.memory.seconds),
         )
         return replace(self, memory=memory)
 
@@ -82,6 +83,28 @@ class Machine:
         return approval
 
 
+def new_app(home: Path) -> App:
+    """A home with a software TPM and a database, as after `init` without auditing."""
+    app = App(home, tpm="software")
+    app.__dict__["store"] = Store.open(home, create=True)
+    software.manufacture(software.directory_of(home))
+    save_host(app.store, measure(app.device))
+    return app
+
+
+def copied_app(app: App, home: Path, *files: str) -> App:
+    """The same home at another place, with these files besides; it must be closed."""
+    home.mkdir()
+    source, target = (software.directory_of(h) for h in (app.home, home))
+    target.mkdir()
+    shutil.copytree(source / "chip", target / "chip")
+    for name in ("tpmhsm.db", *files):
+        shutil.copy(app.home / name, home)
+    copied = App(home, tpm="software")
+    copied.__dict__["store"] = Store.open(home)
+    return copied
+
+
 @dataclass
 class House:
     """One home on the CA host, and the machines of the people who approve."""
@@ -93,22 +116,13 @@ class House:
     @classmethod
     def build(cls, home: Path) -> House:
         """Set up a chip and a database, make the approvers known."""
-        app = App(home, tpm="software")
-        app.__dict__["store"] = Store.open(home, create=True)
-        software.manufacture(software.directory_of(home))
-        save_host(app.store, measure(app.device))
+        app = new_app(home)
         add_approvers(app, [(name, card(name).data) for name in PEOPLE])
         return cls(app, {name: Machine.of(name) for name in PEOPLE})
 
     def copy(self, home: Path) -> House:
         """The same house at another place; this one must be closed."""
-        home.mkdir()
-        source, target = (software.directory_of(h) for h in (self.app.home, home))
-        target.mkdir()
-        shutil.copytree(source / "chip", target / "chip")
-        shutil.copy(self.app.home / "tpmhsm.db", home)
-        app = App(home, tpm="software")
-        app.__dict__["store"] = Store.open(home)
+        app = copied_app(self.app, home)
         machines = {name: machine.copy() for name, machine in self.machines.items()}
         return House(app, machines, dict(self.loots))
 

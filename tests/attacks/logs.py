@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import sqlite3
 import time
@@ -15,13 +14,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from tests.attacks.house import copied_app, new_app
+
 from tpmhsm.attest.audit_chain import LogJudgement, judge_log
 from tpmhsm.attest.audit_proof import LogProof, read_proof
 from tpmhsm.cli.app import App
 from tpmhsm.keys.auditing import Auditing
-from tpmhsm.keys.host import load_host, measure, save_host
+from tpmhsm.keys.host import load_host
 from tpmhsm.policy.documents import encode_json
-from tpmhsm.store import Store
 from tpmhsm.store.audit import GENESIS, entry_hash
 from tpmhsm.tpm import objects, software
 from tpmhsm.tpm.chip import Chip
@@ -42,10 +42,7 @@ class Home:
     @classmethod
     def build(cls, home: Path) -> Home:
         """Auditing, then the key, files, and signatures up to `TOTAL`."""
-        app = App(home, tpm="software")
-        app.__dict__["store"] = Store.open(home, create=True)
-        software.manufacture(software.directory_of(home))
-        save_host(app.store, measure(app.device))
+        app = new_app(home)
         made = cls(app)
         assert made.auditing.start()
         app.keyring.create("web", "p256", policy="open")
@@ -57,15 +54,7 @@ class Home:
 
     def copy(self, home: Path) -> Home:
         """The same at another place; this one must be closed and its chip stopped in order."""
-        home.mkdir()
-        source, target = (software.directory_of(h) for h in (self.app.home, home))
-        target.mkdir()
-        shutil.copytree(source / "chip", target / "chip")
-        for name in ("tpmhsm.db", "chip.journal"):
-            shutil.copy(self.app.home / name, home)
-        app = App(home, tpm="software")
-        app.__dict__["store"] = Store.open(home)
-        return Home(app)
+        return Home(copied_app(self.app, home, "chip.journal"))
 
     @property
     def auditing(self) -> Auditing:
