@@ -11,8 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.attest.aiks import AttestationCa
 from tests.support.cli import Home, Result
 from tests.support.shell import Shell
+
+from tpmhsm.pki.load import to_pem
 
 MISSING = ("fcntl", "termios", "grp", "pwd", "resource", "tty", "pty", "syslog")
 WITHOUT = f"""
@@ -69,6 +72,13 @@ def test_a_key_and_a_card_are_made(place: Path, monkeypatch: pytest.MonkeyPatch)
     yubikey = ("approver", "create", "yan", "-i", "yubikey", "--pin-fd", "0")
     refused: Result = machine(*yubikey, stdin=b"135790\n", code=4)  # none is plugged in
     assert "Traceback" not in refused.err
+
+
+def test_a_vendor_root_is_pinned(place: Path) -> None:
+    machine = Bare(place)
+    (place / "root.pem").write_bytes(to_pem(AttestationCa().certificate))
+    machine("attest", "roots", "add", "root.pem", "--as", "emulator")
+    assert len(machine.json("attest", "roots", "list")["items"]) == 1
 
 
 def test_no_module_of_a_token_is_imported_for_a_file_key(place: Path) -> None:
