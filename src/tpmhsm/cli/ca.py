@@ -41,7 +41,7 @@ for verb in VERBS:
 @click.option("--key", required=True, metavar="LABEL", help="A key in the chip.")
 @click.option("--subject", required=True, metavar="DN", help="RFC 4514, as CN=Root,O=Example.")
 @click.option("--issuer", metavar="CA", help="The authority above; none for a root.")
-@click.option("--profile", metavar="P", help="root or intermediate; by --issuer when not given.")
+@click.option("--profile", metavar="P", help="root, limited-root or intermediate; by --issuer.")
 @click.option("--external", is_flag=True, help="Write a CSR for another CA; then ca install.")
 @limit_options
 @issue_options

@@ -9,6 +9,7 @@ import click
 from tpmhsm.cli.app import App, facts, pass_app
 from tpmhsm.cli.sealing import Keeping, keeping_options, sealed_words
 from tpmhsm.cli.secrets import Secret, passphrase_options
+from tpmhsm.cli.solo import Solo, solo_options
 from tpmhsm.errors import ChipRefusedError, DeviceError, RefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -16,20 +17,31 @@ if TYPE_CHECKING:
     from tpmhsm.tpm.probe import Lockout
 
 
-@click.command(epilog="Example: tpmhsm init && tpmhsm device export --out host.card")
+@click.command()
 @click.option("--seal/--no-seal", default=None,
               help="Whether the chip's lockout hierarchy gets a random password (tpmhsm device "
               "seal --help); a new software TPM's does.")  # fmt: skip
 @click.option("--audit/--no-audit", default=None,
               help="Whether the chip audits each signature (tpmhsm audit start --help); a new "
               "software TPM does.")  # fmt: skip
+@solo_options
 @keeping_options
 @pass_app
-def init(app: App, seal: bool | None, audit: bool | None, keeping: Keeping, secret: Secret) -> None:
+def init(
+    app: App, seal: bool | None, audit: bool | None, solo: Solo, keeping: Keeping, secret: Secret
+) -> None:
     """Set up this home: the database, the chip, and the chip's own keys. Safe to run again.
 
     Without a TPM that this user may open, a software TPM is made in the home. Of a chip that others
     may use, too, nothing is changed unless --seal, --recovery or --audit says so.
+
+    With --solo there is a CA at once, for a year and for localhost and the --domain alone. Its keys
+    are open: anyone with this machine issues by them. It is never grown into a quorum's.
+
+    \b
+    Example:
+      tpmhsm init && tpmhsm device export --out host.card
+      tpmhsm init --solo --domain example.com
     """
     from tpmhsm.keys.auditing import Auditing
     from tpmhsm.keys.host import find_host, measure, save_host
@@ -40,6 +52,7 @@ def init(app: App, seal: bool | None, audit: bool | None, keeping: Keeping, secr
     if seal is False and keeping.recovery is not None:
         raise UsageError("--recovery seals the chip, --no-seal does not")
     keeping.check()
+    solo.check()
     sealed = None
     with Store.open(app.db or app.home, create=True) as store:
         host = find_host(store)
@@ -70,18 +83,37 @@ def init(app: App, seal: bool | None, audit: bool | None, keeping: Keeping, secr
                     raise
                 app.note(f"note: the log will not be proven: {error.message}")
     found = {"home": str(app.home), "new": fresh, "sealed": sealed is not None, **host_json(host)}
+    made = _solo(app, solo)
     app.done(
-        found,
+        {**found, **({"solo": made} if made else {})},
         lambda: facts(
             [
                 ("Home", f"{app.home}" if fresh else f"{app.home} (was set up before)"),
                 ("Device", app.device.describe()),
                 ("EK certificates", len(host.ek_certificates) or "none"),
                 ("Lockout", _sealed_words(app, fresh, keeping, sealed)),
-                ("Next", "tpmhsm key create LABEL, or tpmhsm device export --out host.card"),
+                *_solo_words(made),
             ]
         ),
     )
+
+
+def _solo(app: App, solo: Solo) -> dict[str, Any]:
+    """The solo CA, where one is wanted."""
+    from tpmhsm.cli.solo import set_up
+
+    if not solo.wanted:
+        return {}
+    with app.progress("making an open root and issuer"):
+        return set_up(app, solo)
+
+
+def _solo_words(made: dict[str, Any]) -> list[tuple[str, object]]:
+    from tpmhsm.cli.solo import words
+
+    if made:
+        return words(made)
+    return [("Next", "tpmhsm key create LABEL, or tpmhsm device export --out host.card")]
 
 
 def _seal(

@@ -107,9 +107,16 @@ def _constraints(
     length = path_length(profile, issuer, options) if profile.ca else None
     yield x509.BasicConstraints(ca=profile.ca, path_length=length), True
     constraints = build_constraints(options.permitted, options.excluded)
+    if profile.limited and constraints is None:
+        raise UsageError(
+            f"{profile.name} is for some names alone", hint="--permit dns:example.com names them"
+        )
     if constraints is not None:
-        if not profile.ca or profile.self_signed:
-            raise UsageError(f"name constraints belong into intermediates, not into {profile.name}")
+        if not profile.ca or (profile.self_signed and not profile.limited):
+            raise UsageError(
+                f"name constraints belong into intermediates, not into {profile.name}",
+                hint="--profile limited-root is a root that has them" if profile.ca else "",
+            )
         yield constraints, True
 
 

@@ -17,7 +17,10 @@ DOMAIN_VALIDATED = "2.23.140.1.2.1"
 
 @dataclass(frozen=True)
 class Profile:
-    """One profile. `days` is the default lifetime; `san_types` the kinds of names it grants."""
+    """One profile. `days` is the default lifetime; `san_types` the kinds of names it grants;
+    `limited` a root that must have name constraints. (RFC 5280 does not oblige clients to look at
+    those of a trust anchor, section 6.1; the intermediate below it should have them, too.)
+    """
 
     name: str
     title: str
@@ -30,6 +33,7 @@ class Profile:
     needs_san: bool = False
     tls: bool = False
     path_length: int | None = None
+    limited: bool = False
 
 
 _ANY_SAN = frozenset("dns ip email uri dirname rid upn othername".split())  # noqa: SIM905
@@ -45,6 +49,16 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
                 days=7305,
                 key_usage=("keyCertSign", "cRLSign"),
                 self_signed=True,
+            ),
+            Profile(
+                "limited-root",
+                "root CA certificate for some names",
+                ca=True,
+                days=365,
+                key_usage=("keyCertSign", "cRLSign"),
+                self_signed=True,
+                path_length=1,
+                limited=True,
             ),
             Profile(
                 "intermediate",
