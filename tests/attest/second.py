@@ -1,4 +1,4 @@
-"""A second chip of a house's group: the approvals of its founding, replayed there by raw commands."""
+"""A second chip of a house's group: the approvals of its founding, replayed there."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tests.approval.doubles import identity
 from tests.attacks.house import House, Machine
 from tests.attacks.root import votes_of
+from tests.attest.collecting import MADE, NONCE, Collector
 from tests.tpm.conftest import end
 
 from tpmhsm.approval.cards import DeviceCard
@@ -17,14 +19,27 @@ from tpmhsm.approval.live import Answer, qualifying
 from tpmhsm.approval.memory import Entries, InMemory
 from tpmhsm.approval.second_chips import Means, check_second_chip
 from tpmhsm.attest.credential import Kept, answer_of, make_challenge
+from tpmhsm.attest.format import (
+    CopyApproval,
+    CopyEvidence,
+    Evidence,
+    KeyEvidence,
+    ParentEvidence,
+    Statement,
+)
 from tpmhsm.attest.parents import ParentProof, parent_qualifying
 from tpmhsm.attest.roots import PinnedRoot, Pins
 from tpmhsm.attest.statements import ChipState
 from tpmhsm.keys import founding
 from tpmhsm.keys.host import HostDevice, measure
 from tpmhsm.policy import moments
+from tpmhsm.policy.ahash import a_hash_preimage
+from tpmhsm.policy.approver import tpmt_signature
+from tpmhsm.policy.copying import CopyDocument
 from tpmhsm.policy.group import GroupDocument, RosterDocument
+from tpmhsm.policy.refs import policy_ref
 from tpmhsm.requests.drafts import device_card
+from tpmhsm.store.keys import KeyRow
 from tpmhsm.tpm import activation, nv, objects, receiving, software
 from tpmhsm.tpm.chip import Chip
 from tpmhsm.tpm.device import Device, open_device
@@ -131,3 +146,64 @@ def second_machine(house: House, home: Path) -> Iterator[Second]:
     finally:
         end(directory)
         shutil.rmtree(home, ignore_errors=True)
+
+
+# ── evidence ─────────────────────────────────────────────────────────────────
+
+
+def document_of(second: Second, key: bytes, parent: bytes | None = None) -> CopyDocument:
+    """A copy of the key with this Name for the second chip, or for another storage key."""
+    if parent is None:
+        with second.device.transaction() as chip:
+            parent = encode(objects.receiving_parent(chip).public)
+    host = second.host
+    return CopyDocument(second.group.id, key, parent, host.ek_digest, host.ak_name)
+
+
+def approved(copy: CopyDocument, group: GroupDocument, people: tuple[str, ...]) -> CopyEvidence:
+    """The same, approved by these custodians."""
+    votes = []
+    for number in range(1, len(group.custodians) + 1):
+        ref = policy_ref("duplicate", group.id, None, number)
+        message = a_hash_preimage(copy.bound.cp_hash, ref)
+        for name in people:
+            key = identity(name)
+            signature = tpmt_signature(key.public_key, key.sign(message))
+            votes.append(CopyApproval(name, ref, signature))
+    return CopyEvidence(MADE, copy.encoded, tuple(votes))
+
+
+def parent_of(collector: Collector) -> ParentEvidence:
+    """The storage key that takes copies, certified over the collector's nonce."""
+    chip = collector.chip
+    name = objects.receiving_parent(chip).name
+    found = prove(chip, collector.ak, collector.over("parent", name))
+    return ParentEvidence(found.public, Statement(found.attest, found.signature))
+
+
+def evidence_of(second: Second, *rows: KeyRow, nonce: bytes = NONCE) -> Evidence:
+    """What an honest second host says: its own chip, the group there, keys without a birth."""
+    with second.device.transaction() as chip:
+        collector = Collector(chip, objects.attestation_key(chip), nonce)
+        keys = tuple(
+            KeyEvidence(row.label, row.use, row.public, row.policy, row.policy_document)
+            for row in rows
+        )
+        return collector.sealed(
+            replace(
+                collector.frame,
+                eks=collector.endorsements(),
+                keys=keys,
+                groups=(collector.group(second.group, second.roster),),
+                parent=parent_of(collector),
+                quote=collector.quote(),
+            )
+        )
+
+
+def with_copies(house: House, *copies: CopyEvidence, labels: tuple[str, ...]) -> Evidence:
+    """What an honest first host says."""
+    with house.app.device.transaction() as chip:
+        collector = Collector(chip, objects.attestation_key(chip))
+        found = collector.file(house, labels)
+        return collector.sealed(replace(found, copies=copies, time=None))

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 from tests.attacks.conftest import built, house, still  # noqa: F401
 from tests.attacks.house import House
-from tests.attest.collecting import localca
-from tests.attest.second import Custodian, Second, pins_of, second_machine
+from tests.attest.second import Custodian, Second, second_machine
 
 from tpmhsm.approval.live import parse_answer
-from tpmhsm.approval.second_chips import cautions, must_know_parent
-from tpmhsm.attest.parents import check_receiving_parent, parent_qualifying
-from tpmhsm.errors import ApprovalRefusedError, ParseError, VerificationError
+from tpmhsm.approval.second_chips import must_know_parent
+from tpmhsm.errors import ApprovalRefusedError
 from tpmhsm.policy.copying import CopyDocument
-from tpmhsm.tpm import objects
-from tpmhsm.wire.codec import encode
-from tpmhsm.wire.constants import ObjectAttributes as A
 
 
 @pytest.fixture(scope="module")

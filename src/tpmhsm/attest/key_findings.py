@@ -192,6 +192,12 @@ def _leave(case: Case, policy: KeyPolicy | None, around: Around) -> None:
     if policy is not None and policy.backup and case.born == "proven":
         words = _may_be_copied(case, policy, around)
         case.add("leave", "not-proven", "may-be-copied", words, proof)
+    elif policy is not None and policy.backup and not case.key.imported:
+        words = (
+            f"Whoever made the key {case.called} may have copies of it: by its policy custodians "
+            "must approve each, but where it was made is not proven."
+        )
+        case.add("leave", "not-proven", "origin-not-proven", words, proof)
     elif attributes & fixed != fixed:
         words = (
             f"The key {case.called} can leave the chip, or has copies already: it is not fixed to "
