@@ -165,7 +165,7 @@ def test_at_a_terminal_it_asks(meet: Meet) -> None:
     screen = Terminal(machine.command(*words), **machine.surroundings())
     asked = 0
     while asked < 4:
-        if "Enter shows the next)" in screen.expect("Enter shows the next)", " to sign"):
+        if "Enter shows" in screen.expect("Enter shows", " to sign"):
             screen.type(ENTER)
             continue
         screen.expect(": ")

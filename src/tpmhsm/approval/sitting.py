@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from tpmhsm.approval import standing
+from tpmhsm.approval import display, standing
 from tpmhsm.approval.acts import rule_of
 from tpmhsm.approval.approve import make_approval
 from tpmhsm.approval.batch import unseen
 from tpmhsm.approval.ceremony import LIVE_KINDS, Ceremony, CeremonyApproval, check_ceremony
+from tpmhsm.approval.content import Row
 from tpmhsm.approval.memory import (
     Certified,
     Entries,
@@ -27,9 +28,11 @@ from tpmhsm.approval.memory import (
 )
 from tpmhsm.approval.request import Request
 from tpmhsm.approval.review import Review, review
+from tpmhsm.approval.screen import groups_of
 from tpmhsm.errors import ApprovalRefusedError
 from tpmhsm.policy.approver import key_identity
 from tpmhsm.policy.people import members_of
+from tpmhsm.policy.visible import escape
 
 if TYPE_CHECKING:
     from tpmhsm.approval.identity import Identity
@@ -124,6 +127,37 @@ class Sitting:
 
 def _changed(why: str) -> ApprovalRefusedError:
     return ApprovalRefusedError(why, code="changed-since", hint="approve once more")
+
+
+def overview(sitting: Sitting, width: int = display.WIDTH) -> str:
+    """What is to come, in lines of at most `width` columns."""
+    ceremony, first = sitting.ceremony, sitting.reviews[0]
+    left = f"CEREMONY · {escape(ceremony.founding.group.name)}"
+    right = f"{escape(first.approver.name)}, {escape(first.identity)}"
+    digits = groups_of(ceremony.digest.hex())
+    return "\n".join([
+        *display.two_sides(left, right, width),
+        display.rule_line("what you are asked, in this order", width),
+        *(
+            line
+            for one in ceremony.requests
+            for line in display.row_lines(_asked(sitting, one), width)
+        ),
+        display.rule_line("all of it together", width),
+        *display.row_lines(Row("SHA-256", digits), width),
+    ])  # fmt: skip
+
+
+def _asked(sitting: Sitting, request: Request) -> Row:
+    reviewed = next((one for one in sitting.reviews if one.request is request), None)
+    label = f"Act {request.id}"
+    if request in sitting.past:
+        return Row(label, f"{request.kind}: its time is over, the host asks for it anew")
+    if reviewed is None:
+        return Row(label, f"{request.kind}: not yours to approve, not shown")
+    if not reviewed.acts:
+        return Row(label, reviewed.content.title, "you see it, and sign nothing")
+    return Row(label, reviewed.content.title)
 
 
 def review_ceremony(

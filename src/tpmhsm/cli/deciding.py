@@ -46,6 +46,14 @@ def confirm_all(batch: Batch) -> None:
     _take(lambda: pages(batch, height, width), lambda: render(batch), batch.question, batch.code)
 
 
+def show_first(text: Callable[[int], str]) -> None:
+    """Show a page that asks for nothing, before those that do; `text` of a width."""
+    click.echo(_painted(text(_size()[0])), err=True)
+    if at_terminal():
+        forget_typed()
+        ask("(Enter shows the first act)", undone=UNDONE)
+
+
 def _size() -> tuple[int, int]:
     """Columns, and lines of a page: below it stands a question."""
     columns, lines = shutil.get_terminal_size()
@@ -114,7 +122,7 @@ def _painted(page: str) -> str:
 def _coloured(line: str) -> str:
     if line.startswith("── "):
         return click.style(line, fg="cyan")
-    if line.startswith("APPROVE "):
+    if line.startswith(("APPROVE ", "CEREMONY ")):
         return click.style(line, bold=True)
     if found := _MARKED.match(line):
         colour = "yellow" if line[0] == "!" else "magenta"

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tpmhsm.cli.app import App
-from tpmhsm.cli.deciding import confirm
+from tpmhsm.cli.deciding import confirm, show_first
 from tpmhsm.cli.files import STDIO, check_free, naming
 from tpmhsm.cli.options import Out
-from tpmhsm.cli.words import one_line
 from tpmhsm.errors import ApprovalRefusedError, TpmHsmError, UsageError
 
 if TYPE_CHECKING:
     from tpmhsm.approval.ceremony import Ceremony
     from tpmhsm.approval.identity import Identity
-    from tpmhsm.approval.review import Review
     from tpmhsm.approval.sitting import Sitting
     from tpmhsm.store import Transaction
 
@@ -99,6 +97,8 @@ def _look(ceremony: Ceremony, tx: Transaction, person: Identity, name: str) -> S
 
 
 def _decide(app: App, shown: Sitting, expected: str | None) -> None:
+    from tpmhsm.approval.sitting import overview
+
     ceremony = shown.ceremony
     if expected is not None and expected.lower() != ceremony.digest.hex():
         raise ApprovalRefusedError(
@@ -106,29 +106,12 @@ def _decide(app: App, shown: Sitting, expected: str | None) -> None:
             code="other-bytes",
             details={"digest": ceremony.digest.hex(), "expected": expected.lower()},
         )
-    if app.talks:
-        click.echo("\n".join(map(one_line, overview(shown))), err=True)
+    if expected is None:
+        show_first(lambda width: overview(shown, width))
+    elif app.talks:
+        click.echo(overview(shown), err=True)
     for one in shown.reviews:
         confirm(app, one, None if expected is None else one.request.digest.hex())
-
-
-def overview(shown: Sitting) -> list[str]:
-    """What is to come, a line an act."""
-    ceremony = shown.ceremony
-    reviewed = {one.request.id: one for one in shown.reviews}
-    past = {one.id for one in shown.past}
-    lines = [f"CEREMONY of {len(ceremony.requests)} acts, SHA-256 {ceremony.digest.hex()}"]
-    for number, request in enumerate(ceremony.requests, 1):
-        lines.append(f"  {number}  {_line(reviewed.get(request.id), request.kind)}")
-        if request.id in past:
-            lines[-1] += ": its time is over; the host asks for it anew"
-    return lines
-
-
-def _line(one: Review | None, kind: str) -> str:
-    if one is None:
-        return f"{kind}: not yours to approve"
-    return one.content.title + ("" if one.acts else ": to be seen, you sign nothing")
 
 
 def _facts(found: Sitting, name: str, target: str) -> dict[str, Any]:
