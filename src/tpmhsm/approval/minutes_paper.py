@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
+from fontTools.ttLib import TTFont, TTLibError
 from fpdf import FPDF
 from fpdf.enums import MethodReturnValue, XPos, YPos
 from fpdf.errors import FPDFException
@@ -19,6 +22,7 @@ _MARGIN, _FOOT = 18.0, 16.0  # mm
 _LEADING = 1.35
 _SIZES = {"mono": 8.0, "soft": 8.5}
 _SIZE = 9.5
+_WHOLE, _PART = 60.0, 25.0  # mm: rows up to this stay whole, of others so much stands together
 _PAD = 1.6  # mm above and below a row
 _GUTTER = 3.0  # mm between columns
 _POINT = 0.3528  # mm
@@ -33,8 +37,17 @@ _TONES = {
 _INK_LINE = 13.0  # mm of height to sign in
 _BOX, _STEP, _BOX_HEIGHT, _BOX_GAP = 92.0, 6.0, 10.5, 3.0  # mm
 
+_INSTEAD = {"✓": "yes", "✗": "NO", "…": "...", "–": "-"}
+"""For signs of our own in the standard fonts."""
+
+_FONT_ERRORS = (
+    *(FPDFException, TTLibError, struct.error),
+    *(OSError, EOFError, LookupError, ValueError, TypeError, AttributeError, AssertionError),
+)
+"""What the library raises for files that only look like fonts."""
+
 UNWRITTEN = (
-    "Some letters are in no font of the machine that wrote this, and stand here as \\u{…}, their "
+    "Some letters are in no font of the machine that wrote this, and stand here as \\u{...}, their "
     "numbers in Unicode. The page in HTML and the attached document have them."
 )
 
@@ -64,6 +77,8 @@ class Paper(FPDF):
 
     def _add_fonts(self, faces: Sequence[Path], further: Sequence[Path]) -> None:
         try:
+            for path in further:
+                _check_font(path)
             if faces:
                 upright, bold, mono = faces
                 self.add_font("text", "", upright)
@@ -75,12 +90,8 @@ class Paper(FPDF):
                 self.add_font(name, "", path)
             if names:
                 self.set_fallback_fonts(names, exact_match=False)
-        except (FPDFException, OSError, ValueError, KeyError, AssertionError) as e:
+        except _FONT_ERRORS as e:
             raise UsageError(f"a font cannot be used: {e}", code="bad-font") from None
-        except Exception as e:  # fontTools has errors of its own for broken files
-            if type(e).__module__.startswith(("fontTools", "fpdf", "struct")):
-                raise UsageError(f"a font cannot be used: {e}", code="bad-font") from None
-            raise
 
     def _letters(self, embedded: bool) -> set[int] | None:
         """The letters that can be written; None for those of the standard fonts."""
@@ -96,8 +107,13 @@ class Paper(FPDF):
         shown = escape(text)
         if all(map(self._has, shown)):
             return shown
+        return "".join(c if self._has(c) else self._instead(c) for c in shown)
+
+    def _instead(self, letter: str) -> str:
+        if letter in _INSTEAD:
+            return _INSTEAD[letter]
         self._unwritten = True
-        return "".join(c if self._has(c) else f"\\u{{{ord(c):x}}}" for c in shown)
+        return f"\\u{{{ord(letter):x}}}"
 
     def _has(self, letter: str) -> bool:
         if self._known is not None and ord(letter) in self._known:
@@ -179,7 +195,7 @@ class Paper(FPDF):
     def _clipped(self, text: str, width: float) -> str:
         if self.get_string_width(text) <= width:
             return text
-        dots = "…" if self._has("…") else "..."
+        dots = self.seen("…")
         while text and self.get_string_width(text + dots) > width:
             text = text[:-1]
         return text + dots
@@ -198,7 +214,7 @@ class Paper(FPDF):
         if self._unwritten:
             self._paragraph(Span(UNWRITTEN, "not-proven"))
         for section in words.sections:
-            self._room(28)
+            self._room(48)
             self.set_y(self.get_y() + 5)
             self._paragraph(Span(section.title, "strong"), 12.5)
             for block in section.blocks:
@@ -271,10 +287,9 @@ class Paper(FPDF):
         self.line(_MARGIN, self.get_y(), _MARGIN + self._width, self.get_y())
 
     def _row(self, table: Table, widths: Sequence[float], cells: list[list[_Text]]) -> None:
-        """One row, on one page if it fits on one; a longer one goes on over pages."""
+        """One row, on one page unless it is long; a long one goes on over pages."""
         tallest = max(self._height(cell) for cell in cells) + 2 * _PAD
-        page = self._bottom - _MARGIN - 12
-        if self._room(min(tallest, page)):
+        if self._room(tallest if tallest <= _WHOLE else _PART):
             self._heads(table, widths)
         while any(cells):
             self._rule()
@@ -366,6 +381,13 @@ class Paper(FPDF):
         top = y + (_BOX_HEIGHT - step * len(told)) / 2
         for number, line in enumerate(told):
             self._line(line, beside, top + number * step, room, 7)
+
+
+def _check_font(path: Path) -> None:
+    """Read a font's tables from memory: of a file that is none, fpdf2 would leave it open."""
+    with TTFont(BytesIO(path.read_bytes()), fontNumber=0) as font:
+        for table in ("cmap", "head", "hhea", "hmtx", "maxp", "name", "OS/2"):
+            font[table]
 
 
 def _spans(words: Words) -> list[Span]:

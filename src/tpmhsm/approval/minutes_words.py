@@ -302,9 +302,10 @@ def _certificates(checked: CheckedMinutes) -> Iterator[Block]:
         if place >= 0:
             by = f"approved as request {checked.acts[place].act.request.id}"
         rows.append((
-            (Span(one.label, "strong"), Span(cut(facts["subject"]) or "(empty)"), Span(by, "soft")),
+            (Span(one.label, "strong"), Span(cut(facts["subject"], 300) or "(empty)"),
+             Span(by, "soft")),
             (Span(f"{_day(facts['not_before'])} to {_day(facts['not_after'])}"),
-             Span(f"issued by {cut(issuer)}", "soft")),
+             Span(f"issued by {cut(issuer, 300)}", "soft")),
             (Span(facts["serial"], "mono"), Span("SHA-256", "soft"),
              Span(in_fours(sha256(one.der).digest()), "mono")),
         ))  # fmt: skip
@@ -358,7 +359,7 @@ def _act_row(one: CheckedAct) -> tuple[Cell, ...]:
     enough = Span(f"{len(one.approvers)}, it takes {one.needed}", "soft")
     denied = [Span(f"denied by {d.approver}", "refuted") for d in one.act.request.denials]
     return (
-        (Span(cut(act_in_words(one))), when),
+        (Span(cut(act_in_words(one), 300)), when),
         (by, enough, *denied),
         (Span(in_fours(one.act.request.digest), "mono"),),
     )
