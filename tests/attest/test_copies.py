@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
-from tests.attacks.conftest import built, still  # noqa: F401
+from tests.attacks.chips import Pair as Hosts
+from tests.attacks.conftest import built, checked, still  # noqa: F401
 from tests.attacks.house import House
 from tests.attest.collecting import NONCE, bond_of, localca, trusting
 from tests.attest.second import (
@@ -26,8 +28,17 @@ from tpmhsm.attest.roots import PinnedRoot
 from tpmhsm.attest.verdicts import Judgement
 from tpmhsm.attest.verify import verify_evidence
 from tpmhsm.errors import ParseError
+from tpmhsm.keys.evidence import Wanted, collect
 from tpmhsm.policy.documents import canonical, parse_json
+from tpmhsm.requests.copied import copies_of
 from tpmhsm.store.keys import KeyRow
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a second machine keeps its chip."""
+
+    home: Path
 
 
 @dataclass
@@ -35,7 +46,7 @@ class Pair:
     """Two machines with one group, and a key of the first that may be copied."""
 
     house: House
-    second: Second
+    second: Second | Place
     row: KeyRow
     first_file: Evidence
     second_file: Evidence
@@ -76,7 +87,7 @@ def pair(still: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pai
 
 
 def codes(judged: Judgement, question: str, answer: str = "") -> set[str]:
-    verdict = judged.verdict(question)  # type: ignore[arg-type]
+    verdict = judged.verdict(question)
     return {one.code for one in verdict.findings if answer in ("", one.answer)}
 
 
@@ -141,3 +152,61 @@ def test_the_file_says_it_in_one_way(pair: Pair) -> None:
     for change in ({"copies": []}, {"parent": None}, {"parent": {}}):
         with pytest.raises(ParseError):
             parse_evidence(canonical({**document, **change}) + b"\n")
+
+
+# ── by the commands of the product ───────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
+    """A key copied from one host to the other, by the custodians' approvals."""
+    found = Hosts.build(tmp_path_factory.mktemp("hosts"))
+    with checked(found.first), checked(found.second):
+        found.key("root")
+        found.join()
+        found.second.app.desk.copies.restore(found.backup())
+        yield found
+
+
+def collected(house: House) -> Evidence:
+    app = house.app
+    wanted = Wanted(("root",), NONCE, rsa=False, copies=copies_of(app.store, app.desk))
+    found = collect(app.store, app.device, app.groups, wanted)
+    assert found.commands < 40
+    return parse_evidence(format_evidence(found.evidence))
+
+
+def pair_of(hosts: Hosts, one: Evidence, two: Evidence) -> Pair:
+    row = hosts.first.app.keyring.get("root")
+    return Pair(hosts.first, Place(hosts.second.app.home), row, one, two)
+
+
+def test_what_both_hosts_collect(hosts: Hosts) -> None:
+    one, two = collected(hosts.first), collected(hosts.second)
+    assert (one.parent, two.copies) == (None, ())
+    pair = Pair(
+        hosts.first, Place(hosts.second.app.home), hosts.first.app.keyring.get("root"), one, two
+    )
+    first, second = pair.judge(one, two), pair.judge(two, one)
+    assert [key.origin for key in (*first.keys, *second.keys)] == ["original", "copy"]
+    for judged in (first, second):
+        answers = {one.question: one.answer for one in judged.verdicts}
+        assert answers["leave"] == answers["log"] == "not-proven"
+        del answers["leave"], answers["log"]
+        assert set(answers.values()) == {"proven"}, judged.sentence
+    assert second.receives == first.copies[0].parent
+
+
+def test_a_removal_is_not_in_force_while_one_chip_is_behind(hosts: Hosts) -> None:
+    """The first chip has a new list, the second the old one, until it is brought up to date."""
+    hosts.first.change("2:alice,bob,dave")
+    one, two = collected(hosts.first), collected(hosts.second)
+    pair = Pair(
+        hosts.first, Place(hosts.second.app.home), hosts.first.app.keyring.get("root"), one, two
+    )
+    for judged in (pair.judge(one, two), pair.judge(two, one)):
+        assert codes(judged, "roster", "refuted") == {"other-epoch"}
+        assert "still an officer" in judged.verdict("roster").words
+    hosts.join()
+    judged = pair.judge(collected(hosts.second), collected(hosts.first))
+    assert judged.verdict("roster").answer == "proven"

@@ -211,11 +211,11 @@ def origin_of(
             " no storage key that takes copies, so what it has of it is not proven.",
             original,
         )
-    if original.copy_for(name, ak, parent) is None:
+    if not any(one.copy_for(name, ak, parent) for one in elsewhere):
         return Origin(
             "copy-not-approved",
             f"The key {called} was made in the chip of {original.what}, but no approval of a copy "
-            "for the storage key of this chip is in either file.",
+            "for the storage key of this chip is in the other files.",
             original,
         )
     return Origin(
