@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tpmhsm.cli.app import App, facts, pass_app, prose
+from tpmhsm.cli.app import App, facts, pass_app, prose, table
 from tpmhsm.cli.files import STDIO, check_free, new_file, opened_input
 from tpmhsm.cli.prompts import ask, at_terminal
 from tpmhsm.cli.secrets import Secret, passphrase_options
@@ -99,23 +99,56 @@ def _say_made(app: App, out: str, manifest: Manifest, encrypted: bool) -> None:
 
 @click.command(epilog="Example: tpmhsm restore ca.backup --home /var/lib/tpmhsm")
 @click.argument("file", metavar="FILE")
+@click.option("--records", is_flag=True,
+              help="Only what authorities whose keys are here issued and revoked.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace the database that is there; it is kept.")
 @passphrase_options
 @pass_app
-def restore(app: App, file: str, force: bool, secret: Secret) -> int:
+def restore(app: App, file: str, records: bool, force: bool, secret: Secret) -> int:
     """Put a backup into this home: whole, or not at all.
 
     Then everything is proved against the chip, as doctor store does, and what the chip knows better
     than the backup is said. Numbers of CRLs and requests go on far behind those of the backup, so
     that none is used twice. Exit code 1: restored, and something was found.
+
+    --records is for a home on a second chip, which has the keys by 'tpmhsm key restore': it takes
+    over the certificates, revocations and CRL numbers of their authorities.
     """
     from tpmhsm.home.restore import is_used
     from tpmhsm.home.restore import restore as put_back
 
+    if records:
+        return _restore_records(app, file, secret)
     force = force or _asked(app, is_used(app.home, app.db))
     with app.progress("checking the backup"), opening(file, secret.source()) as source:
         done = put_back(source, app.home, db=app.db, force=force)
     return _say_restored(app, done)
+
+
+def _restore_records(app: App, file: str, secret: Secret) -> int:
+    from tpmhsm.home.records import take_records
+
+    store = app.store
+    with app.progress("checking the backup"), opening(file, secret.source()) as source:
+        manifest, taken = take_records(source, app.home, store)
+    rows = [
+        (name, f"{count:,} more", f"after {taken.crls[name]:,}" if name in taken.crls else "")
+        for name, count in taken.certificates.items()
+    ]
+    found = {"home": str(app.home), "made": manifest.facts["made"], **vars(taken)}
+
+    def words() -> str:
+        said = [table(("AUTHORITY", "CERTIFICATES", "NEXT CRL"), rows, empty="nothing is here")]
+        said.append(f"{taken.revocations:,} revocations more; {_UNKNOWN}")
+        if taken.left:
+            said.append(
+                f"no key here, so to be replaced: {', '.join(taken.left)} (tpmhsm cert list says"
+                " what they issued)"
+            )
+        return "\n".join(said)
+
+    app.done(found, words)
+    return 0
 
 
 def _asked(app: App, used: bool) -> bool:

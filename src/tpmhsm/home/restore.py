@@ -72,7 +72,7 @@ def restore(source: Source, home: Path, *, db: str = "", force: bool = False) ->
         )
     try:
         fresh = not home.exists() or not any(home.iterdir())
-        with _stage(home, beside=fresh) as stage:
+        with staged(home, beside=fresh) as stage:
             manifest = read_backup(source, stage)
             check_readable(manifest)
             done = _prepare(stage, manifest)
@@ -90,7 +90,7 @@ def restore(source: Source, home: Path, *, db: str = "", force: bool = False) ->
 
 
 @contextmanager
-def _stage(home: Path, *, beside: bool) -> Iterator[Path]:
+def staged(home: Path, *, beside: bool) -> Iterator[Path]:
     """A private directory in the home's file system; what a killed run left there is removed. The
     one around it is locked (writers of the database take turns at its own directory).
     """
@@ -148,21 +148,28 @@ def _prepare(stage: Path, manifest: Manifest) -> Restored:
 
 
 def _skip_crls(tx: Transaction, authority: AuthorityRow, manifest: Manifest) -> int:
-    """An authority makes no two CRLs within a second, so none that was made after the backup has a
-    greater number than this one, which is used up.
+    number = crls_after(tx.crls.highest(authority.name), manifest.facts["made"])
+    if authority.state != "active" or not number:
+        return 0
+    use_up(tx, authority.name, number)
+    return number
+
+
+def crls_after(last: int, made: str) -> int:
+    """A number that no CRL has, of an authority whose last one had `last` at a time (RFC 3339): it
+    makes no two within a second. 0 where there was none.
     """
+    age = (datetime.now(UTC) - datetime.fromisoformat(made)).total_seconds()
+    return last and last + max(CRLS_AHEAD, 2 * int(age))
+
+
+def use_up(tx: Transaction, authority: str, number: int) -> None:
+    """Have an authority's CRLs go on after a number."""
     from tpmhsm.store.revocations import CrlRow
 
-    last = tx.crls.highest(authority.name)
-    if authority.state != "active" or not last:
-        return 0
-    now = datetime.now(UTC)
-    age = (now - datetime.fromisoformat(manifest.facts["made"])).total_seconds()
-    number = last + max(CRLS_AHEAD, 2 * int(age))
-    at = f"{now:%Y-%m-%dT%H:%M:%SZ}"
-    row = CrlRow(authority.name, number, at, at, upto=tx.audit.head().seq, entries=0)
+    at = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    row = CrlRow(authority, number, at, at, upto=tx.audit.head().seq, entries=0)
     tx.crls.abandoned(tx.crls.reserve(row))
-    return number
 
 
 def _forget(tx: Transaction) -> tuple[str, ...]:
@@ -202,7 +209,7 @@ def _in_place(stage: Path, home: Path, done: Restored) -> Restored:
     from tpmhsm.store.copying import put_in_place
 
     chip = _put_chip(stage, home) if done.manifest.has(CHIP) else None
-    settings = _put_settings(stage, home) if done.manifest.has(SETTINGS) else None
+    settings = put_settings(stage, home) if done.manifest.has(SETTINGS) else None
     kept = _free_name(home)
     found = put_in_place(stage / DATABASE, home, kept)
     return replace(done, kept=kept if found else None, settings=settings, chip=chip)
@@ -214,7 +221,7 @@ def _free_name(home: Path) -> Path:
     return next(home / one for one in names if not (home / one).exists())
 
 
-def _put_settings(stage: Path, home: Path) -> bool:
+def put_settings(stage: Path, home: Path) -> bool:
     """Those of the backup where there are none; people write them, and what is there is newer."""
     there = home / SETTINGS
     if not there.exists():
@@ -244,7 +251,7 @@ def _into_server(stage: Path, home: Path, db: str, done: Restored, *, force: boo
         )
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     chip = _put_chip(stage, home) if done.manifest.has(CHIP) else None
-    settings = _put_settings(stage, home) if done.manifest.has(SETTINGS) else None
+    settings = put_settings(stage, home) if done.manifest.has(SETTINGS) else None
     copy_into(stage, db, replace=force)
     return replace(done, settings=settings, chip=chip)
 

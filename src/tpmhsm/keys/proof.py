@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tpmhsm.tpm.attesting import Birth
     from tpmhsm.tpm.chip import Chip
     from tpmhsm.tpm.device import Device
+    from tpmhsm.tpm.objects import Loaded
     from tpmhsm.wire.structures import NvPublic
 
 IndexState = Literal["well", "missing", "unwritten", "other"]
@@ -164,11 +165,11 @@ def _hash_of(area: Public) -> str:
     return oaep_hash(area) if decrypts(area) else objects.hash_of(area)
 
 
-def _loads(check: Check, chip: Chip, parent: object, row: KeyRow) -> None:
-    from tpmhsm.tpm import objects
+def _loads(check: Check, chip: Chip, parent: Loaded, row: KeyRow) -> None:
+    from tpmhsm.keys.loading import load_row
 
     try:
-        loaded = objects.load_key(chip, parent, row.public, row.private)  # type: ignore[arg-type]
+        loaded = load_row(chip, parent, row)
         if loaded.name.hex() != row.name:
             check.found(f"key {row.label!r} has another Name in the chip", _BACKUP)
         chip.flush(loaded.handle)

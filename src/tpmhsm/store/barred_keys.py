@@ -62,6 +62,10 @@ class BarredKeys(Repository[BarredKeyRow]):
         if not self.among([spki_sha256]):
             self._insert(BarredKeyRow(spki_sha256, why))
 
+    def all(self) -> list[BarredKeyRow]:
+        """All of them."""
+        return self._select()
+
     def among(self, digests: Iterable[str]) -> dict[str, str]:
         """Why some of these keys are barred, by digest."""
         wanted = list(digests)
