@@ -120,7 +120,7 @@ def _copy(request: Request) -> tuple[Act, ...]:
     copy = parse_copy(request.content)
     if (copy.group, copy.key) != (request.group.id, key_for(BACKUP, request.key.public).name):
         raise ParseError("request: the copy is of another group or key")
-    return _custodians(request, "copy the key to another chip", "duplicate", copy.bound)
+    return _custodians(request, f'copy "{request.key.label}" to that chip', "duplicate", copy.bound)
 
 
 FURTHER: dict[str, Callable[[Request], tuple[AnyAct, ...]]] = {

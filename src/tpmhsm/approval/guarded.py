@@ -77,10 +77,12 @@ def _said(said: str, plain: KeyPolicy, group: GroupDocument) -> KeyPolicy:
     return policy
 
 
-def policy_flags(policy: KeyPolicy, group: GroupDocument, *, granting: bool = False) -> list[Flag]:
+def policy_flags(
+    policy: KeyPolicy, group: GroupDocument, *, granting: bool = False, copying: bool = False
+) -> list[Flag]:
     """Return what an approver must know of a policy that is more than `quorum` of the group:
     what is demanded besides, and who can sign without them. `granting`: the group is asked for a
-    budget, not for a signature.
+    budget, not for a signature; `copying`: for a copy.
     """
     part = "budget" if granting else "group"
     own = [one for one in policy.alternatives if getattr(one, part) == group.name]
@@ -90,7 +92,7 @@ def policy_flags(policy: KeyPolicy, group: GroupDocument, *, granting: bool = Fa
         flags.append(Flag("ALSO", f"the chip wants, besides your approvals: {besides}"))
     if group.static:
         flags.append(Flag("STATIC", STATIC[0]))
-    if policy.backup:
+    if policy.backup and not copying:
         whom = describe_rule(group.custodians)
         words = f"its custodians, {whom}, can have this key copied to another chip"
         flags.append(Flag("MAY BE COPIED", words))

@@ -474,7 +474,7 @@ def check_key(
     if request.kind == BACKUP:
         policy.copy_way()
     flags = [IMPORTED] if key.imported else []
-    flags += policy_flags(policy, group, granting=granting)
+    flags += policy_flags(policy, group, granting=granting, copying=request.kind == BACKUP)
     flags += [Flag("LOOK-ALIKE", f"{part.label}: {why}") for why in suspicions(part.label)]
     if pinned is not None and pinned.label != part.label:
         flags.append(Flag("KEY", f'the host says "{part.label}", you know it as "{pinned.label}"'))

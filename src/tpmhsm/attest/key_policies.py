@@ -21,7 +21,7 @@ from tpmhsm.policy.normal import Alternative
 from tpmhsm.policy.people import describe_rule
 from tpmhsm.policy.published import read_policy
 from tpmhsm.policy.tree import anchor
-from tpmhsm.policy.words import demands_in_words, explain_policy
+from tpmhsm.policy.words import demands_in_words, explain_copies, explain_policy
 from tpmhsm.wire.codec import decode
 from tpmhsm.wire.constants import ALG, CC, ObjectAttributes
 from tpmhsm.wire.public import Public
@@ -152,4 +152,5 @@ def _way(one: Alternative, groups: Groups) -> str:
 def at_length(policy: KeyPolicy, groups: Groups) -> str:
     """The same with all that is and is not protected, as `policy explain` says it."""
     known = {name: (view.group, view.roster) for name, view in groups.items()}
-    return " ".join(line.strip() for line in explain_policy(policy.policy, known))
+    lines = [*explain_policy(policy.policy, known), *explain_copies(policy, known)]
+    return " ".join(line.strip() for line in lines)

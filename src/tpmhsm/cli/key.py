@@ -10,7 +10,7 @@ from tpmhsm.cli.app import App, facts, pass_app, table
 from tpmhsm.cli.decrypting import decrypt, derive
 from tpmhsm.cli.files import STDIO
 from tpmhsm.cli.granting import budget_json, budgets_of, grant
-from tpmhsm.cli.key_backup import backup, restore
+from tpmhsm.cli.key_backup import backup, copies_json, copies_rows, restore
 from tpmhsm.cli.key_import import import_
 from tpmhsm.cli.opening import close, closed_words, open_, window_json, window_words
 from tpmhsm.cli.options import Out, out_options, reason_option, wait_option
@@ -202,6 +202,7 @@ def show(app: App, label: str) -> None:
         **key_json(row),
         "budgets": [budget_json(one) for one in budgets],
         "window": window_json(window) if window else None,
+        **copies_json(app, row),
         "public_pem": app.keyring.public_pem(row),
         "policy_document": app.keyring.published(row),
         "certificates": [{"sha256": c.sha256, "subject": c.subject} for c in certificates],
@@ -218,6 +219,7 @@ def show(app: App, label: str) -> None:
                 ("Demands", found["policy_document"].rstrip() if row.policy_document else ""),
                 ("Budget", "\n".join(one.words for one in budgets)),
                 ("Window", window_words(window) if window else closed_words(app, row)),
+                *copies_rows(found),
                 ("Name", row.name),
                 ("SPKI SHA-256", row.spki_sha256),
                 ("Created", row.created),

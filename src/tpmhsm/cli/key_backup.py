@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from tpmhsm.cli.app import App, pass_app
 from tpmhsm.cli.files import STDIO, naming, write_output
 from tpmhsm.cli.options import Out, out_options, reason_option, wait_option
 from tpmhsm.cli.waiting import settled
+
+if TYPE_CHECKING:
+    from tpmhsm.store.keys import KeyRow
+
+
+def copies_json(app: App, row: KeyRow) -> dict[str, Any]:
+    """Whose custodians may have a key copied, to which chips (AK Names) that was approved here, and
+    from which chip it came.
+    """
+    from tpmhsm.approval.backup_file import parse_origin
+    from tpmhsm.policy.copying import parse_copy
+
+    requests = app.desk.of_key("backup", row.label, "executed")
+    copies = [parse_copy(app.desk.request(one.id).content) for one in requests]
+    home = parse_origin(row.origin).request.device if row.origin else None
+    return {
+        "backup_to": next(iter(app.keyring.policy(row).backup), None),
+        "copied_to": [one.device_ak.hex() for one in copies if one.key.hex() == row.name],
+        "copy_of": home and {"device": home.label, "ak": home.ak_name.hex()},
+    }
+
+
+def copies_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """The same for people."""
+    may, home = found["backup_to"], found["copy_of"]
+    to = "\n".join(f"the chip with the AK {ak[4:20]}" for ak in found["copied_to"])
+    return [
+        ("May be copied", f"by custodians of {may}" if may else ""),
+        ("Copied to", to),
+        ("Copy from", f"{home['device']}, AK {home['ak'][4:20]}" if home else ""),
+    ]
 
 
 @click.command()

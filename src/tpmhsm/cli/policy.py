@@ -82,11 +82,15 @@ def explain(app: App, given: str | None, label: str | None) -> None:
 def _of_key(app: App, label: str) -> tuple[Policy, str]:
     """A key's policy in words, after what must be known of the key before."""
     from tpmhsm.keys.births import was_imported
-    from tpmhsm.policy.words import explain_use, of_imported
+    from tpmhsm.policy.words import explain_copies, explain_use, of_imported
 
     row = app.keyring.get(label)
-    parsed, imported = app.keyring.policy(row).policy, was_imported(row)
+    bound, imported = app.keyring.policy(row), was_imported(row)
+    parsed = bound.policy
     said = _explained(app, parsed).split("\n")
+    states = {name: app.groups.state(name) for name in bound.backup}
+    known = {name: (one.group, one.roster) for name, one in states.items()}
+    said += explain_copies(bound, known)
     about = explain_use(decrypts=row.use == "decrypt", imported=imported)
     return parsed, "\n".join([*about, *(of_imported(said) if imported else said)])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from tpmhsm.errors import UsageError
 from tpmhsm.policy.explain import STATIC, Groups
@@ -10,6 +11,9 @@ from tpmhsm.policy.model import All, Any, Budget, Open, Pcr, Policy, Quorum, Win
 from tpmhsm.policy.normal import Alternative, normal_form
 from tpmhsm.policy.people import describe_rule
 from tpmhsm.policy.rosters import explain_now
+
+if TYPE_CHECKING:
+    from tpmhsm.policy.compile import KeyPolicy
 
 OPEN = (
     "Anyone with this machine can use the key: whoever may talk to its TPM, so root too.",
@@ -59,6 +63,27 @@ def explain_use(*, decrypts: bool, imported: bool) -> list[str]:
             "Whoever has this machine reads what is decrypted. What officers approved it can have "
             "decrypted again, until the officers change. A decryption key has no windows.",
         ]
+    return lines
+
+
+def explain_copies(policy: KeyPolicy, groups: Groups | None = None) -> list[str]:
+    """Return sentences on who may have a key copied to another chip; none for one that stays."""
+    lines = []
+    for label in policy.backup:
+        known = (groups or {}).get(label)
+        whose = f", {describe_rule(known[0].custodians)}," if known else ""
+        lines += [
+            f'The key may leave this chip: custodians of "{label}"{whose} can have it copied to '
+            "another one, together. Each of them asks that chip first; the chip here checks only "
+            "that the copy is for the storage key that they approved.",
+            "Where a copy is, the same approvals count, and each chip knows only what it did "
+            "itself. An officer is out when the change is in force on every chip that has the "
+            "group: tpmhsm group export, group join.",
+        ]
+        if policy.has_pin:
+            lines.append("A copy has the same PIN; each chip counts wrong ones for itself.")
+        if policy.windows:
+            lines.append("A window is opened on each chip by itself.")
     return lines
 
 

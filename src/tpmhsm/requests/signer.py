@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tpmhsm.approval.acts import rule_of
-from tpmhsm.approval.request import parse_request
+from tpmhsm.approval.request import BACKUP, PEOPLE_KINDS, parse_request
 from tpmhsm.errors import NotFoundError, RefusedError, WaitingError
 from tpmhsm.policy.people import describe_outstanding, still_needed
 from tpmhsm.requests.drafts import Drafts, register
@@ -80,7 +80,7 @@ class DeskSigner:
             row = tx.requests.get(request)
             approvals = [approval.approver for approval in tx.requests.approvals(request)]
             group = tx.groups.get_by_id(row.group_id or "")
-        who = "custodians" if row.kind in ("group", "roster") else "officers"
+        who = "custodians" if row.kind in (*PEOPLE_KINDS, BACKUP) else "officers"
         missing = _missing(row, approvals)
         words = f" (fingerprint: {group.fingerprint})" if row.kind == "group" else ""
         if _is_live(row):
