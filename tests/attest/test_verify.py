@@ -142,6 +142,16 @@ def test_words_say_who_must_agree(held: Held) -> None:
     assert "5 more times without asking anybody: of 5" in words
 
 
+def test_a_budget_that_is_said_to_be_empty_proves_nothing(held: Held) -> None:
+    """No chip certifies an index before its first write, so a host could hide what was granted."""
+    (budget,) = held.evidence.budgets
+    file = replace(held.open_file, budgets=(replace(budget, statement=None),))
+    verdict = held.judge(file).verdict("agree")
+    assert verdict.answer == "not-proven"
+    (found,) = (one for one in verdict.findings if one.code == "budget-not-certified")
+    assert "a chip certifies no budget before the first grant" in found.words
+
+
 def test_no_words_of_the_host_stand_in_the_policy(held: Held) -> None:
     """Policy text may have comments; what is shown is what was recomputed."""
     key = held.evidence.keys[1]

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tpmhsm.errors import ChipRefusedError, DeviceError
-from tpmhsm.tpm import keeper, nv, software
+from tpmhsm.tpm import housekeeping, keeper, nv, software
 from tpmhsm.tpm.device import open_device
 from tpmhsm.tpm.door import Door
 from tpmhsm.tpm.lock import is_dirty
@@ -28,6 +28,7 @@ from tpmhsm.wire.structures import NvPublic
 
 from .conftest import end, left_behind
 
+SHUTDOWN_CLEAR = bytes.fromhex("80010000000c000001450000")
 GET_RANDOM = bytes.fromhex("80010000000c0000017b0008")
 START_POLICY_SESSION = bytes.fromhex(
     "80010000003b0000017640000007400000070020" + "5a" * 32 + "0000010010000b"
@@ -356,3 +357,18 @@ def test_the_keeper_is_small_and_sleeps(directory):
     before = ticks()
     time.sleep(2)
     assert ticks() - before <= 2  # hundredths of a second
+
+
+def test_a_stop_is_one_command() -> None:
+    """TPM2_Shutdown(CLEAR): what was left in the chip does not outlive it anyhow."""
+    sent: list[bytes] = []
+
+    class Recorder(Door):
+        def send(self, command: bytes) -> bytes:
+            sent.append(command)
+            return bytes.fromhex("80010000000a00000000")
+
+        def close(self) -> None: ...
+
+    housekeeping.shut_down(Recorder())
+    assert sent == [SHUTDOWN_CLEAR]
