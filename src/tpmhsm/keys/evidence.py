@@ -264,10 +264,10 @@ def _keys(
 def _creation(session: _Session, parent: objects.Loaded, row: KeyRow) -> CreationPart | None:
     """Three commands: load, certify, flush. None for a key that was imported, or is a copy."""
     if was_imported(row) or not row.creation_ticket:
-        said = (
-            "is a copy: the chip that made it says" if row.parent else "was imported: no chip says"
-        )
-        session.notes.append(f"key {row.label!r} {said} where it is from")
+        why = "was imported: the chip cannot say where it is from"
+        if row.parent:
+            why = "is a copy: the chip that made it says so, in evidence of its own"
+        session.notes.append(f"key {row.label!r} {why}")
         return None
     chip = session.chip
     loaded = objects.load_key(chip, parent, row.public, row.private)
