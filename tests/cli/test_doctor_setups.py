@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from tests.support.disks import fill, mounted
 from tests.support.rights import without_power
 from tests.support.shell import Shell
 
+from tpmhsm.doctor.checks import CHECKS
 from tpmhsm.tpm import software
 
 KEYS = {"what", "where", "why", "next", "broken"}
@@ -108,6 +110,13 @@ def test_no_card_daemon(plain: Shell, place: Path) -> None:
     assert "daemon does not answer" in finding["what"]
     assert "apt-get install pcscd" in finding["next"]
     assert "cards" not in examined(doctor(plain, code=0)), "nobody here has a YubiKey"
+
+
+def test_every_check_has_a_paragraph() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\* ((?:`[a-z-]+`(?:, )?)+):", page, re.MULTILINE)
+    found = [name for words in named for name in re.findall(r"`([a-z-]+)`", words)]
+    assert found == list(CHECKS)
 
 
 # ── home and disk ────────────────────────────────────────────────────────────

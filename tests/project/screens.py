@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
-from tests.support.shell import PASSPHRASE, Shell
+from tests.support.shell import PASSPHRASE, PEOPLE, Shell
+from tests.support.standing import states
 from tests.support.tmux import Screen
 
 from tpmhsm.approval import filekey
@@ -37,6 +38,8 @@ _MASKS = (
     (re.compile(r"\b[0-9a-f]{16}(?=…)"), "x" * 16),
     (re.compile(r"(?<=Type )[0-9a-f]{4}\b|(?<=times: )[0-9a-f]{4}$", re.MULTILINE), "x" * 4),
     (re.compile(r"\b\d\d\d (?=bytes)"), "999 "),
+    (re.compile(r"(?<=/tmp/tpmhsm-)[a-z0-9_]+"), "x" * 8),
+    (re.compile(r"\b\d\d\d\d (?=days left)"), "9999 "),
     (re.compile(r"(?<=expires ).*$", re.MULTILINE), "…"),
     (re.compile(r"\d{4}-\d\d-\d\d"), "9999-99-99"),
     (re.compile(r"\d\d:\d\d(:\d\dZ)?"), "99:99"),
@@ -144,6 +147,17 @@ def play(place: Path) -> Iterator[tuple[str, list[str]]]:
         yield from _play(story)
     finally:
         story.stop()
+    yield from _statuses(Shell(place / "ca"))
+
+
+def _statuses(machine: Shell) -> Iterator[tuple[str, list[str]]]:
+    """What `tpmhsm status` shows in each of five states: `status-fresh`, `status-well` …"""
+    machine.path.mkdir()
+    try:
+        for state in states(machine):
+            yield f"status-{state}", [_shown(machine, "status")]
+    finally:
+        software.stop(machine.tpm)
 
 
 def _play(story: Story) -> Iterator[tuple[str, list[str]]]:
@@ -174,6 +188,34 @@ def _play(story: Story) -> Iterator[tuple[str, list[str]]]:
     yield "denied", [_denied(story)]
     roster = ("group", "change", "officers", "--officers", "2:alice,bob,dave")
     yield "roster", approving(alice, story.asked("roster", *roster, "--reason", "carol leaves"))
+    yield "ceremony", [_sitting(story)]
+
+
+def _sitting(story: Story) -> str:
+    """The first page of a ceremony, which another host begins."""
+    host = Shell(story.host.path.parent / "other")
+    host.path.mkdir()
+    machines = (story.alice, story.bob, story.bob)
+    cards = [str(m.path / f"{n}.card") for m, n in zip(machines, PEOPLE, strict=False)]
+    names = ("--root", "CN=Example Root,O=Example", "--issuer", "CN=Example Issuing,O=Example")
+    try:
+        host("ceremony", "--officers", f"2:{','.join(cards)}", *names, "--budget", "1000", code=3)
+        shutil.copy(host.path / "officers.ceremony", story.alice.path)
+        return _first_page(story.alice, "officers.ceremony")
+    finally:
+        software.stop(host.tpm)
+
+
+def _first_page(laptop: Shell, file: str) -> str:
+    where = laptop.surroundings()
+    words = laptop.command("approve", file, "--as", "alice", "-i", "alice.key")
+    with Screen(words, where["cwd"], where["env"], SIZE) as screen:
+        screen.wait_for("Passphrase for alice.key:")
+        screen.type(PASSPHRASE, enter=False)
+        screen.wipe()
+        screen.type("")
+        screen.wait_for("first act)")
+        return screen.text().strip("\n")
 
 
 def _intermediate(story: Story) -> str:
@@ -201,8 +243,13 @@ def _denied(story: Story) -> str:
     who = ("--as", "bob", "-i", "bob.key", "--passphrase-file", "passphrase")
     story.bob("deny", file, *who, "--reason", "nobody asked for a wildcard")
     story.host("request", "import", story.bob.path / f"{number}-bob.denial")
-    where = story.host.surroundings()
-    command = story.host.command("request", "show", str(number))
+    return _shown(story.host, "request", "show", str(number))
+
+
+def _shown(machine: Shell, *arguments: str) -> str:
+    """What a command leaves on the screen."""
+    where = machine.surroundings()
+    command = machine.command(*arguments)
     shell = ["sh", "-c", f"{shlex.join(command)}; printf '$ '; read answer"]
     with Screen(shell, where["cwd"], where["env"], SIZE) as screen:
         screen.wait_for("$")

@@ -63,7 +63,7 @@ def _needs(app: App) -> list[Need]:
     from tpmhsm.doctor.facts import Need
 
     todo = collect(app)["todo"]
-    return [Need(one["about"], one["what"], one["next"]) for one in todo]
+    return [Need(one["about"], one["what"], one["next"], one["urgent"]) for one in todo]
 
 
 _COLOURS = {"well": "green", "attention": "yellow", "broken": "red", "unseen": "yellow"}

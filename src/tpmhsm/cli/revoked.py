@@ -142,7 +142,8 @@ def todo_of(app: App, name: str, found: dict[str, Any]) -> list[dict[str, str]]:
         return []
     again = f"tpmhsm ca crl {name}"
     if what := _is_wanted(app, name, last, found["unlisted"]):
-        return [{"what": what, "next": again}]
+        over = {"urgent": "yes"} if last is not None and _is_over(last) else {}
+        return [{"what": what, "next": again, **over}]
     if last is not None and not is_published(app, name, last.sha256):
         what = f"the CRL {last.number} of {name} is not in its file"
         return [{"what": what, "next": f"{again} --existing"}]
@@ -152,12 +153,16 @@ def todo_of(app: App, name: str, found: dict[str, Any]) -> list[dict[str, str]]:
     return []
 
 
+def _is_over(crl: CrlRow) -> bool:
+    return datetime.now(UTC) > datetime.fromisoformat(crl.next_update)
+
+
 def _is_wanted(app: App, name: str, last: CrlRow | None, unlisted: int) -> str:
     """Why a new CRL should be made, in words; empty when none is needed."""
     from tpmhsm.ca.crls import is_due
 
     now = datetime.now(UTC)
-    if last is not None and now > datetime.fromisoformat(last.next_update):
+    if last is not None and _is_over(last):
         return f"the CRL of {name} is over since {last.next_update}"
     if unlisted:
         changes = "1 change" if unlisted == 1 else f"{unlisted:,} changes"

@@ -214,16 +214,23 @@ def rosters(facts: Facts) -> Judged:
     if not found.rosters:
         return ""
     for one in found.rosters:
-        if what := _roster_fault(one):
-            yield broken(
-                f"group {one.group}: {what}",
-                where=found.where,
-                why="approvals of its officers open nothing until that is put right",
-                next=f"tpmhsm group change {one.group} --officers {one.officers}, then approvals",
-            )
-        elif one.epoch is not None and one.epoch != one.known:
-            yield _epochs_apart(one, found.where)
+        if finding := roster_finding(one, found.where):
+            yield finding
     return ", ".join(f"{one.group} in epoch {one.known}" for one in found.rosters)
+
+
+def roster_finding(one: Roster, where: str) -> Finding | None:
+    """What is wrong with a group's indices in the chip."""
+    if what := _roster_fault(one):
+        return broken(
+            f"group {one.group}: {what}",
+            where=where,
+            why="approvals of its officers open nothing until that is put right",
+            next=f"tpmhsm group change {one.group} --officers {one.officers}",
+        )
+    if one.epoch is not None and one.epoch != one.known:
+        return _epochs_apart(one, where)
+    return None
 
 
 def _roster_fault(one: Roster) -> str:

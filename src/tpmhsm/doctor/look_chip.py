@@ -85,7 +85,7 @@ def _ask(
             if code not in codes
         ),
         same=_same(chip, host),
-        rosters=tuple(_roster(chip, *one) for one in groups if not one[0].group.static),
+        rosters=tuple(look_at_roster(chip, *one) for one in groups if not one[0].group.static),
     )
 
 
@@ -119,19 +119,19 @@ def _same(chip: Chip, host: HostDevice | None) -> Trouble | None:
     return None
 
 
-def _roster(chip: Chip, state: GroupState, changing: bool) -> Roster:
+def look_at_roster(chip: Chip, state: GroupState, changing: bool) -> Roster:
+    """How a group's indices stand; four commands if they are well."""
     from tpmhsm.keys.proof import index_state
     from tpmhsm.policy.people import rule_text
     from tpmhsm.policy.tree import counter_nv, roster_content, roster_nv
     from tpmhsm.tpm import nv
 
     group = state.group
-    counter = index_state(chip, counter_nv(group, written=True))
-    roster = index_state(chip, roster_nv(group, written=True))
-    epoch = nv.read_counter(chip, group.counter_index) if counter == "well" else None
-    same = roster == "well" and nv.read(chip, group.roster_index) == roster_content(
-        group, state.roster
-    )
+    counter_area, roster_area = counter_nv(group, written=True), roster_nv(group, written=True)
+    counter, roster = index_state(chip, counter_area), index_state(chip, roster_area)
+    epoch = int.from_bytes(nv.content(chip, counter_area), "big") if counter == "well" else None
+    wanted = roster_content(group, state.roster)
+    same = roster == "well" and nv.content(chip, roster_area) == wanted
     return Roster(
         state.row.name,
         rule_text(state.roster.officers),

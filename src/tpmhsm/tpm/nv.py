@@ -144,6 +144,12 @@ def read(chip: Chip, index: int, size: int | None = None, offset: int = 0) -> by
     return data
 
 
+def content(chip: Chip, public: NvPublic) -> bytes:
+    """All of a small index whose public area was just read, in one command; see `read`."""
+    authority = public.nv_index if public.attributes & Attribute.AUTHREAD else RH.OWNER
+    return chip.send(NV_Read(authority, public.nv_index, public.data_size, 0)).data
+
+
 def read_counter(chip: Chip, index: int) -> int:
     """A counter's value. VerificationError if the index is no counter."""
     if not read_public(chip, index).is_counter:
