@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tests.attacks.test_table import rows
 from tests.support.shell import Shell
-from tests.support.terminal import Terminal
+from tests.support.terminal import CTRL_D, Terminal
 
 from tpmhsm.cli.app import App
 from tpmhsm.cli.attacks import shell, signatures, table
@@ -248,7 +248,8 @@ def test_at_a_terminal(bare: Shell) -> None:
         terminal.expect("REFUSED  too-few")
         terminal.type("$ echo home $TPMHSM_HOME\r")
         terminal.expect("home /")
-        terminal.type("\x04")
+        terminal.expect("root@ca# ")
+        terminal.type(CTRL_D)
         code, said = terminal.end()
     assert code == 0 and "1 attack: 1 refused" in said
 
