@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def minutes_in(page: bytes) -> bytes:
     """Return the document that a page of minutes carries. ParseError unless there is one."""
-    return carried_in(page, "minutes", "tpmhsm minutes")
+    return carried_in(page, "minutes", "tpmhsm minutes print")
 
 
 def render_minutes(checked: CheckedMinutes) -> str:
