@@ -20,9 +20,9 @@ ROOT, ISSUER = "solo-root", "solo"
 
 LOOPBACK = ("dns:localhost", "ip:127.0.0.0/8", "ip:::1/128")
 OPEN = (
-    "open: anyone who can use this machine's chip issues what they like within these names. "
-    "These keys demand nothing, for ever: they never become a quorum's. A CA that people "
-    "govern is another one, with new keys: tpmhsm ceremony"
+    "open: anyone who can use this machine's chip issues by it, within these names.\n"
+    "Its keys demand nothing, for ever: they never become a quorum's.\n"
+    "A CA that people govern is another one, with new keys: tpmhsm ceremony"
 )
 
 
@@ -112,7 +112,7 @@ def words(found: dict[str, Any]) -> list[tuple[str, object]]:
     return [
         ("Root", f"{found['root']}: {found['subject']}, until {found['not_after'][:10]}"),
         ("Issuer", f"{found['issuer']}: {found['issuer_subject']}"),
-        ("Only for", ", ".join(names)),
+        ("Only for", "\n".join(names)),
         ("Policy", OPEN),
         ("Next", f"tpmhsm ca issue {ISSUER} --host {host} --chain --out {host}.pem\n"
                  f"tpmhsm cert export {ROOT} --out root.pem: what clients are told to trust"),
