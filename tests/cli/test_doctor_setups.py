@@ -70,6 +70,13 @@ def test_a_machine_without_a_home(bare: Shell) -> None:
     assert "not seen: the chip cannot be asked: lockout, " in said
 
 
+def test_an_approvers_home_needs_no_chip(bare: Shell) -> None:
+    bare.person("alice")
+    found = examined(doctor(bare, code=0))
+    assert {one["state"] for one in found.values()} == {"well"}
+    assert "an approver's home needs none" in found["chip"]["seen"] and "lockout" not in found
+
+
 def test_an_unreadable_home(governed: Shell) -> None:
     governed("device", "stop")
     governed.home.chmod(0)

@@ -30,6 +30,8 @@ FEW_TRIES = 2
 def chip(facts: Facts) -> Judged:
     """Whether the chip answers, and is the one that this home was made for."""
     found = facts.chip
+    if facts.chipless:
+        return "none: an approver's home needs none; for a CA: tpmhsm init"
     if isinstance(found, Trouble):
         _must_be_asked(facts)
         yield _silent(found, facts)

@@ -56,7 +56,8 @@ class Cards:
 class Machine:
     """The machine and this user. `programs`: name to path, '' where it is not installed.
 
-    `device`: the chip's device file that is wanted; `bare`: the one without resource manager.
+    `device`: the chip's device file that is wanted, and whether the user is `listed` in its group;
+    `bare`: the one without resource manager.
     `swtpm`: what `swtpm --version` says. `cards` is None unless `-i` names a YubiKey.
     """
 
@@ -69,6 +70,7 @@ class Machine:
     swtpm: str
     device: File
     bare: File
+    listed: bool = False
     cards: Cards | None = None
 
 
@@ -209,3 +211,13 @@ class Facts:
     records: Records | Trouble
     needs: tuple[Need, ...] | Trouble
     at_home: bool = True
+
+    @property
+    def chipless(self) -> bool:
+        """Whether no chip was ever set up here: an approver's home needs none."""
+        return (
+            isinstance(self.records, Records)
+            and not self.records.kind
+            and isinstance(self.chip, Trouble)
+            and self.chip.code == "device-missing"
+        )

@@ -170,7 +170,7 @@ def database(facts: Facts) -> Judged:
             where="the database",
             why="requests, certificates and the wrapped keys are in it",
             next=_MENDS[found.code].format(home=facts.home.directory.path, user=facts.home.user)
-            if found.code in _MENDS
+            if facts.at_home and found.code in _MENDS
             else found.hint or "tpmhsm doctor store",
         )
         return ""

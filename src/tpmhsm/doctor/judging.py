@@ -54,6 +54,10 @@ class Unseen(Exception):  # noqa: N818 - no error, and never leaves this room
     """A check could not look; the words say why."""
 
 
+class Unneeded(Exception):  # noqa: N818 - likewise
+    """What a check is for is of no concern to this home."""
+
+
 def broken(what: str, *, where: str, why: str, next: str) -> Finding:
     """Something that does not work or is not safe now."""
     return Finding(what, where, why, next, broken=True)
@@ -92,6 +96,8 @@ def _judge(name: str, one: Check, facts: Facts) -> Verdict | None:
         seen = f"not seen: {why}"
         if not found:
             return Verdict(name, "unseen", seen)
+    except Unneeded:
+        return None
     if not (found or seen):
         return None
     return Verdict(name, state_of(found), seen, tuple(found))
@@ -110,7 +116,9 @@ def must_be_usable(facts: Facts) -> None:
 
 
 def chip_of(facts: Facts) -> Chip:
-    """The chip, if it answered. Raises Unseen."""
+    """The chip, if it answered. Raises Unseen, or Unneeded where none was ever set up."""
+    if facts.chipless:
+        raise Unneeded
     if isinstance(facts.chip, Trouble):
         raise Unseen("the chip cannot be asked")
     return facts.chip

@@ -91,6 +91,8 @@ def _wanted(patient: Patient, records: Records | Trouble) -> Wanted:
 def _needs(patient: Patient, records: object, chip: object) -> tuple[Need, ...] | Trouble:
     if isinstance(records, Trouble):
         return Trouble("unseen", "the database cannot be read")
+    if isinstance(chip, Trouble) and isinstance(records, Records) and not records.kind:
+        return ()
     if isinstance(chip, Trouble):
         return Trouble("unseen", "the chip cannot be asked")
     try:

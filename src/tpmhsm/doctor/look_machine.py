@@ -41,7 +41,8 @@ def look_at_machine(device: Path = DEVICE_FILE, identity: str = "") -> Machine:
         openssl=backend.openssl_version_text(),
         programs=programs,
         swtpm=_version(programs["swtpm"]),
-        device=look_at_file(device),
+        device=(found := look_at_file(device)),
+        listed=_is_listed(found.group),
         bare=look_at_file(BARE_DEVICE),
         cards=_cards() if _is_yubikey(identity) else None,
     )
@@ -87,6 +88,13 @@ def group_name(gid: int) -> str:
     with suppress(KeyError):
         return grp.getgrgid(gid).gr_name
     return str(gid)
+
+
+def _is_listed(group: str) -> bool:
+    """Whether this user is a member of a group by its list, in this session or not."""
+    with suppress(KeyError):
+        return user_name(os.geteuid()) in grp.getgrnam(group).gr_mem
+    return False
 
 
 def _version(program: str) -> str:

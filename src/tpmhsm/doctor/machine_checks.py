@@ -31,7 +31,9 @@ def rights(facts: Facts) -> Judged:
             f"{user} may not use {file.path} (mode {file.mode:04o}, {file.owner}:{file.group})",
             where=file.path,
             why="without the chip there are no keys, and no software TPM takes its place",
-            next=f"sudo usermod -aG {_group_of(file)} {user}, then log in anew",
+            next=f"log in anew: {user} is in {file.group} only since this session began"
+            if facts.machine.listed and file.group not in facts.machine.groups
+            else f"sudo usermod -aG {_group_of(file)} {user}, then log in anew",
         )
     elif file.state == "there" and file.kind != "device":
         yield broken(
@@ -66,7 +68,12 @@ def _group_of(file: File) -> str:
 def unused_chip(facts: Facts) -> Judged:
     """A chip that this user may not use, and a software TPM instead of it."""
     file, user = facts.machine.device, facts.machine.user
-    if facts.wanted == "software" and file.state == "there" and not file.usable:
+    if (
+        facts.wanted == "software"
+        and not facts.chipless
+        and file.state == "there"
+        and not file.usable
+    ):
         yield attention(
             f"there is a chip at {file.path} that {user} may not use: this home has a software TPM",
             where=file.path,
@@ -80,7 +87,7 @@ def unused_chip(facts: Facts) -> Judged:
 @check(CHECKS, "software-tpm")
 def software_tpm(facts: Facts) -> Judged:
     """The programs of the software TPM, if the home is for one."""
-    if facts.wanted != "software":
+    if facts.wanted != "software" or facts.chipless:
         return ""
     missing = [name for name, path in facts.machine.programs.items() if not path]
     version = facts.machine.swtpm

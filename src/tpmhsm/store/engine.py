@@ -154,7 +154,7 @@ def _postgresql(place: Place, timeout: float) -> Engine:
     except (ImportError, NoSuchModuleError) as error:
         raise StoreError(
             "the driver for PostgreSQL is not installed",
-            hint="pip install 'tpmhsm[postgresql]'",
+            hint="pip install 'tpmhsm[postgres]'",
             code="driver",
         ) from error
 
