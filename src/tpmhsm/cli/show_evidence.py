@@ -95,6 +95,8 @@ def _described(evidence: Evidence) -> dict[str, Any]:
         else {},
         "event_log": None if evidence.event_log is None else len(evidence.event_log),
         "audit": evidence.audit is not None,
+        "receives": evidence.parent is not None,
+        "copies": [_copy(one.document, len(one.approvals)) for one in evidence.copies],
     }
 
 
@@ -128,6 +130,16 @@ def _group(document: bytes, roster: bytes, cards: int) -> dict[str, Any]:
     return {"name": name, "epoch": epoch, "cards": cards}
 
 
+def _copy(document: bytes, approvals: int) -> dict[str, Any]:
+    from tpmhsm.policy.copying import parse_copy
+
+    try:
+        found = parse_copy(document)
+    except TpmHsmError as error:
+        return {"key": None, "problem": error.message, "approvals": approvals}
+    return {"key": found.key.hex(), "ak": found.device_ak.hex(), "approvals": approvals}
+
+
 def _kind(public: bytes) -> str:
     """'P-256', 'RSA-2048'; empty for what is no such key."""
     from tpmhsm.attest.public_keys import public_key_of
@@ -155,6 +167,8 @@ def _words(found: dict[str, Any]) -> str:
         ("PCRs", ", ".join(f"{count} ({bank})" for bank, count in found["pcrs"].items())),
         ("Event log", "none" if log is None else f"{log:,} bytes"),
         ("Log proof", "there" if found["audit"] else "none"),
+        ("Copies", "\n".join(map(_copy_words, found["copies"]))),
+        ("", "it shows a storage key that takes copies" if found["receives"] else ""),
     ]
     keys = table(
         ("KEY", "USE", "KIND", "POLICY", "BORN HERE", "CERTIFICATES"),
@@ -185,6 +199,12 @@ def _ek_words(one: dict[str, Any]) -> str:
 def _ak_words(one: dict[str, Any]) -> str:
     count = one["certificates"]
     return f"{one['kind']}, {f'{count} certificates' if count else 'no certificate'}"
+
+
+def _copy_words(one: dict[str, Any]) -> str:
+    if one["key"] is None:
+        return f"one that cannot be read: {one_line(one['problem'])}"
+    return f"key {one['key'][4:20]}… for the chip with the AK {one['ak'][4:20]}…"
 
 
 def _group_words(one: dict[str, Any]) -> str:
