@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -31,6 +32,7 @@ from tpmhsm.approval.minutes import (
 from tpmhsm.approval.minutes_check import check_minutes
 from tpmhsm.approval.minutes_page import minutes_in, render_minutes
 from tpmhsm.approval.minutes_pdf import Fonts, attached_in, find_fonts, producer, write_pdf
+from tpmhsm.approval.minutes_words import words_of
 from tpmhsm.attest.verdicts import QUESTIONS
 from tpmhsm.errors import ParseError, TpmHsmError, UsageError, VerificationError
 
@@ -446,3 +448,42 @@ def test_a_pdf_without_its_document(minutes: Minutes, tmp_path: Path) -> None:
     for wrong in (b"%PDF-1.7\n", data.replace(b'{"acts":', b'{"acta":'), data + data):
         with pytest.raises(ParseError, match="not one"):
             attached_in(wrong)
+
+
+def test_without_the_library(minutes: Minutes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fpdf", None)
+    with pytest.raises(UsageError, match="fpdf2") as error:
+        write_pdf(check_minutes(minutes), find_fonts())
+    assert "tpmhsm[pdf]" in error.value.hint and error.value.code == "no-pdf"
+
+
+@pytest.mark.parametrize(
+    ("device_class", "answer", "words", "tone"),
+    [
+        ("discrete", "proven", "founded on a chip of its own (discrete TPM)", "proven"),
+        ("emulator", "not-proven", "founded on an emulator", "proven"),
+        ("unproven", "not-proven", "founded on a software TPM", "proven"),
+        ("unproven", "refuted", "REFUTES", "refuted"),
+    ],
+)
+def test_the_sentence_says_what_the_chip_is_proven_to_be(
+    minutes: Minutes, device_class: Any, answer: Any, words: str, tone: str
+) -> None:
+    assert minutes.evidence is not None
+    verdicts = tuple(replace(one, answer=answer) for one in minutes.evidence.verdicts)
+    found = replace(minutes.evidence, device_class=device_class, verdicts=verdicts)
+    shown = words_of(check_minutes(replace(minutes, evidence=found)))
+    assert words in shown.sentence.text and shown.sentence.style == tone
+    absent = words_of(check_minutes(replace(minutes, evidence=None)))
+    assert "software TPM" in absent.sentence.text
+    assert "No evidence was collected." in str(absent.sections)
+
+
+def test_what_was_not_done_and_what_deviated_is_said_first(minutes: Minutes) -> None:
+    note = Note(NOW, "deviation", "carol came late")
+    left = ActMinutes(approved(minutes.acts[1].request, "alice"), None)
+    found = replace(minutes, acts=(minutes.acts[0], left), certificates=(), notes=(note,))
+    shown = words_of(check_minutes(found))
+    assert "1 act not carried out" in shown.sentence.text
+    assert "1 deviation" in shown.sentence.text and shown.sentence.style == "not-proven"
+    assert "NOT carried out" in str(shown.sections)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from hashlib import sha256
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from tpmhsm.approval.cards import Card, DeviceCard, parse_card, parse_device_card
 from tpmhsm.approval.files import read_json
@@ -32,6 +32,9 @@ from tpmhsm.errors import ParseError, TpmHsmError, UsageError
 from tpmhsm.policy import moments
 from tpmhsm.policy.documents import Fields, canonical, encode_json, to_base64
 from tpmhsm.policy.group import GroupDocument, RosterDocument, check_pair, parse_group, parse_roster
+
+if TYPE_CHECKING:
+    from tpmhsm.attest.statements import ChipKey
 
 MINUTES_FORMAT = "tpmhsm/minutes/1"
 
@@ -59,9 +62,18 @@ class KeyMinutes:
     @property
     def name(self) -> bytes:
         """The key's Name. ParseError if `public` is no public area."""
-        from tpmhsm.wire.names import name_of_public
+        return self.chip_key.name
 
-        return name_of_public(self.public)
+    @property
+    def chip_key(self) -> ChipKey:
+        """The key, which signs or decrypts. ParseError if `public` is no such key's."""
+        from tpmhsm.attest.statements import key_for
+        from tpmhsm.wire.codec import decode
+        from tpmhsm.wire.constants import ObjectAttributes
+        from tpmhsm.wire.public import Public
+
+        decrypts = decode(Public, self.public).attributes & ObjectAttributes.DECRYPT
+        return key_for("decrypt" if decrypts else "data", self.public)
 
 
 @dataclass(frozen=True)

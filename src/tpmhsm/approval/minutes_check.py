@@ -117,7 +117,7 @@ def _check_key(minutes: Minutes, key: KeyMinutes) -> None:
     """Its policy is the one that the chip demands; a key that everybody may use is not checked."""
     try:
         if key.policy.strip() != "open":
-            check_guarded_key(signing_key(key.public), minutes.group, key.policy)
+            check_guarded_key(key.chip_key, minutes.group, key.policy)
     except VerificationError as e:
         raise _refuse(f'key "{key.label}": {e.message}', "not-the-key") from None
 
@@ -170,7 +170,7 @@ def _check_certificate(minutes: Minutes, one: CertificateMinutes, wanted: dict[b
     """The act of a certificate, -1 if its key signs without people."""
     what = f'certificate "{one.label}"'
     tbs, spki = split_signed(one.der)[0], spki_of(one.der)
-    keys = [(key, signing_key(key.public).spki) for key in minutes.keys]
+    keys = [(key, key.chip_key.spki) for key in minutes.keys]
     if spki not in {known for _, known in keys}:
         raise _refuse(f"{what} is of a key that is not in the minutes", "not-the-key")
     signer = next((key for key, known in keys if is_signed_by(one.der, known)), None)

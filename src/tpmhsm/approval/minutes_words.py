@@ -20,7 +20,6 @@ from tpmhsm.attest.group_findings import GroupView, people_of
 from tpmhsm.attest.key_policies import in_one_sentence
 from tpmhsm.attest.page import BADGES
 from tpmhsm.attest.report_picture import Box
-from tpmhsm.attest.statements import signing_key
 from tpmhsm.attest.verdicts import CLASS_WORDS, QUESTIONS, Answer, People
 from tpmhsm.errors import TpmHsmError
 from tpmhsm.pki.describe import describe_certificate
@@ -36,6 +35,13 @@ LONGEST = 1500
 """Characters of one piece of text that are shown; the document has all of it."""
 
 GRANTS = ("budget", "window")
+
+_CLAIMED = {
+    "software TPM": "a software TPM",
+    "hardware": "a chip that is not proven to be hardware",
+    "other TPM": "a TPM of a kind that is not proven",
+}
+"""For devices whose class nothing proves, by what their card says."""
 
 NOT_SIGNED = (
     "Place, times, transcript, notes, the names of witnesses and what was found of the evidence "
@@ -174,16 +180,15 @@ def _sentence(checked: CheckedMinutes) -> Span:
         text += f" {_plural(left, 'act')} not carried out."
     if deviations:
         text += f" {_plural(deviations, 'deviation')}: see below."
+    if minutes.evidence and any(one.answer == "refuted" for one in minutes.evidence.verdicts):
+        return Span(f"{text} The evidence REFUTES something: see below.", "refuted")
     return Span(text, "not-proven" if left or deviations else "proven")
 
 
 def _chip_words(minutes: Minutes) -> str:
-    evidence = minutes.evidence
-    known = evidence.device_class if evidence else "unproven"
-    kind = minutes.device.kind if known in ("unproven", "software") else CLASS_WORDS[known]
-    article = "" if kind.startswith(("a ", "an ")) else "an " if kind[0] in "aeio" else "a "
-    proven = "" if known not in ("unproven",) or kind == "software TPM" else " (not proven)"
-    return f'{article}{kind}{proven}, "{minutes.device.label}"'
+    known = minutes.evidence.device_class if minutes.evidence else "unproven"
+    words = CLASS_WORDS[known] if known != "unproven" else _CLAIMED[minutes.device.kind]
+    return f'{words}, "{minutes.device.label}"'
 
 
 def _short_rule(minutes: Minutes) -> str:
@@ -266,7 +271,7 @@ def _typed(minutes: Minutes) -> Iterator[tuple[int, list[str]]]:
 def _keys(minutes: Minutes) -> Table:
     rows = tuple(
         (
-            (Span(key.label, "strong"), Span(signing_key(key.public).words, "soft")),
+            (Span(key.label, "strong"), Span(key.chip_key.words, "soft")),
             (Span(_policy_text(key), "mono"), Span(demands_of(minutes, key))),
             (Span(in_fours(key.name), "mono"),),
         )
@@ -287,7 +292,7 @@ def demands_of(minutes: Minutes, key: KeyMinutes) -> str:
     try:
         policy = read_policy(key.policy)
         views = {minutes.group.name: _view(minutes)}
-        told = in_one_sentence(signing_key(key.public), policy, views)
+        told = in_one_sentence(key.chip_key, policy, views)
     except (TpmHsmError, KeyError) as e:
         return f"not understood: {e}"
     return told[:1].upper() + told[1:]
@@ -382,7 +387,7 @@ def _boxes(checked: CheckedMinutes) -> list[Box]:
         boxes.append(Box(f"officers, epoch {minutes.roster.epoch}", rule, 0, "proven", how))
     officers = len(boxes) - 1
     for key in minutes.keys:
-        label = f"{key.label}: {signing_key(key.public).words}"
+        label = f"{key.label}: {key.chip_key.words}"
         if key.policy.strip() == "open":
             boxes.append(Box("key", label, -1, "not-proven", "anybody with the machine may use it"))
         else:
@@ -393,7 +398,7 @@ def _boxes(checked: CheckedMinutes) -> list[Box]:
 
 
 def _below(checked: CheckedMinutes, key: KeyMinutes, parent: int) -> Iterator[Box]:
-    spki = signing_key(key.public).spki
+    spki = key.chip_key.spki
     for one, place in zip(checked.minutes.certificates, checked.approved, strict=True):
         if spki_of(one.der) == spki:
             how = "its issuer signs unattended"

@@ -22,7 +22,16 @@ PAGE_WORDS = {
 }
 
 
-@click.group()
+_fonts = click.option(
+    "--font",
+    "fonts",
+    multiple=True,
+    metavar="TTF",
+    help="Of a PDF, for letters that DejaVu Sans has not; repeatable.",
+)
+
+
+@click.group(epilog="Example: tpmhsm minutes verify officers.minutes.html")
 def minutes() -> None:
     """The minutes of a ceremony: verify, print."""
 
@@ -30,8 +39,9 @@ def minutes() -> None:
 @minutes.command(epilog="Example: tpmhsm minutes verify officers.minutes")
 @click.argument("file", metavar="F")
 @click.option("--evidence", metavar="E", help="The evidence that was collected at the end.")
+@_fonts
 @pass_app
-def verify(app: App, file: str, evidence: str | None) -> None:
+def verify(app: App, file: str, evidence: str | None, fonts: tuple[str, ...]) -> None:
     """Verify every signature in minutes: the document, its HTML page or its PDF.
 
     Needs no chip and no home. Who holds the keys is for people to know: compare the eight words
@@ -41,7 +51,7 @@ def verify(app: App, file: str, evidence: str | None) -> None:
 
     data = app.read(file, limit=_limit())
     checked = read_minutes(data, file)
-    page = _compared(data, checked, file)
+    page = _compared(data, checked, file, fonts)
     if evidence is not None:
         _check_evidence(app, checked, evidence)
     found = {**describe(checked), "page": page, "evidence_checked": evidence is not None}
@@ -53,8 +63,7 @@ def verify(app: App, file: str, evidence: str | None) -> None:
 @click.argument("file", metavar="F")
 @click.option("--html", metavar="PAGE", help="Write one HTML page, which carries the document.")
 @click.option("--pdf", metavar="PDF", help="Write A4 pages; needs pip install 'tpmhsm[pdf]'.")
-@click.option("--font", "fonts", multiple=True, metavar="TTF",
-              help="For letters that DejaVu Sans has not; repeatable.")  # fmt: skip
+@_fonts
 @click.option("--force", is_flag=True, help="Overwrite existing files.")
 @pass_app
 def print_(
@@ -107,14 +116,14 @@ def read_minutes(data: bytes, file: str) -> CheckedMinutes:
         return check_minutes(parse_minutes(document_in(data)))
 
 
-def _compared(data: bytes, checked: CheckedMinutes, file: str) -> str:
+def _compared(data: bytes, checked: CheckedMinutes, file: str, fonts: tuple[str, ...]) -> str:
     """Whether a page says what this program would write. VerificationError if it was changed."""
     from tpmhsm import __version__
     from tpmhsm.approval.minutes_pdf import is_pdf
     from tpmhsm.attest.page import is_page
 
     if is_pdf(data):
-        same, known = _compared_pdf(data, checked)
+        same, known = _compared_pdf(data, checked, fonts)
     elif is_page(data):
         from tpmhsm.approval.minutes_page import render_minutes
 
@@ -132,7 +141,9 @@ def _compared(data: bytes, checked: CheckedMinutes, file: str) -> str:
     return "as-written" if same else "not-compared"
 
 
-def _compared_pdf(data: bytes, checked: CheckedMinutes) -> tuple[bool, bool]:
+def _compared_pdf(
+    data: bytes, checked: CheckedMinutes, further: tuple[str, ...]
+) -> tuple[bool, bool]:
     """Whether the PDF is the one that would be written, and whether it says that this program,
     library and fonts wrote it.
     """
@@ -140,7 +151,7 @@ def _compared_pdf(data: bytes, checked: CheckedMinutes) -> tuple[bool, bool]:
 
     if not can_write_pdf():
         return False, False
-    fonts = find_fonts()
+    fonts = find_fonts([Path(font) for font in further])
     return write_pdf(checked, fonts) == data, producer(fonts).encode() in data
 
 
