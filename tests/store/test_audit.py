@@ -33,7 +33,23 @@ def test_chain(store):
         assert row.prev == before.hash
 
 
+@pytest.mark.parametrize("first", [0, 1, 2, 5, 16, 17, 30])
+def test_entries_are_counted_from_a_moment_on(store, first, monkeypatch):
+    """Wherever it lies, and however many entries there are."""
+    with store.transaction() as tx:
+        for n in range(30):
+            at = f"2026-11-{24 if n >= first else 23}T{n:02}:00:00Z"
+            monkeypatch.setattr("tpmhsm.store.audit.now", lambda at=at: at)
+            tx.audit.append("crl" if n % 3 else "issued")
+    with store.reading() as tx:
+        found = tx.audit.counts("2026-11-24T00:00:00Z")
+    left = range(first, 30)
+    wanted = {"crl": sum(n % 3 > 0 for n in left), "issued": sum(n % 3 == 0 for n in left)}
+    assert found == {act: count for act, count in wanted.items() if count}
+
+
 def test_empty_chain(tx):
+    assert tx.audit.counts("2026-11-24T00:00:00Z") == {}
     assert tx.audit.verify_chain() == AuditHead(0, GENESIS)
     assert tx.audit.verify_chain(AuditHead(0, GENESIS)).seq == 0
 
