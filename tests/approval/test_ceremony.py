@@ -94,7 +94,7 @@ def test_each_act_is_reviewed_with_what_those_before_it_leave() -> None:
     assert set(memory.rosters[WORLD.group.id]) == {0, 1}
     lines = overview(sitting).split("\n")
     assert max(map(width_of, lines)) <= 80
-    assert lines[2] == 'Act 1     new group "officers"'
+    assert lines[2] == 'Act 1     new group "officers": 2 of 3 (alice, bob, carol)'
 
 
 def test_alone_the_second_act_is_refused() -> None:

@@ -201,14 +201,15 @@ def _sitting(story: Story) -> str:
     try:
         host("ceremony", "--officers", f"2:{','.join(cards)}", *names, "--budget", "1000", code=3)
         shutil.copy(host.path / "officers.ceremony", story.alice.path)
-        return _first_page(story.alice, "officers.ceremony")
+        host("device", "export", "--out", story.alice.path / "other.card")
+        return _first_page(story.alice, "officers.ceremony", "--trust", "other.card")
     finally:
         software.stop(host.tpm)
 
 
-def _first_page(laptop: Shell, file: str) -> str:
+def _first_page(laptop: Shell, *command: str) -> str:
     where = laptop.surroundings()
-    words = laptop.command("approve", file, "--as", "alice", "-i", "alice.key")
+    words = laptop.command("approve", *command, "--as", "alice", "-i", "alice.key")
     with Screen(words, where["cwd"], where["env"], SIZE) as screen:
         screen.wait_for("Passphrase for alice.key:")
         screen.type(PASSPHRASE, enter=False)

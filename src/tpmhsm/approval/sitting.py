@@ -155,9 +155,10 @@ def _asked(sitting: Sitting, request: Request) -> Row:
         return Row(label, f"{request.kind}: its time is over, the host asks for it anew")
     if reviewed is None:
         return Row(label, f"{request.kind}: not yours to approve, not shown")
-    if not reviewed.acts:
-        return Row(label, reviewed.content.title, "you see it, and sign nothing")
-    return Row(label, reviewed.content.title)
+    facts = reviewed.content.facts
+    whose = facts.get("subject") or facts.get("officers") or reviewed.key_words
+    note = "" if reviewed.acts else "you see it, and sign nothing"
+    return Row(label, f"{reviewed.content.title}: {whose}", note)
 
 
 def review_ceremony(
