@@ -57,6 +57,7 @@ DESIGN = {
     "bare digest that is a TBS hash": "bare-digest",
     "two rosters for one epoch": "two-rosters",
     "NV_Increment replayed": "increment-replayed",
+    "backup to a chip with a low counter": "low-counter",
     "imported twin key": "imported-twin",
     "unrestricted AK": "unrestricted-ak",
     "relay AK": "relay-ak",
@@ -64,9 +65,7 @@ DESIGN = {
     "PCR moved between policy and signature": "pcr-moved",
     "clock moved": "clock-moved",
 }
-"""What the design promises, and the attack that tries it. A backup to a chip whose counter is
-behind takes a second chip: tests/attacks/test_backup.py.
-"""
+"""What the design promises, and the attack that tries it."""
 
 NOT_PROMISED = {
     *("same-bytes", "burn-units", "open-window", "clock-slowed", "open-key", "stop-service"),
@@ -222,7 +221,7 @@ def test_lines_from_a_pipe(bare: Shell) -> None:
     lines = ["# what there is", "list", "", "explain quote", "other-bytes", *SOME, "state", "quit"]
     stdin = "\n".join([*lines, "all"]).encode()
     said = bare("demo", "--attack", "-v", "--keep", "kept", stdin=stdin).out
-    assert "1   too-few" in said and "49  withhold" in said
+    assert "1   too-few" in said and "50  withhold" in said
     assert "11. quote: Quote with the CA's key\nRoot hopes   A quote holds 64" in said
     sign = re.search(r"→ Sign\(key \"root\"; digest (\w{16})…\(32\).*\n\s+([0-9a-f]+)\n", said)
     assert sign and sign[1] in sign[2] and sign[2].startswith("8002")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +70,8 @@ def set_up(app: App, solo: Solo) -> dict[str, Any]:
 
     Raises ExistsError where a key or an authority of these names is another one.
     """
+    import socket
+
     from tpmhsm.pki.options import IssueOptions
 
     permitted = solo.permitted

@@ -19,14 +19,17 @@ from tpmhsm.errors import TpmHsmError, UsageError
 
 
 class Stage:
-    """Runs commands in the demo's home, and says what it runs."""
+    """Runs commands in the demo's home, and says what it runs. `passphrase` is that of all people's
+    keys, and stands in a file: they are nobody's.
+    """
 
     def __init__(self, directory: Path, app: App) -> None:
         self.directory = directory
         self._app = app
         self.home = directory / "home"
         self._passphrase = directory / "passphrase"
-        self._passphrase.write_text(secrets.token_hex(16) + "\n")
+        self.passphrase = secrets.token_hex(16)
+        self._passphrase.write_text(f"{self.passphrase}\n")
 
     def say(self, text: str) -> None:
         """A heading."""
@@ -42,14 +45,15 @@ class Stage:
         """A file in the demo's directory."""
         return str(self.directory / name)
 
-    def run(self, *words: str, code: int = 0) -> Any:
-        """One command, as a person would type it; its JSON."""
+    def run(self, *words: str, code: int = 0, home: Path | None = None) -> Any:
+        """One command, as a person would type it; its JSON. `home`: another than the stage's."""
         from tpmhsm.cli.main import run
 
-        self.show(f"$ tpmhsm {' '.join(map(self._plain, words))}")
+        there = ("--home", home.name) if home else ()
+        self.show(f"$ tpmhsm {' '.join(map(self._plain, (*there, *words)))}")
         said = StringIO()
         with redirect_stdout(said):
-            got = run(["--home", str(self.home), "--tpm", "software", "--json", *words])
+            got = run(["--home", str(home or self.home), "--tpm", "software", "--json", *words])
         found = json.loads(said.getvalue() or "{}")
         if got != code:
             raise TpmHsmError(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tpmhsm.approval.approve import make_approval
@@ -31,8 +32,6 @@ from tpmhsm.wire.commands import NV_UndefineSpace
 from tpmhsm.wire.constants import RH
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tpmhsm.approval.votes import Approval
     from tpmhsm.cli.stage import Stage
     from tpmhsm.keys.groups import GroupState
@@ -54,10 +53,10 @@ UNITS = 4
 class Person:
     """Somebody who approves, at a machine of their own: a key in a file, and a memory."""
 
-    def __init__(self, directory: Path, name: str) -> None:
+    def __init__(self, stage: Stage, name: str) -> None:
         self.name = name
-        self.app = App(home=directory / name)
-        self.key = create_file_key(directory / f"{name}.key", secrets.token_hex(16).encode())
+        self.app = App(home=stage.directory / name)
+        self.key = create_file_key(Path(stage.path(f"{name}.key")), stage.passphrase.encode())
         self.card = parse_card(create_card(name, self.key))
         with self.app.own_store().transaction() as tx:
             tx.trusted.add(OWN, name, self.card.data)
@@ -97,7 +96,7 @@ class House:
         stage = self.stage
         stage.say("A CA host with a software TPM, and four people with keys of their own")
         stage.run("init")
-        self.people = {name: Person(stage.directory, name) for name in PEOPLE}
+        self.people = {name: Person(stage, name) for name in PEOPLE}
         self._hand_cards_around()
         stage.say("Two of alice, bob and carol must agree, and the chip will insist")
         self.settle(stage.ask("group", "create", GROUP, "--officers", BEFORE)[0], "alice", "bob")
@@ -213,7 +212,7 @@ class House:
     @cached_property
     def mallory(self) -> Person:
         """Somebody who is with root, and whom nobody else knows."""
-        return Person(self.stage.directory, "mallory")
+        return Person(self.stage, "mallory")
 
     # ── what root finds ──────────────────────────────────────────────────────
 

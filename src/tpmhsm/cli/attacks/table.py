@@ -5,6 +5,7 @@ from __future__ import annotations
 from tpmhsm.cli.attacks import (
     budgets,
     commands,
+    copies,
     evidence,
     indices,
     machine,
@@ -324,6 +325,15 @@ ATTACKS: tuple[Attack, ...] = (
         "(docs/policies.md).",
         f"{_TESTS}test_indices.py:test_an_increment_replayed",
         indices.increment_replayed,
+    ),
+    Attack(
+        "low-counter",
+        "a copy for a chip whose counter is behind",
+        "On a second chip that never hears of the change, bob is an officer still.",
+        "A custodian's tool asks the second chip itself, and takes none that is behind an epoch it "
+        "approved (docs/backup.md).",
+        f"{_TESTS}test_backup.py:test_a_chip_whose_counter_is_behind",
+        copies.low_counter,
     ),
     Attack(
         "imported-twin",
