@@ -21,6 +21,7 @@ from tests.support.rights import without_power
 from tests.support.shell import Shell
 
 from tpmhsm.doctor.checks import CHECKS
+from tpmhsm.errors import DeviceError
 from tpmhsm.tpm import software
 
 KEYS = {"what", "where", "why", "next", "broken"}
@@ -117,6 +118,20 @@ def test_no_card_daemon(plain: Shell, place: Path) -> None:
     assert "daemon does not answer" in finding["what"]
     assert "apt-get install pcscd" in finding["next"]
     assert "cards" not in examined(doctor(plain, code=0)), "nobody here has a YubiKey"
+
+
+def test_no_card_daemon_for_whoever_has_a_yubikey(bare: Shell) -> None:
+    pytest.importorskip("yubikit")
+    bare.person("alice")
+    kind = mock.patch("tpmhsm.doctor.look_records._is_yubikeys", lambda card: b"alice" in card)
+    with kind, mock.patch("tpmhsm.approval.piv._context", side_effect=no_service()):
+        found = examined(doctor(bare), "cards")
+    assert "apt-get install pcscd" in found["cards"]["findings"][0]["next"]
+
+
+def no_service() -> DeviceError:
+    hint = "apt-get install pcscd; systemctl start pcscd.socket"
+    return DeviceError("the smart card daemon does not answer", code="no-card-service", hint=hint)
 
 
 def test_every_check_has_a_paragraph() -> None:

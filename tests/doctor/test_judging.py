@@ -98,8 +98,14 @@ CASES = {
     "NFS": ("home.filesystem", "nfs4", "file-system", "attention", "locks"),
     "an old swtpm": ("machine.swtpm", "0.5.3", "software-tpm", "attention", "0.5.3"),
     "an old OpenSSL": ("machine.openssl", "OpenSSL 1.1.1w", "versions", "attention", "1.1.1w"),
-    "packages for YubiKeys": ("machine.cards", Cards(("yubikit",)), "cards", "broken", "yubikit"),
-    "no YubiKey": ("machine.cards", Cards(), "cards", "attention", "plugged in"),
+    "packages for YubiKeys": (
+        "machine.cards",
+        Cards(missing=("yubikit",)),
+        "cards",
+        "broken",
+        "yubikit",
+    ),
+    "no YubiKey": ("machine.cards", Cards(asked=True), "cards", "attention", "plugged in"),
     "a home that is hidden": (
         "home.directory",
         File("/root/ca", "hidden"),

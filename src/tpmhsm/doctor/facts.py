@@ -44,9 +44,10 @@ class File:
 @dataclass(frozen=True)
 class Cards:
     """What YubiKeys need. `missing`: Python packages; `service`: why the card daemon is not used;
-    `readers`: YubiKeys that are plugged in.
+    `readers`: YubiKeys that are plugged in; `asked`: one was named, and should be there now.
     """
 
+    asked: bool = False
     missing: tuple[str, ...] = ()
     service: Trouble | None = None
     readers: tuple[str, ...] = ()
@@ -58,7 +59,8 @@ class Machine:
 
     `device`: the chip's device file that is wanted, and whether the user is `listed` in its group;
     `bare`: the one without resource manager.
-    `swtpm`: what `swtpm --version` says. `cards` is None unless `-i` names a YubiKey.
+    `swtpm`: what `swtpm --version` says. `cards` is None where nobody
+    has a YubiKey.
     """
 
     user: str
@@ -174,7 +176,8 @@ class Group:
 class Records:
     """What the database holds. `newest`: the latest time in it and what has it; `last`: the chip's
     clock when it last certified the log, None where it never did; `kind`: of the chip, '' before
-    `init`; `log`: why the end of the log does not hold.
+    `init`; `yubikeys`: whether the person whose home this is has one; `log`: why the end of the
+    log does not hold.
     """
 
     where: str
@@ -185,6 +188,7 @@ class Records:
     last: Clock | None
     groups: tuple[Group, ...]
     pins: bool
+    yubikeys: bool = False
     log: Trouble | None = None
 
 

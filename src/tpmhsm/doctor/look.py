@@ -52,7 +52,11 @@ def look(patient: Patient) -> Facts:
     wanted = _wanted(patient, read.records)
     return Facts(
         home=home,
-        machine=look_at_machine(_device_file(patient.tpm), patient.identity),
+        machine=look_at_machine(
+            _device_file(patient.tpm),
+            patient.identity,
+            yubikeys=isinstance(read.records, Records) and read.records.yubikeys,
+        ),
         wanted=wanted,
         chip=chip,
         records=read.records,

@@ -25,11 +25,15 @@ _SECONDS = 10
 """How long a program may take to tell its version."""
 
 
-def look_at_machine(device: Path = DEVICE_FILE, identity: str = "") -> Machine:
+def look_at_machine(
+    device: Path = DEVICE_FILE, identity: str = "", *, yubikeys: bool = False
+) -> Machine:
     """The machine as this user sees it. `device`: the chip's device file that is wanted.
 
-    `identity`: an approver's key as `-i` names it; for a YubiKey its daemon is asked.
+    `identity`: an approver's key as `-i` names it. For a YubiKey, or where there are `yubikeys`,
+    the card daemon is asked.
     """
+    asked = _is_yubikey(identity)
     from cryptography.hazmat.backends.openssl.backend import backend
 
     programs = {name: shutil.which(name) or "" for name in PROGRAMS}
@@ -44,7 +48,7 @@ def look_at_machine(device: Path = DEVICE_FILE, identity: str = "") -> Machine:
         device=(found := look_at_file(device)),
         listed=_is_listed(found.group),
         bare=look_at_file(BARE_DEVICE),
-        cards=_cards() if _is_yubikey(identity) else None,
+        cards=_cards(asked) if asked or yubikeys else None,
     )
 
 
@@ -120,16 +124,16 @@ def _is_yubikey(identity: str) -> bool:
     return scheme_of(identity) == "yubikey"
 
 
-def _cards() -> Cards:
+def _cards(asked: bool) -> Cards:
     missing = tuple(name for name in ("yubikit", "smartcard") if find_spec(name) is None)
     if missing:
-        return Cards(missing)
+        return Cards(asked, missing)
     from tpmhsm.approval.piv import readers
 
     try:
-        return Cards(readers=tuple(readers()))
+        return Cards(asked, readers=tuple(readers()))
     except TpmHsmError as error:
-        return Cards(service=trouble_of(error))
+        return Cards(asked, service=trouble_of(error))
 
 
 def trouble_of(error: Exception) -> Trouble:

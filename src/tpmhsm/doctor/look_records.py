@@ -56,6 +56,7 @@ def look_at_records(where: str | Path, device: Device) -> Read:
 
 def _read(store: Store, groups: Groups) -> Read:
     from tpmhsm.keys.host import find_host
+    from tpmhsm.requests.memory import OWN
 
     host = find_host(store)
     states = [groups.state(row.name) for row in groups.all() if row.state == "active"]
@@ -70,10 +71,20 @@ def _read(store: Store, groups: Groups) -> Read:
             newest_is=newest_is,
             last=_last_checkpoint(tx),
             groups=tuple(_group(state) for state in states),
+            yubikeys=any(_is_yubikeys(row.card) for row in tx.trusted.all(OWN)),
             pins=any("pin" in row.policy for row in tx.keys.all()),
             log=_log(tx),
         )
     return Read(records, host, [(state, state.row.id in changing) for state in states])
+
+
+def _is_yubikeys(card: bytes) -> bool:
+    from tpmhsm.approval.cards import parse_card
+
+    try:
+        return parse_card(card).kind == "yubikey"
+    except TpmHsmError:
+        return False
 
 
 def _log(tx: Transaction) -> Trouble | None:

@@ -128,7 +128,9 @@ def versions(facts: Facts) -> Judged:
 
 @check(CHECKS, "cards")
 def cards(facts: Facts) -> Judged:
-    """The packages and the daemon that YubiKeys need, when -i names one."""
+    """The packages and the daemon that YubiKeys need, when this home's person has one, or -i
+    names one.
+    """
     found = facts.machine.cards
     if found is None:
         return ""
@@ -147,7 +149,7 @@ def cards(facts: Facts) -> Judged:
             why=why,
             next=found.service.hint or "systemctl status pcscd.socket",
         )
-    elif not found.readers:
+    elif found.asked and not found.readers:
         yield attention(
             "no YubiKey is plugged in", where="USB", why=why, next="plug it in; lsusb lists it"
         )
