@@ -238,6 +238,18 @@ def _text(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value or "")
 
 
+def _group_export(data: bytes) -> Shown | None:
+    from tpmhsm.cli.show_copies import show_export
+
+    return show_export(data)
+
+
+def _backup(data: bytes) -> Shown | None:
+    from tpmhsm.cli.show_copies import show_backup
+
+    return show_backup(data)
+
+
 _ATTEMPTS: tuple[tuple[str, Callable[[bytes], Shown | None]], ...] = (
     ("request", _request),
     ("vote", _vote),
@@ -245,6 +257,8 @@ _ATTEMPTS: tuple[tuple[str, Callable[[bytes], Shown | None]], ...] = (
     ("ceremony-approval", _ceremony_approval),
     ("card", _card),
     ("group", _group),
+    ("group-export", _group_export),
+    ("backup", _backup),
     ("certified-state", _certified),
     ("recovery", _recovery),
     ("vendor-roots", _vendor_roots),
