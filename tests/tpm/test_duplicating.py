@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from tests.policy import makers
+from tests.support.oracle import recording_esys
+from tests.support.swtpm import bare_swtpm
 from tests.tpm.conftest import end
 from tests.tpm.quorums import World, sign_for
 
@@ -16,6 +18,7 @@ from tpmhsm.errors import ChipRefusedError
 from tpmhsm.policy.compile import KeyPolicy
 from tpmhsm.policy.copying import CopyDocument, copy_ladders
 from tpmhsm.policy.plan import Officers, plan_copy, plan_use, quorum_policy
+from tpmhsm.policy.steps import digest_of
 from tpmhsm.tpm import duplicating, nv, objects, policies, software
 from tpmhsm.tpm.chip import Chip
 from tpmhsm.tpm.device import Device, open_device
@@ -145,7 +148,41 @@ def test_for_one_chip_alone(chip, second):
     assert found[1] in (RC.SIZE, RC.INTEGRITY)  # what is inside is read only after the outer HMAC
 
 
+def test_tpm2_tss_comes_to_the_same_policy():
+    """The second opinion: a trial session of tpm2-pytss walks the custodians' ladder."""
+    tss = pytest.importorskip("tpm2_pytss", reason="tpm2-pytss is not installed")
+    custodians = makers.threshold(2, (0, 1), founding=True)
+    group = makers.group(custodians)
+    policy = quorum_policy(group).copied_by(group)
+    (ladder,) = copy_ladders(group)
+    null = tss.TPMT_SYM_DEF(algorithm=tss.TPM2_ALG.NULL)
+    none, nothing = tss.ESYS_TR.NONE, tss.TPMT_SIGNATURE(sigAlg=tss.TPM2_ALG.ECDSA)
+    nothing.signature.ecdsa.hash = tss.TPM2_ALG.SHA256
+    with bare_swtpm() as path, recording_esys(path) as (api, _):
+        kind, sha256 = tss.TPM2_SE.TRIAL, tss.TPM2_ALG.SHA256
+        session = api.start_auth_session(none, none, kind, null, sha256)
+        for member in custodians.members:
+            area, _ = tss.TPMT_PUBLIC.unmarshal(encode(member.public))
+            loaded = api.load_external(tss.TPM2B_PUBLIC(area), hierarchy=tss.ESYS_TR.NULL)
+            api.policy_signed(
+                loaded,
+                session,
+                nonce_tpm=b"",
+                cp_hash_a=b"",
+                policy_ref=ladder.policy_ref,
+                expiration=0,
+                auth=nothing,
+            )
+            api.flush_context(loaded)
+        api.policy_command_code(session, tss.TPM2_CC.Duplicate)
+        branches = [digest_of(way) for way in (policy.steps_of(policy.alternatives[0]),
+                                               *policy.copying)]  # fmt: skip
+        assert bytes(api.policy_get_digest(session)) == branches[1]
+        api.policy_or(session, tss.TPML_DIGEST([tss.TPM2B_DIGEST(b) for b in branches]))
+        assert bytes(api.policy_get_digest(session)) == policy.digest
+        api.flush_context(session)
+
+
 def test_no_secret_is_shown():
     shown = repr(duplicating.Wrapped(b"\1" * 8, b"\2" * 8, b"\3" * 16))
     assert "inner" not in shown and "duplicate" not in shown
-    assert makers.group()
