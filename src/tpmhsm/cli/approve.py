@@ -111,6 +111,8 @@ def approve(
             raise UsageError(f"--expect {given!r} is no SHA-256: 64 hexadecimal digits")
     trust_all(app, trust)
     if (ceremony := ceremony_of(app, what)) is not None:
+        if together:
+            raise UsageError("the acts of a ceremony are shown one by one", hint="no --together")
         check_target(ceremony, who.name, out)
         person = open_person(app, who, secret)
         approve_ceremony(app, ceremony, who.name, person, (expected or (None,))[0], out)

@@ -17,6 +17,7 @@ from tpmhsm.errors import ExistsError, StoreError, TpmHsmError, UsageError, Wait
 
 if TYPE_CHECKING:
     from tpmhsm.requests.ceremony import Ceremonies, Founding, Held
+    from tpmhsm.store.requests import RequestRow
 
 CARD = ".card"
 EVIDENCE, MINUTES = "evidence", "minutes"
@@ -409,7 +410,7 @@ def _steps(app: App, held: Held) -> Iterator[dict[str, Any]]:
         yield {
             "step": name,
             "state": state.get(row.state, row.state),
-            "words": app.desk.title(row),
+            "words": _until(app.desk.title(row), row, live=name == "grant"),
             "request": row.id,
             "approvals": [one.approver for one in app.desk.approvals(row.id)],
             "missing": app.desk.missing(row),
@@ -418,6 +419,12 @@ def _steps(app: App, held: Held) -> Iterator[dict[str, Any]]:
     for name in (EVIDENCE, MINUTES):
         done = "done" if name in (held.written or {}) else "to come"
         yield {"step": name, "state": done, "words": _path(held, name).name, "request": None}
+
+
+def _until(title: str, row: RequestRow, *, live: bool) -> str:
+    """What counts in a session of the chip has to be approved while that waits."""
+    waits = live and row.state == "waiting"
+    return f"{title}, by {row.expires[:16].replace('T', ' ')}" if waits else title
 
 
 def state_words(found: dict[str, Any]) -> str:
@@ -436,8 +443,9 @@ def _last_words(found: dict[str, Any]) -> str:
 
 def _cancel(app: App) -> None:
     ceremonies = _ceremonies(app)
-    held = ceremonies.cancel()
+    held, founded = ceremonies.cancel()
+    stays = "; the group stands, with all that was executed" if founded else ""
     app.done(
-        {"group": held.wanted.group, "state": "cancelled"},
-        f"the ceremony of {held.wanted.group} is withdrawn",
+        {"group": held.wanted.group, "state": "cancelled", "founded": founded},
+        f"the ceremony of {held.wanted.group} is withdrawn{stays}",
     )

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from tpmhsm.approval.ceremony import Ceremony, parse_ceremony_approval
 from tpmhsm.approval.request import Claims
 from tpmhsm.ca.issuance import ask
-from tpmhsm.errors import RefusedError, UsageError, WaitingError
+from tpmhsm.errors import RefusedError, StoreError, UsageError, WaitingError
 from tpmhsm.keys.births import Wanted
 from tpmhsm.keys.firstborn import make_first
 from tpmhsm.keys.keyring import keep
@@ -126,16 +126,20 @@ class Held:
 
 
 def _read(value: Mapping[str, Any]) -> Held:
-    wanted = dict(value["wanted"])
-    lists = {name: tuple(wanted[name]) for name in ("permit", "exclude")}
-    numbers = value["requests"]
-    return Held(**{
-        **value,
-        "wanted": Founding(**{**wanted, **lists}),
-        "roster": bytes.fromhex(value["roster"]),
-        # the order of the file: ids go up
-        "requests": numbers and dict(sorted(numbers.items(), key=lambda one: one[1])),
-    })  # fmt: skip
+    try:
+        wanted, numbers = dict(value["wanted"]), value["requests"]
+        lists = {name: tuple(wanted[name]) for name in ("permit", "exclude")}
+        return Held(**{
+            **value,
+            "wanted": Founding(**{**wanted, **lists}),
+            "roster": bytes.fromhex(value["roster"]),
+            # the order of the file: ids go up
+            "requests": numbers and dict(sorted(numbers.items(), key=lambda one: one[1])),
+        })  # fmt: skip
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise StoreError(
+            "the database says nothing sensible of its ceremony", code="corrupt"
+        ) from error
 
 
 class Ceremonies:
@@ -368,8 +372,10 @@ class Ceremonies:
         waiting.message = f"its session is over, it is asked for anew: {waiting.message}"
         return waiting
 
-    def cancel(self) -> Held:
-        """Withdraw what waits and forget the ceremony; its keys, too, unless the group stands."""
+    def cancel(self) -> tuple[Held, bool]:
+        """Withdraw what waits and forget the ceremony; its keys, too, unless the group stands.
+        Gives what was kept, and whether the group stands.
+        """
         held = self.get()
         numbers = [*(held.requests or {}).values(), *([held.anew] if held.anew else ())]
         for number in reversed(numbers):  # what stands on others first
@@ -387,7 +393,7 @@ class Ceremonies:
         with self._store.transaction() as tx:
             tx.settings.remove(SETTING)
             tx.audit.append("ceremony-cancel", {"group": held.wanted.group})
-        return held
+        return held, founded
 
     def _forget_keys(self, group: str) -> None:
         for row in self._keyring.all():
