@@ -110,6 +110,7 @@ def test_an_original(pair: Pair) -> None:
 def test_a_copy(pair: Pair) -> None:
     judged = pair.judge(pair.second_file, pair.first_file)
     assert judged.verdict("born").answer == "proven" and judged.verdict("born").code == "copy"
+    assert 'The key "twice" is a copy of the one that another chip made' in judged.sentence
     assert [key.origin for key in judged.keys] == ["copy"]
     assert judged.verdict("agree").answer == "proven"
     assert judged.verdict("roster").answer == "proven"
@@ -128,6 +129,7 @@ def test_both_files_together_show_where_the_list_is_in_force(pair: Pair) -> None
 def test_a_copy_alone_could_be_imported(pair: Pair) -> None:
     judged = pair.judge(pair.second_file)
     assert judged.verdict("born").code == "could-be-imported"
+    assert codes(judged, "roster", "not-proven") == {"copy-not-shown"}
     assert [key.origin for key in judged.keys] == ["unproven"]
     assert codes(judged, "agree", "not-proven") >= {"founded-elsewhere"}
     assert judged.answered("refuted") == ()

@@ -193,9 +193,9 @@ def origin_of(
     if original is None:
         return Origin(
             "could-be-imported",
-            f"Not proven: the key {called} could be imported from anywhere. That it can be copied "
-            "by its attributes, and its policy, can be given to any key. The evidence of the chip "
-            "that made it shows more (--original).",
+            f"The key {called} could be imported from anywhere: attributes and policy as it has "
+            "can be given to any key that may be copied. Evidence of the chip that made it shows "
+            "more (--original).",
         )
     if kind in HARDWARE and not original.judgement.is_hardware:
         return Origin(
@@ -220,8 +220,9 @@ def origin_of(
         )
     return Origin(
         "copy",
-        f"The key {called} is a copy: the chip of {original.what} made it, and custodians approved "
-        "a copy for the storage key that this chip certifies as its own.",
+        f"Not in this one, but in the chip of {original.what}, which certifies it: the key {called}"
+        " is a copy, and custodians approved it for the storage key that this chip certifies as "
+        "its own.",
         original,
     )
 
@@ -252,7 +253,7 @@ def judge_everywhere(
     for view in views.values():
         group = view.group.id.hex()
         names = {one.ak for one in every if (one.answer, one.group) == ("proven", group)}
-        if not names:
+        if not names and view.group.device_ak == here:
             continue
         chips = (names | {view.group.device_ak.hex()}) - {here.hex()}
         _judge_group(view, sorted(chips), elsewhere, findings)

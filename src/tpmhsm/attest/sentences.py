@@ -66,7 +66,7 @@ def _proven(found: dict[Question, Answer], keys: Sequence[KeyFacts]) -> list[str
     many = len(keys) > 1
     parts = []
     if found["born"] == "proven":
-        parts.append(f"{'were' if many else 'was'} made in it")
+        parts.append(_born(keys, many=many))
     if found["leave"] == "proven":
         parts.append("cannot leave it")
     if found["agree"] == "proven":
@@ -74,6 +74,14 @@ def _proven(found: dict[Question, Answer], keys: Sequence[KeyFacts]) -> list[str
     if not parts or not keys:
         return []
     return [f"The key{'s' if many else ''} {labels}{more} {_listed(parts)}."]
+
+
+def _born(keys: Sequence[KeyFacts], *, many: bool) -> str:
+    if not any(key.origin == "copy" for key in keys):
+        return f"{'were' if many else 'was'} made in it"
+    if many:
+        return "were made in it or are copies of keys that another chip made"
+    return "is a copy of the one that another chip made"
 
 
 def _listed(items: Iterable[str]) -> str:

@@ -162,7 +162,7 @@ def _bond_of(evidence: Evidence, bonds: Sequence[Bond]) -> Bond | None:
 
 
 def _certified(app: App, evidence: Evidence, means: Means, at: datetime) -> Bond | None:
-    """What binds the attestation key to a chip, where no challenge was answered: somebody's word."""
+    """What binds the attestation key to a chip without an answered challenge: somebody's word."""
     if means.trust:
         from tpmhsm.attest.bonds import bond_of_certificate
         from tpmhsm.pki.load import certificate_ders
@@ -245,6 +245,11 @@ _NEXT = {
     "no-pinned-root": "tpmhsm attest roots add FILE --as KIND, of whose chips you believe; the "
     "CAs between as well",
     "no-nonce": _FRESH,
+    "could-be-imported": "--original OTHER, the evidence of the chip that made the key",
+    "copy-not-approved": "--original OTHER, new evidence of the chip from which it was copied",
+    "copy-not-shown": "--copy OTHER, evidence of each chip that has a copy, same nonce",
+    "copy-not-fresh": "--copy OTHER, evidence of each chip that has a copy, same nonce",
+    "founded-elsewhere": "--original OTHER, evidence of the chip that founded the group",
     "no-log-proof": "on the host: tpmhsm audit start, then tpmhsm attest collect",
 }
 """What proves more, by the code of the answer that is not proven."""
