@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "backup": ("backup", "backup", "Database and wrapped keys into one file, while others work"),
     "restore": ("backup", "restore", "Put a backup into this home, and prove it against the chip"),
     "ceremony": ("ceremony", "ceremony", "Group, root and issuer with one file to approve"),
-    "demo": ("demo", "demo", "The whole story in 20 seconds, on a software TPM"),
+    "demo": ("demo", "demo", "The whole story in 20 seconds; --attack: be root on the CA host"),
     "version": ("top", "version", "The version"),
     "device": ("device", "device", "The TPM: show, probe, export its card, stop"),
     "approver": ("approver", "approver", "People who approve: create, add, list, show"),
