@@ -275,6 +275,15 @@ def test_commands_of_ones_own(bare: Shell) -> None:
     assert "OUT OF SERVICE" not in done.stdout
 
 
+@pytest.mark.long
+@needs_swtpm
+def test_the_story_without_a_shell(bare: Shell) -> None:
+    """`demo` plays the same root: three refusals, which openssl does not judge."""
+    found = bare.json("demo", "--keep", "kept")
+    assert [one["rc"] for one in found["refusals"]] == ["0x1c4", "0x99d", "0x126"]
+    assert (bare.path / "kept" / "alice.key").exists()
+
+
 def test_json_is_one_document(tmp_path: Path) -> None:
     """What would be told to people is not told."""
     assert not App(home=tmp_path, as_json=True).talks

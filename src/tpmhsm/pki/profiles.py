@@ -19,7 +19,7 @@ DOMAIN_VALIDATED = "2.23.140.1.2.1"
 class Profile:
     """One profile. `days` is the default lifetime; `san_types` the kinds of names it grants;
     `limited` a root that must have name constraints. (RFC 5280 does not oblige clients to look at
-    those of a trust anchor, section 6.1, and Java does not; the intermediate should have them, too.)
+    a trust anchor's, section 6.1, and Java does not; the intermediate should have them, too.)
     """
 
     name: str
