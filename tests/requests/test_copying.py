@@ -169,15 +169,25 @@ def test_joining_goes_on_after_a_failure(pair: Pair, tmp_path: Path) -> None:
 
 
 def test_a_chip_whose_counters_went_further(pair: Pair, tmp_path: Path) -> None:
+    """Counters never go back; on the first host changes move the epoch on, and then it can join."""
+    with checked(House.build(tmp_path / "three")) as third:
+        with third.app.device.transaction() as chip:
+            while nv.next_counter_value(chip) < 4:
+                pass
+        with pytest.raises(RefusedError) as caught:
+            pair.join(third)
+        assert caught.value.code == "counter-ahead"
+        while pair.first.app.groups.active("officers").roster.epoch < 5:
+            pair.first.change()
+        pair.join(third)
+
+
+def test_an_index_that_is_in_use(pair: Pair, tmp_path: Path) -> None:
     with checked(House.build(tmp_path / "three")) as third:
         third.found("others")
-        for _ in range(3):
-            with third.app.device.transaction() as chip:
-                nv.next_counter_value(chip)
-        history = parse_export(pair.first.app.desk.joining.export("officers"))
         with pytest.raises(RefusedError) as caught:
-            third.app.desk.joining.join(history)
-        assert caught.value.code in ("counter-ahead", "index-taken")
+            pair.join(third)
+        assert caught.value.code == "index-taken"
 
 
 def test_another_group_of_the_name(pair: Pair, tmp_path: Path) -> None:
@@ -187,6 +197,23 @@ def test_another_group_of_the_name(pair: Pair, tmp_path: Path) -> None:
             third.app.desk.joining.join(
                 parse_export(pair.first.app.desk.joining.export("officers"))
             )
+
+
+def test_people_whom_the_second_host_knows_by_other_names(pair: Pair, tmp_path: Path) -> None:
+    with checked(House.build(tmp_path / "three")) as third:
+        third.rewrite("update approvers set name = 'robert' where name = 'bob'")
+        pair.join(third)
+        with third.app.store.reading() as tx:
+            names = [row.name for row in tx.approvers.all()]
+        assert "robert" in names and "bob" not in names
+
+
+def test_a_group_that_waits_here_is_not_joined(pair: Pair) -> None:
+    history = parse_export(pair.first.app.desk.joining.export("officers"))
+    pair.first.rewrite("update groups set state = 'founding' where name = 'officers'")
+    with pytest.raises(UsageError) as caught:
+        pair.first.app.desk.joining.join(history)
+    assert caught.value.code == "group-founding"
 
 
 # ── failures ─────────────────────────────────────────────────────────────────────────────────

@@ -114,6 +114,12 @@ class Joining:
                 f"another group named {group.name!r} exists already",
                 hint=f"tpmhsm group show {group.name}; the key's policy needs this very group",
             )
+        if known is not None and known.state == "founding":
+            raise UsageError(
+                f"group {group.name!r} still waits for its custodians on this very host",
+                hint="tpmhsm request list",
+                code="group-founding",
+            )
         if current is not None and current.epoch > history.roster.epoch:
             raise UsageError(
                 f"epoch {current.epoch} is in force here; the file is of epoch"
@@ -166,13 +172,13 @@ def _group_row(founding: Request, group: GroupDocument) -> GroupRow:
 
 
 def _keep_cards(tx: Transaction, one: Request) -> None:
-    """The people, so that this host can ask them. Who is known here under the name stays."""
+    """The people, so that this host can ask them. Who is known here, by name or key, stays."""
     from tpmhsm.store.people import ApproverRow
 
+    known = {key for row in tx.approvers.all() for key in (row.name, row.key_name)}
     for card in one.cards:
-        if tx.approvers.find(card.name) is None:
-            member = card.member(contribution=False)
-            name = member.chip_name.hex()
+        name = card.member(contribution=False).chip_name.hex()
+        if not known & {card.name, name}:
             tx.approvers.add(ApproverRow(card.name, card.data, card.spki, name, card.kind))
 
 
