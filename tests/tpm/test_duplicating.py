@@ -82,7 +82,10 @@ def wrap(world: World, key, parent, people=(0, 1)):
     plan = plan_copy(world.group, copied_policy(world), asked, votes(world, asked, people))
     own = objects.storage_parent(world.chip)
     salt = SaltKey(own.handle, own.public, own.name)
-    return duplicating.duplicate(world.chip, plan, key, asked.parent, salt)
+    before = world.chip.commands
+    wrapped = duplicating.duplicate(world.chip, plan, key, asked.parent, salt)
+    assert world.chip.commands - before == plan.commands + 2  # the new parent: load, flush
+    return wrapped
 
 
 def join(world: World, chip) -> World:
@@ -102,7 +105,9 @@ def test_a_copy_signs_by_the_same_approvals(chip, second):
     elsewhere.write(world.roster)
     parent = objects.receiving_parent(second)
     private = duplicating.take(second, parent, made.public, wrapped)
+    before = second.commands
     copy = load_copy(second, parent, made.public, private)
+    assert second.commands - before == 4  # a session, CommandCode, PolicyOR, Load
     assert copy.name == key.name
 
     policy = copied_policy(world)
