@@ -1,8 +1,11 @@
 """What an approver's tool remembers is never overwritten."""
 
+from dataclasses import replace
+
 import pytest
 
 from tpmhsm.errors import ExistsError, UsageError
+from tpmhsm.store.second_chips import SecondChipRow
 
 
 def test_pins_are_made_once(tx):
@@ -56,3 +59,14 @@ def test_certified_keys(tx):
     tx.memory.remember_certified("aa", "CN=two", ca=True)
     tx.memory.remember_certified("aa", "CN=two")
     assert [row.ca for row in tx.memory.certified("aa")] == [False, True]
+
+
+def test_the_newest_answer_of_a_second_chip_counts(tx):
+    row = SecondChipRow("aa", "000b01", b"card", "000b77", 4, "")
+    tx.second_chips.remember(row)
+    tx.second_chips.remember(replace(row, ak_name="000b02"))
+    tx.second_chips.remember(replace(row, counter=5, kind="discrete", parent_name="000b78"))
+    one, two = tx.second_chips.of_group("aa")
+    assert (one.counter, one.kind, one.parent_name) == (5, "discrete", "000b78")
+    assert (two.ak_name, two.counter) == ("000b02", 4)
+    assert one.checked and tx.second_chips.of_group("bb") == []
