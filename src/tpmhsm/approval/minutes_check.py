@@ -50,6 +50,12 @@ class CheckedMinutes:
     approved: tuple[int, ...]
 
     @property
+    def born(self) -> frozenset[bytes]:
+        """Public areas of keys of which an act has the chip's word that it made them."""
+        parts = (one.act.request.key for one in self.acts)
+        return frozenset(part.public for part in parts if part)
+
+    @property
     def approvers(self) -> tuple[str, ...]:
         """Everybody who approved something, once, in the order of the group's people."""
         gave = {name for act in self.acts for name in act.approvers}
@@ -68,7 +74,9 @@ def check_minutes(minutes: Minutes) -> CheckedMinutes:
             _check_key(minutes, key)
         acts = tuple(_check_act(minutes, act) for act in minutes.acts)
         _check_founded(minutes)
-        return CheckedMinutes(minutes, acts, _check_certificates(minutes))
+        checked = CheckedMinutes(minutes, acts, _check_certificates(minutes))
+        _check_no_more_keys(checked)
+        return checked
     except UsageError as e:
         raise VerificationError(f"minutes: {e.message}", code="minutes-unreadable") from None
 
@@ -145,6 +153,18 @@ def _check_act(minutes: Minutes, act: ActMinutes) -> CheckedAct:
     if act.executed is not None and (more := describe_outstanding(rule, names)):
         raise _refuse(f"{what} is said to be executed, and lacks approvals: {more}", "too-few")
     return CheckedAct(act, names, needed(rule))
+
+
+def _check_no_more_keys(checked: CheckedMinutes) -> None:
+    """Each key is one that was asked for a signature, or whose certificate was approved."""
+    certified = {
+        spki_of(one.der)
+        for one, place in zip(checked.minutes.certificates, checked.approved, strict=True)
+        if place >= 0
+    }
+    for key in checked.minutes.keys:
+        if key.public not in checked.born and key.chip_key.spki not in certified:
+            raise _refuse(f'nobody approved anything of the key "{key.label}"', "not-the-key")
 
 
 def _check_founded(minutes: Minutes) -> None:

@@ -43,12 +43,19 @@ _CLAIMED = {
 }
 """For devices whose class nothing proves, by what their card says."""
 
+_BORN = {
+    True: "The chip certifies that it made it.",
+    False: "That the chip made it is said by the evidence, not here.",
+}
+
 NOT_SIGNED = (
     "Place, times, transcript, notes, the names of witnesses and what was found of the evidence "
     "are the words of the host's program: no key signed them. For these the people present sign "
     "on paper.",
     "That the people were present, and that each card is that person's, no file can prove: they "
     "compared fingerprints from outside the host, and read the eight words aloud.",
+    "That nothing was left out: an act or a denial that is not in here leaves no gap. The log in "
+    "the evidence has every signature.",
     "What the chip is, its evidence says: judge it anew, from its file and with roots of your own.",
 )
 
@@ -124,7 +131,7 @@ def words_of(checked: CheckedMinutes) -> Words:
         Section("The chip", tuple(_device(minutes))),
         Section("People present", (_present(checked, people),)),
         Section("The group", tuple(_group(minutes, people))),
-        Section("Keys", (_keys(minutes),)),
+        Section("Keys", (_keys(checked),)),
         Section("Certificates", tuple(_certificates(checked))),
         Section("Who agrees to what", (_picture(checked),)),
         Section("What was approved, and by whom", tuple(_acts(checked))),
@@ -268,14 +275,18 @@ def _typed(minutes: Minutes) -> Iterator[tuple[int, list[str]]]:
     return ((one.m, [m.name for m in one.members]) for one in minutes.roster.officers)
 
 
-def _keys(minutes: Minutes) -> Table:
+def _keys(checked: CheckedMinutes) -> Table:
     rows = tuple(
         (
             (Span(key.label, "strong"), Span(key.chip_key.words, "soft")),
-            (Span(_policy_text(key), "mono"), Span(demands_of(minutes, key))),
+            (
+                Span(_policy_text(key), "mono"),
+                Span(demands_of(checked.minutes, key)),
+                Span(_BORN[key.public in checked.born], "soft"),
+            ),
             (Span(in_fours(key.name), "mono"),),
         )
-        for key in minutes.keys
+        for key in checked.minutes.keys
     )
     return Table(("Key", "What it demands before it signs", "Name"), (3, 5, 4), rows)
 

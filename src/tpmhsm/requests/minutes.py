@@ -20,6 +20,7 @@ from tpmhsm.keys.host import load_host
 from tpmhsm.policy import moments
 from tpmhsm.policy.group import parse_roster
 from tpmhsm.policy.people import members_of
+from tpmhsm.requests.ceremony import ISSUER_CA, ISSUER_KEY, ROOT_CA, ROOT_KEY
 from tpmhsm.requests.drafts import device_card
 
 if TYPE_CHECKING:
@@ -48,8 +49,10 @@ def minutes_of(store: Store, desk: Desk, held: Held, judgement: Judgement, said:
     requests = [(desk.get(number), desk.request(number)) for number in numbers]
     group = requests[0][1].group
     with store.reading() as tx:
-        keys = [row for row in tx.keys.all() if row.group_id == held.group]
-        authorities = [row for row in tx.authorities.all() if row.key_label in _labels(keys)]
+        # what was made since, by whoever went on before the last act was done, is not of it
+        made = {ROOT_KEY, ROOT_CA, *((ISSUER_KEY, ISSUER_CA) if held.wanted.issuer else ())}
+        keys = [row for row in tx.keys.all() if row.label in made and row.group_id == held.group]
+        authorities = [row for row in tx.authorities.all() if row.name in made]
         certificates = [(a.name, tx.certificates.find(a.certificate or "")) for a in authorities]
         log = tx.audit.all()
     cards = desk.drafts.cards()
@@ -80,10 +83,6 @@ def minutes_of(store: Store, desk: Desk, held: Held, judgement: Judgement, said:
         evidence=EvidenceMinutes.of(judgement),
         notes=(*anew, *(Note(ended, "note", words) for words in said.notes)),
     )
-
-
-def _labels(keys: list[Any]) -> set[str]:
-    return {row.label for row in keys}
 
 
 def _maker(facts: dict[str, Any]) -> tuple[Any, ...]:
