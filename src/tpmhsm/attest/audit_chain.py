@@ -30,6 +30,7 @@ from tpmhsm.attest.audit_records import (
     anchor,
     still_there,
 )
+from tpmhsm.attest.audit_restores import Restore, explained, restores
 from tpmhsm.attest.statements import check_attest
 from tpmhsm.attest.verdicts import Answer
 from tpmhsm.errors import ParseError, VerificationError
@@ -89,6 +90,10 @@ class _Judge:
     def _checkpoints(self) -> list[Checkpoint]:
         return [one for one in self._proof.records if isinstance(one, Checkpoint)]
 
+    @cached_property
+    def _restores(self) -> list[Restore]:
+        return restores(self._proof.entries, self._checkpoints)
+
     def judge(self, names: frozenset[bytes]) -> LogJudgement:
         found = [*self._entries()]
         if not self._checkpoints:
@@ -99,9 +104,9 @@ class _Judge:
         forged = [*self._forged()]
         if forged:
             return self._judgement([*found, *forged], 0)
-        found += self._heads()
         births = self._births(names)
         begin = min((place for place, _ in births.values()), default=0)
+        found += self._heads(begin)
         found += [one for _, why in births.values() for one in why]
         found += [*self._numbers(), *self._unread_digests()]
         for place in range(1, len(self._places)):
@@ -149,23 +154,32 @@ class _Judge:
         for number, (place, one) in enumerate(zip(self._places, self._checkpoints, strict=True)):
             yield one, f"records[{place}]", f"checkpoint {number} ({moment(one.at)})"
 
-    def _heads(self) -> Iterator[LogFinding]:
-        """Each checkpoint is over a head that is in the log."""
+    def _heads(self, begin: int) -> Iterator[LogFinding]:
+        """Each checkpoint is over a head that is in the log, or from `begin` on at least, where the
+        database was put back before.
+        """
         hashes = {entry.seq: entry.hash for entry in self._proof.entries} | {0: GENESIS}
         last = max(hashes)
-        for one, where, when in self._told():
+        for number, (one, where, when) in enumerate(self._told()):
             if one.seq > last:
                 words = (
                     f"the log was cut after entry {last}, or its database restored from an older "
                     f"backup: the chip knew entry {one.seq} at {when}"
                 )
-                yield LogFinding("refuted", "log-cut", words, where)
+                found = LogFinding("refuted", "log-cut", words, where)
             elif hashes.get(one.seq) != one.head.hex():
                 words = (
                     f"the log was written anew up to entry {one.seq}, or its database restored and "
                     f"gone on with: the chip knew another one at {when}"
                 )
-                yield LogFinding("refuted", "log-rewritten", words, where)
+                found = LogFinding("refuted", "log-rewritten", words, where)
+            else:
+                continue
+            found = explained(found, self._restores, number)
+            if found.answer == "refuted" or number > begin:
+                yield found
+            else:
+                self._notes.append(f"before these keys were made: {found.words}")
 
     def _numbers(self) -> Iterator[LogFinding]:
         """The log numbers its records, so that a careless removal shows where."""
@@ -203,7 +217,8 @@ class _Judge:
             restarts=b.restart_count - (0 if resets else a.restart_count),
             safe=b.safe,
         )
-        return explain(interval, self._proof.keys, self._documents)
+        found = explain(interval, self._proof.keys, self._documents)
+        return found and explained(found, self._restores, place)
 
     def _unread_digests(self) -> Iterator[LogFinding]:
         """Where a digest went to the chip encrypted, the signature says what was signed."""
