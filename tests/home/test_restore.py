@@ -19,7 +19,7 @@ from tests.support.shell import Shell
 from tpmhsm.home import sealed
 from tpmhsm.store import Store
 
-KILLS = 5
+KILLS = 3
 
 
 def back_up(machine: Shell, name: str, *more: str) -> str:
@@ -57,7 +57,7 @@ def test_backups_while_another_process_issues(plain: Shell) -> None:
             )
             assert done.returncode == 0, done.stderr
             taken.append(f"{number}.backup")
-            load.wait(0.4)
+            load.wait(0.3)
         load.end()
     promised = len(load.promises)
     assert promised > 100
@@ -192,7 +192,11 @@ def test_not_while_others_have_it_open(plain: Shell) -> None:
     back_up(plain, "b")
     plain("ca", "sign", "open-ca", "web.csr")
     before = state(plain)
-    with Store.open(plain.home) as store, store.reading() as tx:
+    with (
+        mock.patch("tpmhsm.store.copying._WAIT", 0.3),
+        Store.open(plain.home) as store,
+        store.reading() as tx,
+    ):
         tx.keys.all()
         found = plain.json("restore", "b", "--force", code=5)["error"]
     assert found["code"] == "busy"

@@ -20,7 +20,9 @@ def break_it(file: Path, how: str) -> None:
         file.write_bytes(data)
 
 
-@pytest.mark.parametrize("how", ["removed", "truncated", "overwritten"])
+@pytest.mark.parametrize(
+    "how", ["removed", "overwritten", pytest.param("truncated", marks=pytest.mark.long)]
+)
 def test_the_database_is_lost_or_damaged(town: Town, how: str) -> None:
     host = town.machine()
     host("backup", "-o", "ca.backup")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tpmhsm.store.database import Store
 
 _ROWS = 1000
+_WAIT = 5.0  # seconds, for others who have the database open that is to be replaced
 _COUNTED = ("certificates", "keys", "groups", "authorities", "requests", "revocations", "audit")
 _BESIDE = ("-wal", "-shm", "-journal")
 
@@ -210,7 +211,7 @@ def _alone(file: Path, kept: Path) -> Iterator[None]:
     """Nobody else has the database open, and its write-ahead log is in it. A damaged one, which
     nobody can open, keeps its log under the new name.
     """
-    connection = sqlite3.connect(file, isolation_level=None, timeout=5)
+    connection = sqlite3.connect(file, isolation_level=None, timeout=_WAIT)
     try:
         try:
             connection.execute("PRAGMA locking_mode=EXCLUSIVE")
