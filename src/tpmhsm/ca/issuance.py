@@ -197,8 +197,7 @@ def abandon(tx: Transaction, serial: SerialRow) -> None:
 
 def abandon_stale(tx: Transaction, authority: str, older: timedelta | None = None) -> None:
     """Give up what processes that died had reserved, so long ago or longer ago than `STALE`."""
-    age = STALE if older is None else older
-    found = set(tx.serials.stale(authority, rfc3339(datetime.now(UTC) - age)))
+    found = set(tx.serials.stale(authority, rfc3339(datetime.now(UTC) - (older or STALE))))
     births = {(row.settings or {}).get("serial") for row in tx.authorities.all() if found}
     for serial in sorted(found - births):
         tx.serials.abandoned(authority, serial)
