@@ -21,7 +21,7 @@ from tpmhsm.pki.keys import load_spki
 from tpmhsm.pki.tbs import read_tbs_certificate, rfc3339, serial_hex
 
 if TYPE_CHECKING:
-    from tpmhsm.approval.request import Claims, Request
+    from tpmhsm.approval.request import Claims
     from tpmhsm.ca.signer import Signer
     from tpmhsm.store import Store, Transaction
     from tpmhsm.store.authorities import AuthorityRow, SerialRow
@@ -59,19 +59,12 @@ def issue(store: Store, signer: Signer, order: Order) -> Issued:
     if signer.needs_people(order.key):
         draft = signer.draft(order.key, "certificate", order.token.tbs, order.claims)
         with store.transaction() as tx:
-            number = ask(tx, signer, draft, order)
+            reserve(tx, order, number := signer.register(tx, draft))
         raise signer.waiting(number)
     with store.transaction() as tx:
         abandon_stale(tx, order.authority)
-        serial = _reserve(tx, order, None)
+        serial = reserve(tx, order, None)
     return _sign(store, signer, order.key, serial, order.token.notes)
-
-
-def ask(tx: Transaction, signer: Signer, draft: Request, order: Order) -> int:
-    """Keep the request for an order, with its serial and the authority that it makes; its id."""
-    number = signer.register(tx, draft)
-    _reserve(tx, order, number)
-    return number
 
 
 def refuse_repetition(store: Store, signer: Signer, order: Order) -> None:
@@ -171,7 +164,8 @@ def birth_of(tx: Transaction, row: AuthorityRow) -> SerialRow | None:
     return next((record for record in reserved if is_birth(row, record)), None)
 
 
-def _reserve(tx: Transaction, order: Order, request: int | None) -> SerialRow:
+def reserve(tx: Transaction, order: Order, request: int | None) -> SerialRow:
+    """Keep what an order is to make before anybody signs: serial, bytes, a pending authority."""
     token, serial = order.token, serial_hex(order.token.serial)
     row = tx.serials.reserve(order.authority, serial, token.tbs, request, token.to_document())
     if order.evidence is not None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from tpmhsm.approval.ceremony import Ceremony, parse_ceremony_approval
 from tpmhsm.approval.request import Claims
-from tpmhsm.ca.issuance import ask
+from tpmhsm.ca.issuance import reserve
 from tpmhsm.errors import RefusedError, StoreError, UsageError, WaitingError
 from tpmhsm.keys.births import Wanted
 from tpmhsm.keys.firstborn import make_first
@@ -252,7 +252,8 @@ class Ceremonies:
             held = _unchanged(tx, held)
             numbers = {GROUP: register(tx, founding)}
             for name, order, draft in zip((ROOT, ISSUER), orders, signed, strict=False):
-                numbers[name] = ask(tx, self._desk.signer, draft, order)
+                numbers[name] = register(tx, draft)
+                reserve(tx, order, numbers[name])
             if grant is not None:
                 numbers[GRANT] = register(tx, grant)
             acts = (founding, *signed, *([grant] if grant else ()))
