@@ -109,11 +109,13 @@ def _read(data: bytes, *, wrapped: bool) -> BackupFile:
     return found
 
 
-_AUTHORITY = ("name", "profile", "subject", "certificate")
-
-
 def _authority(value: Any) -> Mapping[str, str]:
-    return _texts(Fields(value, f"{_WHAT}: authorities"), _AUTHORITY)
+    """Its name becomes those of files, and is shown: a label."""
+    fields = Fields(value, f"{_WHAT}: authorities")
+    found = {name: fields.label(name) for name in ("name", "profile")}
+    found |= {name: fields.text(name) for name in ("subject", "certificate")}
+    fields.done()
+    return found
 
 
 def _texts(fields: Fields, names: tuple[str, ...]) -> dict[str, str]:

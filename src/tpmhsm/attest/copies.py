@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tpmhsm.attest.findings import Findings
-from tpmhsm.attest.format import CopyEvidence, Evidence
+from tpmhsm.attest.format import CopyEvidence, Evidence, KeyEvidence
+from tpmhsm.attest.key_policies import check_groups, policy_of
 from tpmhsm.attest.parents import check_certified_parent
+from tpmhsm.attest.statements import key_for
 from tpmhsm.attest.verdicts import HARDWARE, Answer, CopyFacts, Proof
 from tpmhsm.attest.witness import Witness
 from tpmhsm.errors import TpmHsmError, VerificationError
@@ -67,9 +69,11 @@ class Elsewhere:
         )
 
     def copy_for(self, name: bytes, ak: bytes, parent: bytes) -> CopyFacts | None:
-        """An approved copy of a key for one storage key of the chip with this attestation key."""
+        """An approved copy of a key for one storage key of the chip with this attestation key. The
+        key is in that file, so that its custodians are known.
+        """
         wanted = (name.hex(), ak.hex(), parent.hex(), "proven")
-        found = self.judgement.copies
+        found = (one for one in self.judgement.copies if one.key)
         return next((c for c in found if (c.name, c.ak, c.parent, c.answer) == wanted), None)
 
 
@@ -96,7 +100,7 @@ def judge_copies(
 ) -> tuple[CopyFacts, ...]:
     """All approved copies that the file shows; one without its approvals refutes `leave`."""
     found = []
-    labels = _labels(evidence)
+    keys = _keys(evidence)
     for place, part in enumerate(evidence.copies):
         proof = (Proof.of(f"copies[{place}].document", part.document, "what was approved"),)
         about = f"Copy {place + 1} of the file is not what custodians approved"
@@ -107,11 +111,13 @@ def judge_copies(
                 raise VerificationError(
                     "it is of a group that is not in the file", code="copy-of-another-group"
                 )
+            if copy.key in keys:
+                _must_be_its_group(keys[copy.key], view, groups)
             who = _approved(part, copy, view)
             found.append(
                 CopyFacts(
                     group=copy.group.hex(),
-                    key=labels.get(copy.key, ""),
+                    key=keys[copy.key].label if copy.key in keys else "",
                     name=copy.key.hex(),
                     parent=copy.parent_name.hex(),
                     ak=copy.device_ak.hex(),
@@ -124,14 +130,27 @@ def judge_copies(
     return tuple(found)
 
 
-def _labels(evidence: Evidence) -> dict[bytes, str]:
+def _keys(evidence: Evidence) -> dict[bytes, KeyEvidence]:
     found = {}
     for key in evidence.keys:
         try:
-            found[name_of_public(key.public)] = key.label
+            found[name_of_public(key.public)] = key
         except TpmHsmError:
             continue
     return found
+
+
+def _must_be_its_group(part: KeyEvidence, view: GroupView, groups: Mapping[str, GroupView]) -> None:
+    """Root founds groups, too, and has people of his own approve in them: nothing is copied by
+    that. VerificationError (`copy-of-another-group`), and whatever is wrong with the policy.
+    """
+    policy = policy_of(part, key_for(part.use, part.public), groups)
+    check_groups(policy, groups)
+    if view.group.id not in {groups[label].group.id for label in policy.backup}:
+        raise VerificationError(
+            f'custodians of "{view.group.name}" approved it, and the key is copied by others',
+            code="copy-of-another-group",
+        )
 
 
 def _approved(part: CopyEvidence, copy: CopyDocument, view: GroupView) -> tuple[str, ...]:

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 from tpmhsm.cli.app import App
 from tpmhsm.cli.files import read_input, write_output
 from tpmhsm.errors import UsageError
+from tpmhsm.policy.documents import check_label
 
 if TYPE_CHECKING:
     from tpmhsm.ca.crls import Made
     from tpmhsm.store.requests import RequestRow
+
+_ENDINGS = {"crl": "crl", "ca": "cer"}
 
 MAX_CRL = 128 << 20
 """A CRL larger than this many bytes is not looked at: two million entries have 80 MB."""
@@ -21,12 +24,18 @@ MAX_CRL = 128 << 20
 
 def crl_file(app: App, name: str) -> Path:
     """Where an authority's CRL is published: the path below base_url, in the home's `public`."""
-    return app.home / "public" / "crl" / f"{name}.crl"
+    return _file(app, "crl", name)
 
 
 def certificate_file(app: App, name: str) -> Path:
     """Where an authority's certificate is published, for those who have only what it issued."""
-    return app.home / "public" / "ca" / f"{name}.cer"
+    return _file(app, "ca", name)
+
+
+def _file(app: App, folder: str, name: str) -> Path:
+    """UsageError for a name that could be one of another folder: it may have come in a backup."""
+    check_label(name, "an authority's name")
+    return app.home / "public" / folder / f"{name}.{_ENDINGS[folder]}"
 
 
 def published_crl(app: App, name: str) -> bytes:
