@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from tests.attacks.auditor import another_ak
+from tests.attacks.auditor import another_ak, sealed
 from tests.attacks.house import House
 from tests.attacks.root import refused as chip_refuses
 from tests.attest.collecting import NONCE, Collector
@@ -28,10 +28,11 @@ from tests.attest.test_copies import Pair, codes
 
 from tpmhsm.approval.memory import Epoch
 from tpmhsm.approval.second_chips import must_know_parent
-from tpmhsm.attest.format import Evidence, KeyEvidence
+from tpmhsm.attest.format import Evidence, GroupEvidence, KeyEvidence
 from tpmhsm.attest.parents import ParentProof, check_receiving_parent, parent_qualifying
 from tpmhsm.errors import ApprovalRefusedError, RefusedError, VerificationError
 from tpmhsm.policy.copying import bound_copy
+from tpmhsm.policy.group import static_roster
 from tpmhsm.policy.steps import CommandCode
 from tpmhsm.tpm import audit, imports, objects, receiving
 from tpmhsm.tpm.chip import Chip
@@ -455,6 +456,37 @@ def test_approvals_of_another_copy(pair: Pair) -> None:
     )
     judged = pair.judge(first_with(pair, replace(voted, document=other.encoded)))
     assert codes(judged, "leave", "refuted") == {"copy-not-approved"}
+
+
+def test_a_copy_approved_by_a_group_of_roots(pair: Pair) -> None:
+    """One dishonest custodian is a static group, alone, and approves in it for a storage key that
+    its chip has: of use to no chip, and the file has documents and signatures that fit.
+    """
+    (rule,) = pair.second.group.custodians
+    (alice,) = (one for one in rule.members if one.name == "alice")
+    alone = replace(
+        pair.second.group,
+        name="mine",
+        counter_index=0,
+        roster_index=0,
+        custodians=(replace(rule, m=1, members=(alice,)),),
+        founders=(alice.contribution,),
+    )
+    group = GroupEvidence(alone.encoded, static_roster(alone).encoded)
+    copy = replace(document_of(pair.second, pair.name), group=alone.id)
+    voted = approved(copy, alone, ("alice",))
+    honest = first_with(pair)
+    for keys in (honest.keys, ()):  # left out, nothing in the file says whose custodians count
+        first = replace(honest, keys=keys, groups=(*honest.groups, group), copies=(voted,))
+        first = sealed(pair.house, first)
+        both = (first,) if keys else (first, honest)
+        judged = pair.judge(pair.second_file, *both)
+        assert codes(judged, "born", "not-proven") == {"copy-not-approved"}
+        assert [one.origin for one in judged.keys] == ["unproven"]
+    first = sealed(pair.house, replace(first, keys=honest.keys))
+    assert codes(pair.judge(first), "leave", "refuted") == {"copy-of-another-group"}
+    told = pair.judge(honest, replace(first, keys=())).verdict("leave").words
+    assert "Approved by" not in told
 
 
 def test_a_parent_in_the_file_that_is_not_the_chips(pair: Pair) -> None:

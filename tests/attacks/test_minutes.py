@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from tests.approval.doubles import NOW, World, card, identity
@@ -11,6 +12,7 @@ from tests.approval.meetings import approved, minutes_of, root_certificate
 from tests.support.shell import Shell
 
 from tpmhsm import __version__
+from tpmhsm.approval import approve
 from tpmhsm.approval.approve import make_denial
 from tpmhsm.approval.cards import create_card, parse_card
 from tpmhsm.approval.minutes import CertificateMinutes, KeyMinutes, Minutes, Note
@@ -104,6 +106,22 @@ def test_a_page_whose_words_are_not_its_documents(reader: Shell, minutes: Minute
     assert reader.json("minutes", "verify", "page.html")["page"] == "as-written"
 
 
+def test_a_denial_in_anothers_name(reader: Shell, minutes: Minutes) -> None:
+    """By a stranger who says that he is bob, and bob's own of another act."""
+    founding, act = minutes.acts
+    for about, who in ((act, "mallory"), (founding, "bob")):
+        with mock.patch.object(approve, "verify_denial"):  # root's own program does not look
+            forged = make_denial(about.request, identity(who), "bob", "not today")
+        denied = replace(act, request=replace(act.request, denials=(forged,)))
+        verify(reader, replace(minutes, acts=(founding, denied)))
+
+
+def test_a_guarded_key_called_open(reader: Shell, minutes: Minutes) -> None:
+    """So that nobody would have to approve what it certified."""
+    keys = tuple(replace(one, policy="open") for one in minutes.keys)
+    assert verify(reader, replace(minutes, keys=keys))["code"] == "not-the-key"
+
+
 def test_what_no_key_signed_is_rewritten(reader: Shell, world: World, minutes: Minutes) -> None:
     """Nobody notices; that it is so is said to whoever verifies."""
     founding, act = minutes.acts
@@ -115,6 +133,9 @@ def test_what_no_key_signed_is_rewritten(reader: Shell, world: World, minutes: M
         minutes, acts=(founding,), keys=(), certificates=(), place="Elsewhere",
         witnesses=("Nobody",), steps=(), notes=(), evidence=None,
     )  # fmt: skip
+    verify(
+        reader, replace(minutes, keys=tuple(replace(k, label="x") for k in minutes.keys)), code=0
+    )
     found = verify(reader, rewritten, code=0)
     assert found["not_signed"] == list(NOT_SIGNED)
-    assert any("left out" in line for line in NOT_SIGNED)
+    assert any("left out" in line for line in NOT_SIGNED) and "labels" in NOT_SIGNED[0]

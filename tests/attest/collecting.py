@@ -90,7 +90,8 @@ class Collector:
                 ticket,
             )
         )
-        return CreationPart(told.certify_info, encode(told.signature), row.creation_data)
+        said = (told.certify_info, encode(told.signature))
+        return CreationPart(*said, row.creation_data, row.creation_parent)
 
     def key(self, row: KeyRow, *, created: bool = True) -> KeyEvidence:
         parent = objects.storage_parent(self.chip)

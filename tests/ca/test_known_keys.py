@@ -209,6 +209,8 @@ def test_keys_that_were_compromised_before_there_was_a_list(rooted: House) -> No
     with rooted.store.transaction() as tx:
         for table in later:
             tx._connection.exec_driver_sql(f"DROP TABLE IF EXISTS {table}")
+        for column in ("parent", "origin", "creation_parent"):
+            tx._connection.exec_driver_sql(f"ALTER TABLE keys DROP COLUMN {column}")
         tx._connection.exec_driver_sql("UPDATE tpmhsm_version SET version_num = '0004'")
     from tpmhsm.store import Store
 

@@ -12,6 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from tests.support.shell import Shell
 
+from tpmhsm.attest.birthplaces import Birthplace
 from tpmhsm.attest.statements import check_creation, signing_key
 from tpmhsm.errors import ExistsError, NotFoundError, UsageError, VerificationError
 from tpmhsm.keys.host import load_host
@@ -36,7 +37,9 @@ def test_a_key_is_born_with_evidence(governed: Shell) -> None:
         for row in Keyring(store, open_device("software", governed.home)).all():
             key = signing_key(row.public)
             assert key.name.hex() == row.name
-            check_creation(host.ak_public, key, row.creation_attest, row.creation_signature)
+            check_creation(
+                host.ak_public, key, row.creation_attest, row.creation_signature, Birthplace()
+            )
             assert row.creation_ticket and row.creation_data and row.creation_hash
 
 

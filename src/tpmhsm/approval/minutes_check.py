@@ -18,8 +18,9 @@ from tpmhsm.approval.acts import acts_of, rule_of
 from tpmhsm.approval.cards import Card
 from tpmhsm.approval.guarded import check_guarded_key
 from tpmhsm.approval.minutes import ActMinutes, CertificateMinutes, KeyMinutes, Minutes
-from tpmhsm.approval.verify import verify_approval
-from tpmhsm.attest.statements import check_creation, signing_key
+from tpmhsm.approval.verify import verify_approval, verify_denial
+from tpmhsm.attest.key_policies import check_attributes
+from tpmhsm.attest.statements import signing_key
 from tpmhsm.errors import UsageError, VerificationError
 from tpmhsm.pki.signatures import is_signed_by, split_signed
 from tpmhsm.pki.tbs import read_tbs_certificate
@@ -122,10 +123,12 @@ def _same_person(card: Card, member: Member) -> bool:
 
 
 def _check_key(minutes: Minutes, key: KeyMinutes) -> None:
-    """Its policy is the one that the chip demands; a key that everybody may use is not checked."""
+    """Its policy is the one that the chip demands."""
     try:
         if key.policy.strip() != "open":
             check_guarded_key(key.chip_key, minutes.group, key.policy)
+        else:
+            check_attributes(key.chip_key, read_policy("open"))
     except VerificationError as e:
         raise _refuse(f'key "{key.label}": {e.message}', "not-the-key") from None
 
@@ -141,13 +144,14 @@ def _check_act(minutes: Minutes, act: ActMinutes) -> CheckedAct:
         if request.key.public not in {key.public for key in minutes.keys}:
             raise _refuse(f"the key of {what} is not in the minutes", "not-the-key")
         key = signing_key(request.key.public)
-        part = request.key
-        check_creation(minutes.device.ak_public, key, part.attest, part.signature)
+        request.key.check_birth(minutes.device.ak_public, key)
     acts = acts_of(request)
     gave = {
         verified.index: verified.member.name
         for verified in (verify_approval(request, one, acts) for one in request.approvals)
     }
+    for denial in request.denials:
+        verify_denial(request, denial)
     rule = rule_of(request)
     names = tuple(gave[index] for index in sorted(gave))
     if act.executed is not None and (more := describe_outstanding(rule, names)):

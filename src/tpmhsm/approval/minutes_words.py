@@ -49,9 +49,9 @@ _BORN = {
 }
 
 NOT_SIGNED = (
-    "Place, times, transcript, notes, the names of witnesses and what was found of the evidence "
-    "are the words of the host's program: no key signed them. For these the people present sign "
-    "on paper.",
+    "Place, times, labels, transcript, notes, the names of witnesses and what was found of the "
+    "evidence are the words of the host's program: no key signed them. For these the people "
+    "present sign on paper.",
     "That the people were present, and that each card is that person's, no file can prove: they "
     "compared fingerprints from outside the host, and read the eight words aloud.",
     "That nothing was left out: an act or a denial that is not in here leaves no gap. The log in "

@@ -27,7 +27,8 @@ from tpmhsm.approval.votes import (
     read_denial,
     texts,
 )
-from tpmhsm.attest.statements import BudgetState, ChipState
+from tpmhsm.attest.birthplaces import Birthplace
+from tpmhsm.attest.statements import BudgetState, ChipKey, ChipState, check_creation
 from tpmhsm.errors import ParseError, TpmHsmError, UsageError
 from tpmhsm.policy import moments
 from tpmhsm.policy.documents import Fields, canonical, encode_json, to_base64
@@ -66,7 +67,9 @@ _CRL = b'"kind":"crl"'
 @dataclass(frozen=True)
 class KeyPart:
     """The key that would sign: label and policy text as the host has them, its TPMT_PUBLIC, and
-    TPM2_CertifyCreation of it by the group's attestation key (TPMS_ATTEST, TPMT_SIGNATURE).
+    TPM2_CertifyCreation of it by the group's attestation key (TPMS_ATTEST, TPMT_SIGNATURE). Of a
+    key that may be copied also what shows where it was made: TPMS_CREATION_DATA and the TPMT_PUBLIC
+    of the storage key above it.
     """
 
     label: str
@@ -74,6 +77,13 @@ class KeyPart:
     policy: str
     attest: bytes
     signature: bytes
+    creation: bytes = b""
+    parent: bytes = b""
+
+    def check_birth(self, ak_public: bytes, key: ChipKey) -> None:
+        """VerificationError unless this attestation key's chip made the key, as its own."""
+        place = Birthplace(self.creation, self.parent)
+        check_creation(ak_public, key, self.attest, self.signature, place)
 
 
 @dataclass(frozen=True)
@@ -203,8 +213,9 @@ def _embedded(data: bytes) -> dict[str, Any]:
 
 def _encode_blobs(part: KeyPart | Claims | ChipState | BudgetState) -> dict[str, Any]:
     values = {one.name: getattr(part, one.name) for one in dataclass_fields(part)}
-    if not values.get("message"):
-        values.pop("message", None)
+    for optional in ("message", "creation", "parent"):
+        if not values.get(optional):
+            values.pop(optional, None)
     return {
         name: to_base64(v) if isinstance(v, bytes) else dict(v) if isinstance(v, Mapping) else v
         for name, v in values.items()
@@ -304,6 +315,7 @@ def _read_key(value: dict[str, Any]) -> KeyPart:
         fields.text("policy"),
         fields.base64("attest"),
         fields.base64("signature"),
+        *(fields.base64(name) if fields.has(name) else b"" for name in ("creation", "parent")),
     )
     fields.done()
     return key

@@ -17,7 +17,7 @@ from tpmhsm.approval.lookalike import skeleton
 from tpmhsm.approval.memory import Epoch, Memory, PinnedGroup, PinnedKey
 from tpmhsm.approval.request import BACKUP, PEOPLE_KINDS, SIGN_KINDS, KeyPart, Request
 from tpmhsm.approval.screen import suspicions
-from tpmhsm.attest.statements import ChipKey, check_creation, check_state
+from tpmhsm.attest.statements import ChipKey, check_state
 from tpmhsm.errors import ApprovalRefusedError, VerificationError
 from tpmhsm.policy import moments
 from tpmhsm.policy.approver import key_identity
@@ -433,13 +433,13 @@ def _check_birth(request: Request, key: ChipKey, part: KeyPart) -> None:
     """
     origin, group = request.origin, request.group
     try:
-        check_creation(request.device.ak_public, key, part.attest, part.signature)
+        part.check_birth(request.device.ak_public, key)
     except VerificationError:
         if origin is None:
             raise
         if origin.ak_name != group.device_ak or origin.find_ek(group.device_ek) is None:
             raise VerificationError("its birthplace is not the group's own device") from None
-        check_creation(origin.ak_public, key, part.attest, part.signature)
+        part.check_birth(origin.ak_public, key)
 
 
 def check_key(

@@ -96,11 +96,14 @@ class EndorsementPart:
 
 @dataclass(frozen=True)
 class CreationPart:
-    """TPM2_CertifyCreation. `data` TPMS_CREATION_DATA, whose hash the statement holds."""
+    """TPM2_CertifyCreation. `data` TPMS_CREATION_DATA, whose hash the statement holds; of a key
+    that may be copied `parent` is the TPMT_PUBLIC of the storage key that it names.
+    """
 
     attest: bytes
     signature: bytes
     data: bytes
+    parent: bytes = b""
 
     @property
     def statement(self) -> Statement:
@@ -376,7 +379,10 @@ def _statement(one: Statement | None) -> dict[str, str] | None:
 
 
 def _creation(one: CreationPart | None) -> dict[str, str] | None:
-    return None if one is None else {**_signed(one), "data": to_base64(one.data)}
+    if one is None:
+        return None
+    parent = {"parent": to_base64(one.parent)} if one.parent else {}
+    return {**_signed(one), "data": to_base64(one.data), **parent}
 
 
 def _signed(one: Statement | CreationPart | QuoteEvidence) -> dict[str, str]:

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tpmhsm.attest.birthplaces import Birthplace, is_fixed
 from tpmhsm.attest.csr_bundle import (
     ARC,
     TPM_CREATION,
@@ -105,14 +106,17 @@ def write_key_attestation(
 
 
 def key_attestation_of(found: Evidence) -> bytes:
-    """The same from an evidence file: all its keys that the chip made. UsageError without any."""
+    """The same from an evidence file: all its keys that the chip made and gives to nobody.
+
+    UsageError without any.
+    """
     keys = [
         Reported(one.label, TpmEvidence(one.creation.attest, one.creation.signature, one.public))
         for one in found.keys
-        if one.creation
+        if one.creation and is_fixed(one.public)
     ]
     if not keys:
-        raise UsageError("the evidence has no key that the chip made: nothing is attested")
+        raise UsageError("the evidence has no key that its chip made and keeps")
     endorsed = [cert for ek in found.eks for cert in (ek.certificate, *ek.chain) if cert]
     device = found.device
     return write_key_attestation(
@@ -233,7 +237,7 @@ def check_key_attestation(found: KeyAttestation, ak_public: bytes) -> None:
         public = one.evidence.public
         use = "decrypt" if decode(Public, public).attributes & ObjectAttributes.DECRYPT else "sign"
         key = key_for(use, public)
-        check_creation(ak_public, key, one.evidence.attest, one.evidence.signature)
+        check_creation(ak_public, key, one.evidence.attest, one.evidence.signature, Birthplace())
         derived = _derived(public)
         if any(derived.get(kind) != value for kind, value in claims.items()):
             raise VerificationError(

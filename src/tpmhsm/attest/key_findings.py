@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
+from tpmhsm.attest.birthplaces import Birthplace, check_birthplace
 from tpmhsm.attest.copies import Elsewhere, origin_of, short
 from tpmhsm.attest.findings import Findings
 from tpmhsm.attest.format import Evidence
@@ -183,6 +184,8 @@ def _check_creation(case: Case) -> None:
             "how it was made is not what the chip certified", code="other-creation-data"
         )
     decode(CreationData, creation.data)
+    if not case.area.attributes & A.FIXED_TPM:
+        check_birthplace(Birthplace(creation.data, creation.parent), info.creation_hash)
 
 
 def _leave(case: Case, policy: KeyPolicy | None, around: Around) -> None:
@@ -221,7 +224,8 @@ def _may_be_copied(case: Case, policy: KeyPolicy, around: Around) -> str:
     (label,) = policy.backup
     who = describe_rule(case.groups[label].group.custodians)
     every = (*around.copies, *(c for other in around.elsewhere for c in other.judgement.copies))
-    own = (one for one in every if one.name == case.key.name.hex())
+    # of a key that is not in a file nothing says who its custodians are
+    own = (one for one in every if one.key and one.name == case.key.name.hex())
     chips = {one.ak: one for one in own}
     told = [
         f"Only as a copy, for a storage key of another chip that {who}, custodians of "

@@ -280,7 +280,9 @@ def _read_quote(fields: _Reader) -> QuoteEvidence:
 
 
 def _read_creation(fields: _Reader) -> CreationPart:
-    return CreationPart(fields.base64("attest"), fields.base64("signature"), fields.base64("data"))
+    parent = fields.base64("parent") if fields.has("parent") else b""
+    attest, signature = fields.base64("attest"), fields.base64("signature")
+    return CreationPart(attest, signature, fields.base64("data"), parent)
 
 
 def _read_statement(fields: _Reader) -> Statement:

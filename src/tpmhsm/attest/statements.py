@@ -12,6 +12,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from tpmhsm.attest.birthplaces import Birthplace, check_birthplace, is_fixed
 from tpmhsm.errors import ParseError, UsageError, VerificationError
 from tpmhsm.policy.budgets import SIZE as BUDGET_SIZE
 from tpmhsm.policy.budgets import Counted
@@ -255,11 +256,17 @@ def _check_signature(ak_public: bytes, message: bytes, signature: bytes) -> None
         ) from None
 
 
-def check_creation(ak_public: bytes, key: ChipKey, attest: bytes, signature: bytes) -> None:
-    """VerificationError unless the AK certifies that its chip made this key (CertifyCreation)."""
+def check_creation(
+    ak_public: bytes, key: ChipKey, attest: bytes, signature: bytes, place: Birthplace
+) -> None:
+    """VerificationError unless the AK certifies that its chip made this key (CertifyCreation), and
+    under a storage key that is fixed to it; of a key that is fixed itself the chip sees to that.
+    """
     info = check_attest(ak_public, attest, signature, ST.ATTEST_CREATION)
     if not isinstance(info, CreationInfo) or info.object_name != key.name:
         raise VerificationError("the chip certified the creation of another key")
+    if not is_fixed(key.public):
+        check_birthplace(place, info.creation_hash)
 
 
 @dataclass(frozen=True)

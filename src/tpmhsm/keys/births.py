@@ -57,8 +57,12 @@ def key_row(
     made: CreatedKey,
     group_id: str | None,
     born: Attestation | None = None,
+    *,
+    parent: bytes = b"",
 ) -> KeyRow:
-    """The record of a new key; `born` is what the chip certifies of its creation, if it made it."""
+    """The record of a new key; `born` is what the chip certifies of its creation, if it made it,
+    `parent` the TPMT_PUBLIC of the storage key above it, if it may be copied.
+    """
     from tpmhsm.attest.public_keys import spki_of_public
     from tpmhsm.store.keys import KeyRow
 
@@ -79,6 +83,7 @@ def key_row(
         creation_ticket=made.creation_ticket,
         creation_attest=born.attest if born else b"",
         creation_signature=born.signature if born else b"",
+        creation_parent=parent if bound.backup else b"",
     )
 
 

@@ -282,7 +282,7 @@ def _creation(session: _Session, parent: objects.Loaded, row: KeyRow) -> Creatio
     over = session.over("creation", loaded.name)
     said = objects.certify_creation(chip, session.ak, loaded, created, over)
     chip.flush(loaded.handle)
-    return CreationPart(said.attest, said.signature, row.creation_data)
+    return CreationPart(said.attest, said.signature, row.creation_data, row.creation_parent)
 
 
 def _group(session: _Session, state: GroupState, cards: Mapping[bytes, bytes]) -> GroupEvidence:

@@ -30,6 +30,7 @@ from tpmhsm.policy.documents import check_label
 from tpmhsm.policy.model import Quorum
 from tpmhsm.policy.published import format_document, read_policy
 from tpmhsm.tpm.pins import Pin, check_pin
+from tpmhsm.wire.codec import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +115,7 @@ class Keyring:
             )
             if indices:
                 budgets.make(chip, bound, made.private)
-        return key_row(wanted, bound, made, group_id, born)
+        return key_row(wanted, bound, made, group_id, born, parent=encode(parent.public))
 
     def prepare(self, wanted: Wanted) -> tuple[KeyPolicy, str | None]:
         """The bound policy of a key that is to be made, and the id of its first group.

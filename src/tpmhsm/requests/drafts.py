@@ -299,7 +299,9 @@ class Drafts:
 
 def _part(row: KeyRow) -> KeyPart:
     policy = row.policy_document or row.policy
-    return KeyPart(row.label, row.public, policy, row.creation_attest, row.creation_signature)
+    said = (row.creation_attest, row.creation_signature)
+    place = (row.creation_data, row.creation_parent) if row.creation_parent else ()
+    return KeyPart(row.label, row.public, policy, *said, *place)
 
 
 def register(tx: Transaction, draft: Request) -> int:

@@ -10,13 +10,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tpmhsm.approval.acts import acts_of, rule_of
 from tpmhsm.approval.guarded import check_guarded_key
 from tpmhsm.approval.request import BACKUP
-from tpmhsm.attest.statements import check_creation, key_for
+from tpmhsm.approval.verify import verify_approval
+from tpmhsm.attest.statements import key_for
 from tpmhsm.errors import ExistsError, NotFoundError, RefusedError, VerificationError
+from tpmhsm.policy.people import still_needed
 
 if TYPE_CHECKING:
     from tpmhsm.approval.backup_file import BackupFile
+    from tpmhsm.approval.request import Request
     from tpmhsm.keys.groups import Groups
     from tpmhsm.keys.keyring import Keyring
     from tpmhsm.store import Store, Transaction
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 def restore(store: Store, keyring: Keyring, groups: Groups, file: BackupFile, label: str) -> KeyRow:
     """Take a key in; see `Copies.restore`."""
     _must_be_joined(groups, file)
+    _must_be_approved(file.request)
     row = _row(file, label)
     with store.reading() as tx:
         known = tx.keys.find_by_name(row.name)
@@ -52,6 +57,18 @@ def _must_be_joined(groups: Groups, file: BackupFile) -> None:
     groups.active(found.row.name)
 
 
+def _must_be_approved(request: Request) -> None:
+    """The custodians' tools looked at where the key was born. Anybody can wrap another key, which
+    he made himself, for the storage key of this chip.
+    """
+    acts = acts_of(request)
+    gave = [verify_approval(request, one, acts).member.name for one in request.approvals]
+    if missing := still_needed(rule_of(request), gave):
+        raise VerificationError(
+            f"{missing} approvals of custodians are missing in the file", code="not-approved"
+        )
+
+
 def _row(file: BackupFile, label: str) -> KeyRow:
     """The record of the key, but for what the chip gives. VerificationError for parts that do not
     fit.
@@ -68,8 +85,10 @@ def _row(file: BackupFile, label: str) -> KeyRow:
         raise VerificationError("the file says another policy than the key has")
     if said["use"] != ("decrypt" if key.decrypts else "sign") or said["hash"] != key.hash_name:
         raise VerificationError("the file says another use than the key has")
+    if said["alg"] != key.words.split()[0].replace("-", "").lower():  # "P-256 …", "RSA-2048 …"
+        raise VerificationError("the file says another algorithm than the key has")
     home = request.origin or request.device
-    check_creation(home.ak_public, key, part.attest, part.signature)
+    part.check_birth(home.ak_public, key)
     return KeyRow(
         label=label or part.label,
         alg=said["alg"],
@@ -86,6 +105,7 @@ def _row(file: BackupFile, label: str) -> KeyRow:
         creation_hash=file.creation["hash"],
         creation_attest=part.attest,
         creation_signature=part.signature,
+        creation_parent=part.parent,
         origin=file.origin,
     )
 
@@ -117,7 +137,7 @@ def _authorities(tx: Transaction, file: BackupFile, key: KeyRow) -> list[str]:
     """Authorities whose certificate is for this key and came along; those here stay as they are."""
     from tpmhsm.store.authorities import AuthorityRow
 
-    own = {one.sha256 for one in tx.certificates.all(spki_sha256=key.spki_sha256)}
+    own = {one.sha256: one.subject for one in tx.certificates.all(spki_sha256=key.spki_sha256)}
     made = []
     for one in file.authorities:
         if one["certificate"] in own and tx.authorities.find(one["name"]) is None:
@@ -126,7 +146,7 @@ def _authorities(tx: Transaction, file: BackupFile, key: KeyRow) -> list[str]:
                     one["name"],
                     key.label,
                     one["profile"],
-                    one["subject"],
+                    own[one["certificate"]],
                     certificate=one["certificate"],
                     state="active",
                 )

@@ -15,7 +15,8 @@ from tpmhsm.store.schema import Repository, identity, metadata, now, one_or_miss
 class KeyRow:
     """A key. `public` is a TPMT_PUBLIC, `private` a TPM2B_PRIVATE's content, `name` hexadecimal.
 
-    The creation fields are what TPM2_Create gave at birth, kept for CertifyCreation.
+    The creation fields are what TPM2_Create gave at birth, kept for CertifyCreation; of a key that
+    may be copied `creation_parent` is the TPMT_PUBLIC of the storage key under which it was made.
     `policy_document` is the policy as it is published, when `policy` alone does not say it all.
     Of a copy, `parent` is the Name (hexadecimal) of the storage key that it was made for, and
     `origin` the public part of the backup from which it came, as JSON.
@@ -36,6 +37,7 @@ class KeyRow:
     creation_ticket: bytes = b""
     creation_attest: bytes = b""
     creation_signature: bytes = b""
+    creation_parent: bytes = b""
     spki_sha256: str = ""
     policy_document: str = ""
     state: str = "present"
@@ -67,6 +69,7 @@ keys = Table(
     Column("creation_ticket", LargeBinary, nullable=False),
     Column("creation_attest", LargeBinary, nullable=False),
     Column("creation_signature", LargeBinary, nullable=False),
+    Column("creation_parent", LargeBinary, nullable=False, server_default=""),
     Column("state", Text, nullable=False),
     Column("created", Text, nullable=False),
     Column("deleted", Text, nullable=False),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.engine import Connection
 
-HEAD = "0013"
+HEAD = "0014"
 """The schema this program knows: the newest revision in `migrations/versions` (a test agrees).
 
 Revisions are numbered with four digits, so that comparing text compares ages.
