@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -96,6 +98,45 @@ def test_a_backup_written_by_root(governed: Shell) -> None:
         (governed.path / "sealed").write_bytes(changed)
         found = code_of(governed, "restore", "sealed", "--force", *with_pass)
         assert found in ("wrong-passphrase", "damaged")
+
+
+def test_settings_that_run_something(governed: Shell, place: Path) -> None:
+    """Without a passphrase anybody writes the settings, too; whoever restores is told what runs."""
+    (governed.path / "home/tpmhsm.toml").write_text(
+        '[requests]\nhook = ["/tmp/evil\\u001b[2J", "-x"]\n'
+    )
+    governed("backup", "-o", "old")
+    other = Shell(place / "fresh")
+    other.path.mkdir()
+    shutil.copy(governed.path / "old", other.path)
+    said = other.attempt("restore", "old").out
+    assert "has this machine run /tmp/evil" in said and "\x1b" not in said
+    other.close()
+
+
+def test_a_hold_undone_by_older_records(governed: Shell) -> None:
+    """A certificate was held and released; it is held again. Records of before do not end that."""
+    governed("ca", "sign", "open-ca", "web.csr", "-o", "web.pem")
+    governed("ca", "hold", "open-ca", "web.pem")
+    governed("ca", "release", "open-ca", "web.pem")
+    governed("backup", "-o", "old")
+    time.sleep(1.1)  # a CRL's dates have whole seconds
+    governed("ca", "hold", "open-ca", "web.pem")
+    assert governed.json("restore", "old", "--records")["revocations"] == 0
+    assert governed.json("ca", "crl", "open-ca")["entries"] == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes another user's directory")
+def test_a_place_of_another_users(governed: Shell) -> None:
+    """Where others can write, one was there before; what is unpacked in it is theirs."""
+    governed("backup", "-o", "old")
+    for stage in (governed.path / ".fresh.restoring", governed.path / "home/.restoring"):
+        stage.mkdir(mode=0o777)
+        os.chown(stage, 65534, 65534)
+        home = stage.parent / "fresh" if stage.parent == governed.path else stage.parent
+        assert code_of(governed, "--home", str(home), "restore", "old", "--force") == "denied"
+        assert list(stage.iterdir()) == []
+        stage.rmdir()
 
 
 def test_the_state_of_a_software_tpm_put_back(governed: Shell, place: Path) -> None:

@@ -140,6 +140,8 @@ def _restore_records(app: App, file: str, secret: Secret) -> int:
     def words() -> str:
         said = [table(("AUTHORITY", "CERTIFICATES", "NEXT CRL"), rows, empty="nothing is here")]
         said.append(f"{taken.revocations:,} revocations more; {_UNKNOWN}")
+        if taken.settings:
+            said.append(_settings_words(app, taken.settings))
         if taken.left:
             said.append(
                 f"no key here, so to be replaced: {', '.join(taken.left)} (tpmhsm cert list says"
@@ -202,15 +204,10 @@ def _say_restored(app: App, done: Restored) -> int:
 def restored_words(app: App, done: Restored) -> str:
     """What was put back, and what people must know of the time since."""
     made = done.manifest.facts["made"]
-    settings = {
-        None: "none in the backup",
-        True: "tpmhsm.toml is that of the backup",
-        False: "tpmhsm.toml of this home stays; that of the backup is another one",
-    }
     pairs: list[tuple[str, object]] = [
         ("Restored", f"{app.home}, as of {made}"),
         ("Before", f"{done.kept} (remove it when it is of no more use)" if done.kept else ""),
-        ("Settings", settings[done.settings]),
+        ("Settings", _settings_words(app, done.settings)),
         ("Software TPM", _chip_words(done.chip)),
     ]
     if done.manifest.facts["device"]:
@@ -223,6 +220,7 @@ def restored_words(app: App, done: Restored) -> str:
     return facts(pairs)
 
 
+_STAYS = "tpmhsm.toml of this home stays; that of the backup is another one"
 _UNKNOWN = (
     "what was issued, revoked, approved or granted after that\n"
     "serials have 128 random bits, so none is issued twice; a certificate that the database does"
@@ -232,6 +230,19 @@ _FORGOT = (
     "what {names} approved after that is forgotten: this home refuses changes of groups until it"
     " has\nbegun anew (tpmhsm trust challenge), and then abstains for one epoch"
 )
+
+
+def _settings_words(app: App, restored: bool | None) -> str:
+    """Also what they have this machine run: whoever could write the backup could write that."""
+    if not restored:
+        return "none in the backup" if restored is None else _STAYS
+    try:
+        found = app.settings
+    except TpmHsmError as error:
+        return f"tpmhsm.toml is that of the backup, and cannot be read: {error.message}"
+    runs = [" ".join(found.hook), found.pkcs11_module]
+    told = "".join(f"\nit has this machine run {one}" for one in runs if one)
+    return f"tpmhsm.toml is that of the backup{told}"
 
 
 def _chip_words(chip: bool | None) -> str:

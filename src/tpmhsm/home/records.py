@@ -19,6 +19,7 @@ from tpmhsm.home.restore import crls_after, put_settings, staged, use_up
 if TYPE_CHECKING:
     from tpmhsm.store import Store, Transaction
     from tpmhsm.store.authorities import AuthorityRow
+    from tpmhsm.store.revocations import RevocationRow
 
 _ACTS = {"revoked": "revoke", "held": "hold", "released": "release"}
 
@@ -117,7 +118,7 @@ def _certificates(old: Transaction, tx: Transaction, name: str, whose: str | Non
 def _revocations(old: Transaction, tx: Transaction, name: str) -> Iterator[int]:
     for row in old.revocations.each(name):
         known = tx.revocations.find(name, row.serial)
-        if known is not None and (known.state == "revoked" or known.entry == row.entry):
+        if known is not None and (known.entry == row.entry or _stands(known, row)):
             continue
         stated = {
             "ca": name,
@@ -129,6 +130,14 @@ def _revocations(old: Transaction, tx: Transaction, name: str) -> Iterator[int]:
         changed = tx.audit.append(_ACTS[row.state], stated).seq
         tx.revocations.put(replace(row, id=0, changed=changed))
         yield 1
+
+
+def _stands(known: RevocationRow, row: RevocationRow) -> bool:
+    """Whether what is known here is not changed by a record: for good, or decided later. What is
+    revoked in the record is, whenever that was.
+    """
+    later = known.revoked_at >= row.revoked_at and row.state != "revoked"
+    return known.state == "revoked" or later
 
 
 def _went_on(tx: Transaction, manifest: Manifest, name: str) -> bool:

@@ -100,6 +100,12 @@ def staged(home: Path, *, beside: bool) -> Iterator[Path]:
         stage.mkdir(mode=0o700)
     handle = os.open(stage, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
+        if os.fstat(handle).st_uid != os.geteuid():
+            raise StoreError(
+                f"{stage} is another user's, who could change what is restored",
+                code="denied",
+                hint="remove it, or restore below a directory in which others cannot write",
+            )
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
