@@ -41,7 +41,14 @@ from tpmhsm.tpm.salts import SaltKey
 from tpmhsm.tpm.sessions import EMPTY_PASSWORD, start_policy
 from tpmhsm.wire.cfb import cfb_decrypt, cfb_encrypt
 from tpmhsm.wire.codec import TPM2B, decode, encode
-from tpmhsm.wire.commands import Certify, Duplicate, Import, LoadExternal, PolicyCommandCode
+from tpmhsm.wire.commands import (
+    Certify,
+    Duplicate,
+    Import,
+    LoadExternal,
+    PolicyCommandCode,
+    PolicyDuplicationSelect,
+)
 from tpmhsm.wire.constants import ALG, CC, RH
 from tpmhsm.wire.framing import encode_parameters
 from tpmhsm.wire.kdf import kdf_a, kdf_e
@@ -226,6 +233,24 @@ def test_no_parent_and_no_inner_wrapper(pair: Pair, file: BackupFile) -> None:
         session = walk(chip, pair.sign(plain))
         with refused(0x2D6, "Duplicate"):
             chip.send(Duplicate(key.handle, parent, b"", NULL_SYM), session)
+
+
+def test_another_way_to_name_the_parent(pair: Pair) -> None:
+    """PolicyDuplicationSelect sets the command and the parent by itself: alone, and behind the
+    custodians' approvals, which already name theirs.
+    """
+    target = pair.target
+    copying = pair.stolen(encode(target.public))
+    ladder = copying.plan.steps[: -len(copying.policy.copy_way())]
+    with loaded(pair.first) as (chip, key, _):
+        parent = external(chip, encode(target.public))
+        session = start_policy(chip)
+        chip.send(PolicyDuplicationSelect(session.handle, key.name, target.name, 0))
+        with refused(0x99D, "Duplicate"):
+            chip.send(copy_command(key.handle, parent), session)
+        session = walk(chip, copying, ladder)
+        with refused(0x151, "PolicyDuplicationSelect"):
+            chip.send(PolicyDuplicationSelect(session.handle, key.name, target.name, 0))
 
 
 def test_a_key_that_stays(pair: Pair, file: BackupFile) -> None:

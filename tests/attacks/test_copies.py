@@ -212,6 +212,15 @@ def test_a_device_nobody_vouched_for(pair: Pair) -> None:
         stranger.check(pair.second.answer(kept), kept)
 
 
+def test_a_device_under_another_name(pair: Pair, bob: Custodian) -> None:
+    """Its host calls it as another one is called; it keeps the name on its owner's card."""
+    kept = bob.ask(pair.second.card)
+    answer = pair.second.answer(kept)
+    called = replace(answer.device, label="vault", kind="hardware")
+    found = bob.check(replace(answer, device=called), kept).second
+    assert found is not None and found.card == pair.second.card
+
+
 def test_a_home_that_does_not_know_the_group(pair: Pair) -> None:
     kept = (dave := Custodian.of(pair.house.machines["dave"], pair.second.card)).ask(
         pair.second.card

@@ -15,7 +15,7 @@ all approvals, and brings the old roster in force.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,7 @@ def check_second_chip(answer: Answer, memory: Memory, means: Means) -> Entries:
             "unknown-group",
             hint="a custodian asks in the home in which the group's requests are approved",
         )
-    _check_card(answer.device, memory)
+    card = _check_card(answer.device, memory)
     _check_activation(answer, means)
     counter = certified(answer)
     parent = _check_parent(answer)
@@ -77,7 +77,7 @@ def check_second_chip(answer: Answer, memory: Memory, means: Means) -> Entries:
     check_known(roster, known)
     _must_reach(counter, _floor(group, memory, known), group.name)
     kind = _kind(answer.device, means)
-    second = SecondChip(group.id, answer.device, parent, counter, kind, answer.nonce)
+    second = SecondChip(group.id, card, parent, counter, kind, answer.nonce)
     return Entries(epochs=(Epoch(group.id, roster.epoch, roster.hash),), second=second)
 
 
@@ -129,14 +129,16 @@ def second_chip(device: DeviceCard, group: bytes, memory: Memory) -> SecondChip 
 # ── the parts of the check ───────────────────────────────────────────────────
 
 
-def _check_card(device: DeviceCard, memory: Memory) -> None:
-    held = {(card.ak_name, card.ek_public) for card in memory.device_cards()}
-    if (device.ak_name, device.ek_public) not in held:
-        raise refuse(
-            "this home does not trust the card of the device that answers: it may be anybody's",
-            "card-missing",
-            hint=_CARD,
-        )
+def _check_card(device: DeviceCard, memory: Memory) -> DeviceCard:
+    """The device under the name that its owner gave it: what its host calls it does not count."""
+    for held in memory.device_cards():
+        if (held.ak_name, held.ek_public) == (device.ak_name, device.ek_public):
+            return replace(device, label=held.label, kind=held.kind)
+    raise refuse(
+        "this home does not trust the card of the device that answers: it may be anybody's",
+        "card-missing",
+        hint=_CARD,
+    )
 
 
 def _check_activation(answer: Answer, means: Means) -> None:

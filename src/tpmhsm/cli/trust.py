@@ -221,7 +221,7 @@ def _check_chip(app: App, answer: Answer) -> None:
     item = {
         "group": answer.group.name,
         "id": answer.group.id.hex(),
-        "device": answer.device.label,
+        "device": second.card.label,
         "ak": answer.device.ak_name.hex(),
         "kind": kind,
         "parent": second.parent_name.hex(),
@@ -232,7 +232,7 @@ def _check_chip(app: App, answer: Answer) -> None:
         app.note(f"{flag.head}: {flag.text}")
     parent = second.parent_name.hex()
     rows = [
-        ("Chip", f"{answer.device.label}: answered your challenge (activation)"),
+        ("Chip", f"{second.card.label}: answered your challenge (activation)"),
         ("Kind", CLASS_WORDS[kind]),  # type: ignore[index]
         ("Group", f"{answer.group.name}, epoch {second.counter} in force there"),
         ("Officers", officers),
