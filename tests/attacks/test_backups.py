@@ -100,6 +100,27 @@ def test_a_backup_written_by_root(governed: Shell) -> None:
         assert found in ("wrong-passphrase", "damaged")
 
 
+def test_a_stick_that_is_stolen(governed: Shell, place: Path) -> None:
+    """The chip's state is encrypted before it is on the disk that the backup goes to: what was
+    there in clear could be found on it after it was removed.
+    """
+    stick = place / "stick"
+    stick.mkdir()
+    seen = []
+
+    def write(*given: object) -> object:
+        made = write_backup(*given)  # type: ignore[arg-type]
+        seen.extend(path.name for path in stick.rglob("*"))
+        return made
+
+    words = ("--with-software-tpm", "--passphrase-file", "passphrase")
+    with mock.patch("tpmhsm.home.container.write_backup", write):
+        governed("backup", "-o", str(stick / "b"), *words)
+    assert len(seen) == 1 and seen[0].endswith(".part")
+    assert [path.name for path in stick.iterdir()] == ["b"]
+    assert not list(governed.home.glob("*.copying"))
+
+
 def test_settings_that_run_something(governed: Shell, place: Path) -> None:
     """Without a passphrase anybody writes the settings, too; whoever restores is told what runs."""
     (governed.path / "home/tpmhsm.toml").write_text(

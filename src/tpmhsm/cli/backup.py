@@ -53,22 +53,23 @@ def backup(app: App, out: str, encrypt: bool, chip: bool, force: bool, secret: S
     wanted = Wanted(passphrase, chip)
     check_free(out, force=force)
     rooms = Rooms(app.home, app.store, lambda: app.device)
-    with app.progress("copying"), new_file(out, force=force) as file, _stage(out) as stage:
+    with (
+        app.progress("copying"),
+        new_file(out, force=force) as file,
+        _stage(app.home, out) as stage,
+    ):
         manifest = make_backup(rooms, file, stage, wanted)
     _say_made(app, out, manifest, bool(passphrase))
 
 
 @contextmanager
-def _stage(out: str) -> Iterator[Path]:
-    """A private directory on the disk that the file goes to; a killed run's is used again."""
-    from tempfile import mkdtemp
-
-    if out == STDIO:
-        stage = Path(mkdtemp(prefix="tpmhsm-"))
-    else:
-        stage = Path(out).absolute().with_name(f".{Path(out).name}.copying")
-        shutil.rmtree(stage, ignore_errors=True)
-        stage.mkdir(mode=0o700)
+def _stage(home: Path, out: str) -> Iterator[Path]:
+    """A private directory in the home: what is encrypted on its way out has been in clear nowhere
+    else. A killed run's is used again.
+    """
+    stage = home / f".{'backup' if out == STDIO else Path(out).name}.copying"
+    shutil.rmtree(stage, ignore_errors=True)
+    stage.mkdir(mode=0o700, parents=True)
     try:
         yield stage
     finally:
