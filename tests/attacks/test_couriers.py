@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,8 +15,14 @@ from tests.attacks.chips import Pair
 from tests.attacks.conftest import checked
 
 from tpmhsm.approval.backup_file import BackupFile, parse_backup
+from tpmhsm.approval.ceremony import parse_ceremony, parse_ceremony_approval
+from tpmhsm.approval.live import parse_answer
+from tpmhsm.approval.minutes import parse_minutes
+from tpmhsm.attest.credential import make_challenge, parse_challenge
 from tpmhsm.cli.crl_files import certificate_file, crl_file
 from tpmhsm.errors import ParseError, UsageError, VerificationError
+from tpmhsm.policy import moments
+from tpmhsm.requests.joining import parse_export
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +77,34 @@ def test_a_backup_that_nobody_approved(built: tuple[Pair, BackupFile]) -> None:
         assert refused.value.code == "not-approved"
     with pair.second.app.store.reading() as tx:
         assert tx.keys.find("root") is None
+
+
+def test_files_that_two_readers_read_differently(built: tuple[Pair, BackupFile]) -> None:
+    """A field twice, one more, a number for a text, deep nesting, too much: each kind of file."""
+    pair, file = built
+    device = pair.second.app.desk.drafts.own_card()
+    kept = make_challenge(device.ek_public, device.ak_public, moments.now())
+    kinds: list[tuple[Callable[[bytes], object], bytes]] = [
+        (parse_backup, file.data),
+        (parse_export, pair.first.app.desk.joining.export("officers")),
+        (parse_answer, pair.answer("bob")),
+        (parse_challenge, kept.challenge.encoded),
+        (parse_ceremony, b'{"format":"tpmhsm/ceremony/1","requests":[]}'),
+        (parse_ceremony_approval, b'{"approvals":[],"ceremony":"","format":"x"}'),
+        (parse_minutes, b'{"format":"tpmhsm/minutes/1"}'),
+    ]
+    for parse, data in kinds:
+        if len(data) > 100:
+            parse(data)
+        start = data.index(b'"format":')
+        for added in (
+            data[start : data.index(b'"', start + 9 + 1) + 1],
+            b'"more":1',
+            b'"\\u0066ormat":"x"',
+            b'"more":' + b"[" * 100_000,
+            b'"more":"\\ud800"',
+            b'"more":NaN',
+            b'"more":"' + b"x" * (40 << 20) + b'"',
+        ):
+            with pytest.raises(ParseError):
+                parse(data[:start] + added + b"," + data[start:])
