@@ -511,6 +511,26 @@ def test_a_parent_in_the_file_that_is_not_the_chips(pair: Pair) -> None:
     assert [one.origin for one in judged.keys] == ["unproven"]
 
 
+def test_a_second_chip_called_another(pair: Pair) -> None:
+    """Custodians signed for a storage key. Root writes that it is in the first chip, or in one that
+    is shown, and brings a removed officer back where it is.
+    """
+    copy = document_of(pair.second, pair.name)
+    voted = approved(copy, pair.second.group, ("alice", "carol"))
+    first_ak = pair.second.group.device_ak
+    shown = first_with(pair, replace(voted, document=replace(copy, device_ak=first_ak).encoded))
+    assert codes(pair.judge(shown), "roster", "not-proven") == {"copy-not-shown"}
+    elsewhere = document_of(pair.second, pair.name, encode(moved(copy.parent)))
+    voted = approved(elsewhere, pair.second.group, ("alice", "carol"))
+    judged = pair.judge(first_with(pair, voted), pair.second_file)
+    assert "copy-not-shown" in codes(judged, "roster", "not-proven")
+
+
+def moved(parent: bytes) -> Public:
+    """The same storage key in a third chip."""
+    return decode(Public, parent).replace(unique=EccPoint(b"\1" * 32, b"\2" * 32))
+
+
 def test_a_second_chip_that_is_left_out(pair: Pair) -> None:
     """Evidence of the first alone does not say that a removal is in force."""
     judged = pair.judge(pair.first_file)

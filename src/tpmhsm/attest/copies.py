@@ -261,29 +261,33 @@ class _Place:
 def judge_everywhere(
     views: Mapping[str, GroupView],
     copies: Sequence[CopyFacts],
-    here: bytes,
+    here: tuple[bytes, bytes],
     elsewhere: Sequence[Elsewhere],
     findings: Findings,
 ) -> None:
     """Find on `roster` of each group whose keys have copies: a removal is in force when certified
-    on every chip that holds one. `here` is this chip's attestation key.
+    on every chip that holds one. `here` are this chip's attestation key and its storage key for
+    copies (or empty). Custodians signed for the storage key; which chip has it, its host wrote.
     """
+    ak, own = here[0].hex(), here[1].hex()
     every = [*copies, *(one for other in elsewhere for one in other.judgement.copies)]
     for view in views.values():
         group = view.group.id.hex()
-        names = {one.ak for one in every if (one.answer, one.group) == ("proven", group)}
-        if not names and view.group.device_ak == here:
-            continue
-        chips = (names | {view.group.device_ak.hex()}) - {here.hex()}
+        held = [one for one in every if (one.answer, one.group) == ("proven", group)]
+        names = {(one.ak, one.parent) for one in held}
+        chips = (names | {(view.group.device_ak.hex(), "")}) - {(ak, own), (ak, "")}
         _judge_group(view, sorted(chips), elsewhere, findings)
 
 
 def _judge_group(
-    view: GroupView, chips: Sequence[str], elsewhere: Sequence[Elsewhere], findings: Findings
+    view: GroupView,
+    chips: Sequence[tuple[str, str]],
+    elsewhere: Sequence[Elsewhere],
+    findings: Findings,
 ) -> None:
     name, subject = view.group.name, f"group {view.group.name}"
-    for chip in chips:
-        place = _place_of(chip, view.group.id.hex(), elsewhere)
+    for chip, parent in chips:
+        place = _place_of(chip, parent, view.group.id.hex(), elsewhere)
         answer, code, words = _compared(name, view.roster.epoch, chip, place)
         findings.add("roster", answer, code, words, proof=view.proof, subject=subject)
 
@@ -293,8 +297,8 @@ def _compared(name: str, epoch: int, chip: str, place: _Place | None) -> tuple[A
     if place is None:
         words = (
             f'Keys of "{name}" may be in the chip with the attestation key {short(chip)}, too, of '
-            "which no evidence is given (--original, --copy): whoever was removed here may still "
-            "be an officer there."
+            "which, or of the storage key there, no evidence is given (--original, --copy): whoever"
+            " was removed here may still be an officer there."
         )
         return "not-proven", "copy-not-shown", words
     if place.epoch != epoch:
@@ -317,9 +321,11 @@ def _compared(name: str, epoch: int, chip: str, place: _Place | None) -> tuple[A
     return "proven", "in-force-there", words
 
 
-def _place_of(ak: str, group: str, elsewhere: Sequence[Elsewhere]) -> _Place | None:
+def _place_of(ak: str, parent: str, group: str, elsewhere: Sequence[Elsewhere]) -> _Place | None:
     for other in elsewhere:
         if other.ak_name.hex() != ak or not other.stands:
+            continue
+        if parent not in ("", other.judgement.receives):
             continue
         for people in other.judgement.people:
             if people.id == group and people.current == "proven":

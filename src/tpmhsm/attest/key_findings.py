@@ -233,8 +233,8 @@ def _may_be_copied(case: Case, policy: KeyPolicy, around: Around) -> str:
     ]
     for one in chips.values():
         told.append(
-            f"Approved by {', '.join(one.approved)}: the chip with the attestation key "
-            f"{short(one.ak)}, storage key {short(one.parent)} ({one.made}, by the host's clock)."
+            f"Approved by {', '.join(one.approved)}: the storage key {short(one.parent)} (of the "
+            f"chip with the attestation key {short(one.ak)}, {one.made}, as the host says)."
         )
     told.append(
         "Whether these are all is not proven: a host can leave out a copy, and make up none."

@@ -67,7 +67,7 @@ def verify_evidence(
     ak = len(device.links) - 1
     around = Around(groups, ak, receives, device.device_class, copies, elsewhere)
     keys = judge_keys(evidence, witness, findings, around)
-    judge_everywhere(groups, copies, witness.name, elsewhere, findings)
+    judge_everywhere(groups, copies, (witness.name, receives), elsewhere, findings)
     _check_budgets(evidence, findings)
     judge_further_aks(evidence, witness, findings)
     _judge_audit(evidence, witness, nonce, findings)
