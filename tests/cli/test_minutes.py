@@ -14,6 +14,7 @@ from tests.support.shell import Shell
 from tpmhsm.approval.minutes import Minutes, parse_minutes
 from tpmhsm.approval.minutes_pdf import can_write_pdf
 
+NAMES = ("alice", "bob", "carol")
 NOTE = "The projector failed; <b>the words</b> were read from paper.\u202e"
 
 
@@ -99,6 +100,15 @@ def test_verified_from_an_empty_home(auditor: Shell) -> None:
     of_page = auditor.json("minutes", "verify", "officers.minutes.html")
     assert of_page == document | {"page": "as-written"}
     assert not (auditor.path / "home").exists()
+
+
+def test_who_approved_nothing_is_not_said_to_be_present(auditor: Shell) -> None:
+    page = (auditor.path / "officers.minutes.html").read_text()
+    assert "People present" not in page and "We were present" not in page
+    rows = {name: row for row in re.findall(r"<tr.*?</tr>", page, re.S) for name in NAMES
+            if f">{name}<" in row and "approved " in row}  # fmt: skip
+    assert "approved nothing here" in rows["alice"]
+    assert "approved 4 of 4 acts" in rows["bob"] and "approved 4 of 4 acts" in rows["carol"]
 
 
 def test_show_knows_them(auditor: Shell) -> None:

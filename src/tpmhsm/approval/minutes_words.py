@@ -50,9 +50,9 @@ _BORN = {
 
 NOT_SIGNED = (
     "Place, times, labels, transcript, notes, the names of witnesses and what was found of the "
-    "evidence are the words of the host's program: no key signed them. For these the people "
-    "present sign on paper.",
-    "That the people were present, and that each card is that person's, no file can prove: they "
+    "evidence are the words of the host's program: no key signed them. For these those present "
+    "sign on paper.",
+    "That anybody was present, and that each card is that person's, no file can prove: they "
     "compared fingerprints from outside the host, and read the eight words aloud.",
     "That nothing was left out: an act or a denial that is not in here leaves no gap. The log in "
     "the evidence has every signature.",
@@ -129,7 +129,7 @@ def words_of(checked: CheckedMinutes) -> Words:
     sections = (
         Section("The eight words", tuple(_eight(minutes))),
         Section("The chip", tuple(_device(minutes))),
-        Section("People present", (_present(checked, people),)),
+        Section("People", (_people(checked, people),)),
         Section("The group", tuple(_group(minutes, people))),
         Section("Keys", (_keys(checked),)),
         Section("Certificates", tuple(_certificates(checked))),
@@ -236,7 +236,8 @@ def _facts(*pairs: tuple[str, Span]) -> Table:
     return Table((), (3, 9), tuple(((Span(name, "soft"),), (value,)) for name, value in pairs))
 
 
-def _present(checked: CheckedMinutes, people: People) -> Table:
+def _people(checked: CheckedMinutes, people: People) -> Table:
+    """All whose card is here, with what they did: that they were present, no card says."""
     minutes = checked.minutes
     roles = dict(people.names)
     rows: list[tuple[Cell, ...]] = []
@@ -246,7 +247,11 @@ def _present(checked: CheckedMinutes, people: People) -> Table:
             proof = "a key in a PKCS #11 token, as its card says"
         told = (Span(key_words(card.key)), Span(proof, "soft"))
         rows.append((
-            (Span(card.name, "strong"), Span(roles.get(card.name, ""), "soft")),
+            (
+                Span(card.name, "strong"),
+                Span(roles.get(card.name, ""), "soft"),
+                Span(_did(checked, card.name), "soft"),
+            ),
             told,
             (Span(in_fours(card.digest), "mono"),),
         ))  # fmt: skip
@@ -254,6 +259,15 @@ def _present(checked: CheckedMinutes, people: People) -> Table:
         who = (Span(cut(name), "strong"), Span("witness", "soft"))
         rows.append((who, (Span("no key", "soft"),), (Span("no card", "soft"),)))
     return Table(("Person", "Key", "SHA-256 of the card"), (3, 4, 5), tuple(rows))
+
+
+def _did(checked: CheckedMinutes, name: str) -> str:
+    approved = sum(name in one.approvers for one in checked.acts)
+    return (
+        f"approved {approved} of {_plural(len(checked.acts), 'act')}"
+        if approved
+        else ("approved nothing here")
+    )
 
 
 def _group(minutes: Minutes, people: People) -> Iterator[Block]:
@@ -503,8 +517,9 @@ def _signatures(checked: CheckedMinutes) -> Iterator[Block]:
 
 def _by_hand(checked: CheckedMinutes, people: People) -> Iterator[Block]:
     yield Span(
-        "We were present. What is written here, transcript and notes included, is what was done; "
-        "the eight words were read aloud and compared."
+        "Those of us who sign here were present. What is written here, transcript and notes "
+        "included, is what was done; the eight words were read aloud and compared. A line that is "
+        "left empty says that this person was not there, or does not vouch for it."
     )
     signers = [(card.name, dict(people.names).get(card.name, "")) for card in checked.minutes.cards]
     signers += [(cut(name), "witness") for name in checked.minutes.witnesses]
