@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,16 @@ def test_at_a_terminal_it_asks(meet: Meet) -> None:
     code, said = screen.end()
     assert code == 0, said
     assert (machine.path / "officers-alice.approval").exists()
+
+
+def test_another_digest_is_told_which_one_is_meant(meet: Meet) -> None:
+    meeting = meet("alice", "bob")
+    digest = meeting.ask("--officers", f"2:{meeting.cards()}", *DNS)["ceremony"]
+    of_the_file = sha256((meeting.host.path / "officers.ceremony").read_bytes()).hexdigest()
+    error = meeting.approve("alice", of_the_file, code=1).json["error"]
+    assert error["code"] == "other-bytes"
+    assert digest in error["hint"] and "not the file's own" in error["hint"]
+    assert not (meeting.people["alice"].path / "officers-alice.approval").exists()
 
 
 def test_one_who_says_no_ends_it(meet: Meet) -> None:

@@ -159,4 +159,6 @@ def test_other_bytes_are_not_approved(group: People) -> None:
     who = ("--as", "alice", "-i", "alice.key", "--passphrase-file", "passphrase")
     error = alice.json("approve", f"{number}.req", *who, "--expect", "0" * 64, code=1)["error"]
     assert error["code"] == "other-bytes"
+    assert alice.json("show", f"{number}.req")["digest"] in error["hint"]
+    assert "not the file's own" in error["hint"]
     assert group.state(number) == "waiting"

@@ -76,6 +76,9 @@ def _check_expected(app: App, found: Review, expected: str) -> None:
         raise ApprovalRefusedError(
             "the request is for other bytes than --expect says",
             code="other-bytes",
+            hint="--expect takes the SHA-256 of the bytes to be signed, which tpmhsm show prints, "
+            f"not the file's own (sha256sum); here it is {digest}: give that only if you have "
+            "the same from elsewhere than the host",
             details={"digest": digest, "expected": expected.lower()},
         )
 

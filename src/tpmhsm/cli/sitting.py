@@ -104,6 +104,9 @@ def _decide(app: App, shown: Sitting, expected: str | None) -> None:
         raise ApprovalRefusedError(
             "the ceremony asks for other acts than --expect says",
             code="other-bytes",
+            hint="--expect takes the SHA-256 that tpmhsm ceremony prints on the host, not the "
+            f"file's own (sha256sum); here it is {ceremony.digest.hex()}: give that only if the "
+            "meeting has the same",
             details={"digest": ceremony.digest.hex(), "expected": expected.lower()},
         )
     if expected is None:
