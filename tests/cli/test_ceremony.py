@@ -202,6 +202,8 @@ def test_one_who_says_no_ends_it(meet: Meet) -> None:
     meeting.approve("alice", asked["ceremony"])
     assert bob.json("show", host.path / "officers-alice.approval")["requests"] == [1, 2, 3]
     assert host.json("ceremony", code=1)["error"]["code"] == "request-denied"
+    steps = [one["next"] for one in host.json("status")["todo"] if one["what"].startswith("req")]
+    assert steps == ["tpmhsm ceremony"] * 2, "approving its other acts leads nowhere"
     meeting.ask("--cancel", code=0)
 
 

@@ -107,11 +107,14 @@ def _any_pin(app: App) -> bool:
 
 def _requests(app: App, todo: Todo) -> list[int]:
     rows = app.desk.all("waiting")
+    founded = {group.id for group in app.groups.all() if group.state == "active"}
     for row in rows:
         missing, title = app.desk.missing(row), app.desk.title(row)
         if missing:
             what = f"request {row.id}, {title}: {missing} more must approve"
-            todo.need("waiting", what, f"tpmhsm approve {row.id} --as NAME -i KEY")
+            alone = row.kind == "group" or not row.group_id or row.group_id in founded
+            step = f"tpmhsm approve {row.id} --as NAME -i KEY" if alone else "tpmhsm ceremony"
+            todo.need("waiting", what, step)
             continue
         then = {
             "decrypt": f"tpmhsm key decrypt {row.key} FILE",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ ROOM = 6
 """Lines that what needs people has in any case, if it wants them."""
 
 _LABEL = 10
+_STEP = 6
 _MOST = 4
 
 _FRESH = (
@@ -40,7 +42,7 @@ def screen(found: dict[str, Any]) -> str:
         head = click.style("all is well, and nothing is made yet", fg="green", bold=True)
         fresh = [line for do, why in _FRESH for line in (f"  {do}", f"      {why}")]
         return "\n".join([head, *fresh, *_below(found, _MOST)])
-    wanted = min(2 * len(todo), ROOM)
+    wanted = min(sum(len(_item(one)) for one in todo), ROOM)
     sizes = (_below(found, most) for most in range(_MOST, 0, -1))
     below = next((one for one in sizes if len(one) + wanted < HEIGHT), _below(found, 1))
     lines = _todo_lines(todo, HEIGHT - 1 - len(below))
@@ -70,15 +72,24 @@ def _todo_lines(todo: Sequence[dict[str, Any]], room: int) -> list[str]:
     """What needs people, as much of it as there is room for."""
     lines: list[str] = []
     for number, item in enumerate(todo):
-        mark = click.style("!", fg="red" if item["urgent"] else "yellow", bold=True)
-        new = [f"  {mark} {_cut(item['what'], WIDTH - 4)}"]
-        if item["next"]:
-            new.append(_cut(f"      {item['next']}"))
+        new = _item(item)
         rest = len(todo) - number
         if len(lines) + len(new) > room - (1 if rest > 1 else 0):
             return [*lines, f"  ! and {rest} more (tpmhsm status --json lists all)"]
         lines += new
     return lines
+
+
+def _item(item: dict[str, Any]) -> list[str]:
+    """One thing, and its next step in up to two lines: half a command is none."""
+    mark = click.style("!", fg="red" if item["urgent"] else "yellow", bold=True)
+    steps = wrap(item["next"], WIDTH - _STEP, break_on_hyphens=False)
+    if len(steps) > 2:
+        steps = [steps[0], " ".join(steps[1:])]
+    return [
+        f"  {mark} {_cut(item['what'], WIDTH - 4)}",
+        *(" " * _STEP + _cut(one, WIDTH - _STEP) for one in steps),
+    ]
 
 
 def _below(found: dict[str, Any], most: int) -> list[str]:
