@@ -60,7 +60,8 @@ def check_second_chip(answer: Answer, memory: Memory, means: Means) -> Entries:
         raise refuse(
             f'this home has never approved for the group "{group.name}"',
             "unknown-group",
-            hint="a custodian asks in the home in which the group's requests are approved",
+            hint="approve a request of the group here, its founding one, say, which tells you the "
+            "words to compare; or ask in the home in which you approved one",
         )
     card = _check_card(answer.device, memory)
     _check_activation(answer, means)
