@@ -205,6 +205,8 @@ def test_one_who_says_no_ends_it(meet: Meet) -> None:
     steps = [one["next"] for one in host.json("status")["todo"] if one["what"].startswith("req")]
     assert steps == ["tpmhsm ceremony"] * 2, "approving its other acts leads nowhere"
     meeting.ask("--cancel", code=0)
+    ended = [one for one in host.json("audit", "list")["items"] if one["act"] == "request-ended"]
+    assert ended[0]["facts"] == {"id": 1, "why": "denied", "by": "bob"}
 
 
 def test_it_is_withdrawn_and_begun_again(meet: Meet) -> None:
@@ -221,3 +223,8 @@ def test_it_is_withdrawn_and_begun_again(meet: Meet) -> None:
     for name in ("alice", "bob"):
         meeting.approve(name, second["ceremony"])
     meeting.ask(code=0)
+    minutes = parse_minutes((host.path / "officers.minutes").read_bytes())
+    assert [one.kind for one in minutes.notes] == ["deviation"], "it is not kept quiet"
+    told = [one.what for one in minutes.steps]
+    assert {"ceremony withdrawn", "request 1 ended", "key root deleted"} <= set(told)
+    assert told.index("ceremony withdrawn") < told.index("request 5")

@@ -264,7 +264,7 @@ class Desk(Ledger):
         self.openings.withdraw(row)
         with self._store.transaction() as tx:
             tx.requests.deny(DenialRow(row.id, denial.approver, denial.reason, denial.data))
-            end(tx, row, "denied", "denied")
+            end(tx, row, "denied", "denied", by=denial.approver)
         return self.get(row.id)
 
     def cancel(self, number: int) -> RequestRow:

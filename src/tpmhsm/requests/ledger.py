@@ -269,10 +269,12 @@ def _approvers(tx: Transaction, row: RequestRow) -> tuple[str, ...]:
     return tuple(approval.approver for approval in tx.requests.approvals(row.id))
 
 
-def end(tx: Transaction, row: RequestRow, state: str, why: str) -> None:
-    """End a request unexecuted, and what hangs on it. UsageError when it had ended already."""
+def end(tx: Transaction, row: RequestRow, state: str, why: str, *, by: str = "") -> None:
+    """End a request unexecuted, and what hangs on it; `by` is who denied it. UsageError when it had
+    ended already.
+    """
     tx.requests.finish(row.id, state)
-    tx.audit.append("request-ended", {"id": row.id, "why": why})
+    tx.audit.append("request-ended", {"id": row.id, "why": why, **({"by": by} if by else {})})
     if row.kind == "group" and row.group_id:
         group = tx.groups.get_by_id(row.group_id)
         tx.groups.save(replace(group, state="failed"))

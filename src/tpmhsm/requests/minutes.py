@@ -81,7 +81,7 @@ def minutes_of(store: Store, desk: Desk, held: Held, judgement: Judgement, said:
         ),
         steps=tuple(_steps(log)),
         evidence=EvidenceMinutes.of(judgement),
-        notes=(*anew, *(Note(ended, "note", words) for words in said.notes)),
+        notes=(*_withdrawn(log), *anew, *(Note(ended, "note", words) for words in said.notes)),
     )
 
 
@@ -99,7 +99,16 @@ def _steps(log: list[AuditRow]) -> Iterator[Step]:
         words = _WORDS.get(row.act)
         if words is not None:
             what, how = words
-            yield Step(_moment(row.at), what.format(**row.facts), how.format(**row.facts))
+            facts = {"by": "", **row.facts}
+            facts["by"] = facts["by"] and f"by {facts['by']}"
+            yield Step(_moment(row.at), what.format(**facts), how.format(**facts).strip())
+
+
+def _withdrawn(log: list[AuditRow]) -> Iterator[Note]:
+    for row in log:
+        if row.act == "ceremony-cancel":
+            words = "an earlier ceremony was withdrawn; the transcript has how its requests ended"
+            yield Note(_moment(row.at), "deviation", words)
 
 
 _WORDS = {
@@ -108,6 +117,9 @@ _WORDS = {
     "ceremony-begin": ("ceremony begun", "group {group}"),
     "key-create": ("key {label}", "{policy}, Name {name}"),
     "request": ("request {id}", "{kind}, SHA-256 {digest}"),
+    "request-ended": ("request {id} ended", "{why} {by}"),
+    "key-delete": ("key {label} deleted", "Name {name}"),
+    "ceremony-cancel": ("ceremony withdrawn", "group {group}"),
     "approval": ("approval of request {request}", "by {approver}"),
     "executed": ("request {request} executed", "{kind}"),
     "issued": ("certificate by {ca}", "serial {serial}, SHA-256 {sha256}"),
