@@ -32,7 +32,7 @@ def bare_swtpm() -> Iterator[Path]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        _wait_for(Path(f"{path}.ctrl"))
+        _wait_for(path)  # which swtpm makes last, after its control channel
         yield path
     finally:
         process.kill()
