@@ -378,67 +378,117 @@ def test_pulled_out_while_it_waits_for_a_touch(readers: Readers) -> None:
     refusal(lambda: person.sign(A_HASH), DeviceError, "card-removed")
 
 
+class Other:
+    """Another program with a connection to the card in the first reader."""
+
+    def __init__(self, mode: str = "SHARED") -> None:
+        from smartcard import scard
+
+        self.scard = scard
+        result, self._context = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
+        assert result == 0, scard.SCardGetErrorMessage(result)
+        _, names = scard.SCardListReaders(self._context, [])
+        result, self._card, _ = scard.SCardConnect(
+            self._context,
+            sorted(names)[0],
+            getattr(scard, f"SCARD_SHARE_{mode}"),
+            scard.SCARD_PROTOCOL_T1,
+        )
+        assert result == 0, scard.SCardGetErrorMessage(result)
+
+    def __enter__(self) -> Other:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.scard.SCardDisconnect(self._card, self.scard.SCARD_LEAVE_CARD)
+        self.scard.SCardReleaseContext(self._context)
+
+    def take(self) -> None:
+        assert self.scard.SCardBeginTransaction(self._card) == 0
+
+    def let_go(self, disposition: str = "LEAVE") -> None:
+        code = getattr(self.scard, f"SCARD_{disposition}_CARD")
+        assert self.scard.SCardEndTransaction(self._card, code) == 0
+
+    def select(self) -> None:
+        command = [0, 0xA4, 4, 0, 5, *piv_card.PIV_AID]
+        self.scard.SCardTransmit(self._card, self.scard.SCARD_PCI_T1, command)
+
+
 def test_other_programs_keep_their_connection(readers: Readers) -> None:
     """A program that shares the card is not ended, and cannot speak between PIN and signature."""
-    from smartcard import scard
-
-    readers.insert(fit(touch=8, second=0.1))
-    _, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
-    _, names = scard.SCardListReaders(context, [])
-    mode, protocol = scard.SCARD_SHARE_SHARED, scard.SCARD_PROTOCOL_T1
-    _, handle, _ = scard.SCardConnect(context, sorted(names)[0], mode, protocol)
+    card = readers.insert(fit(touch=8, second=0.1))
     seen: list[int] = []
+    with Other() as other:
 
-    def meddle() -> None:
-        scard.SCardTransmit(handle, scard.SCARD_PCI_T1, [0, 0xA4, 4, 0, 5, *piv_card.PIV_AID])
-        seen.append(readers_card.signatures)
+        def meddle() -> None:
+            other.select()
+            seen.append(card.signatures)
 
-    readers_card = readers._inside[0].card
-    person = opened()
-    meddler = threading.Timer(0.3, meddle)
-    meddler.start()
-    person.sign(A_HASH)
-    meddler.join()
+        person = opened()
+        meddler = threading.Timer(0.3, meddle)
+        meddler.start()
+        person.sign(A_HASH)
+        meddler.join()
     assert seen == [1]
-    scard.SCardDisconnect(handle, scard.SCARD_LEAVE_CARD)
-    scard.SCardReleaseContext(context)
 
 
 def test_a_card_that_another_program_keeps_for_itself(readers: Readers) -> None:
-    from smartcard import scard
-
     readers.insert(fit())
-    _, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
-    _, names = scard.SCardListReaders(context, [])
-    mode, protocol = scard.SCARD_SHARE_EXCLUSIVE, scard.SCARD_PROTOCOL_T1
-    _, handle, _ = scard.SCardConnect(context, sorted(names)[0], mode, protocol)
-    error = refusal(opened, DeviceError, "card-busy")
+    with Other("EXCLUSIVE"):
+        error = refusal(opened, DeviceError, "card-busy")
     assert "scdaemon" in error.hint
-    scard.SCardDisconnect(handle, scard.SCARD_LEAVE_CARD)
-    scard.SCardReleaseContext(context)
 
 
 def test_a_card_that_another_program_does_not_let_go(
     readers: Readers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from smartcard import scard
-
     from tpmhsm.approval import piv
 
     card = readers.insert(fit())
-    _, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
-    _, names = scard.SCardListReaders(context, [])
-    mode, protocol = scard.SCARD_SHARE_SHARED, scard.SCARD_PROTOCOL_T1
-    _, handle, _ = scard.SCardConnect(context, sorted(names)[0], mode, protocol)
-    assert scard.SCardBeginTransaction(handle) == scard.SCARD_S_SUCCESS
-    monkeypatch.setattr(piv, "PATIENCE", 0.3)
-    refusal(opened, DeviceError, "card-busy")
-    assert not card.log
-    scard.SCardEndTransaction(handle, scard.SCARD_LEAVE_CARD)
-    monkeypatch.undo()  # who waited too long gets the card now, and lets it go
-    opened().sign(A_HASH)
-    scard.SCardDisconnect(handle, scard.SCARD_LEAVE_CARD)
-    scard.SCardReleaseContext(context)
+    with Other() as other:
+        other.take()
+        monkeypatch.setattr(piv, "PATIENCE", 0.3)
+        refusal(opened, DeviceError, "card-busy")
+        assert not card.log
+        other.let_go()
+        monkeypatch.undo()  # who waited too long gets the card now, resets it, and lets it go
+        opened().sign(A_HASH)
+
+
+@pytest.mark.parametrize("disposition", ["LEAVE", "RESET", "UNPOWER"])
+def test_a_card_that_another_program_lets_go_in_time(readers: Readers, disposition: str) -> None:
+    """Who ends with a reset, as this program does, takes the card from nobody who waits for it."""
+    card = readers.insert(fit())
+    with Other() as other:
+        other.take()
+        ending = threading.Timer(0.5, other.let_go, [disposition])
+        ending.start()
+        opened().sign(A_HASH)
+        ending.join()
+    assert card.signatures == 1
+
+
+def test_a_card_that_is_reset_time_and_again(readers: Readers) -> None:
+    """Two programs at one card, each of which resets it whenever it is done: both get on."""
+    card = readers.insert(fit())
+    persons = [opened(), opened()]
+    failures: list[Exception] = []
+
+    def work(person: YubikeyIdentity) -> None:
+        try:
+            for _ in range(5):
+                person.sign(A_HASH)
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(person,)) for person in persons]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert card.signatures == 10
 
 
 # ── keys that are made ───────────────────────────────────────────────────────

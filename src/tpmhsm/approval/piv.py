@@ -64,7 +64,9 @@ class Card:
 class Connection(SmartCardConnection):
     """A card in a reader, shared with other programs, in a transaction until closed.
 
-    Making one waits for the end of other programs' transactions, for ever if need be.
+    Making one waits for the end of other programs' transactions, for ever if need be. Those may
+    end with a reset of the card (ours do): it is told to us once, and takes nothing from us, who
+    have not spoken to the card yet.
     """
 
     def __init__(self, reader: str) -> None:
@@ -81,9 +83,14 @@ class Connection(SmartCardConnection):
             self._context, reader, scard.SCARD_SHARE_SHARED, protocols
         )
         _check(result)
+        while (result := scard.SCardBeginTransaction(self._card)) == scard.SCARD_W_RESET_CARD:
+            result, active = scard.SCardReconnect(
+                self._card, scard.SCARD_SHARE_SHARED, protocols, scard.SCARD_LEAVE_CARD
+            )
+            _check(result)
+        _check(result)
         t1 = active == scard.SCARD_PROTOCOL_T1
         self._header = scard.SCARD_PCI_T1 if t1 else scard.SCARD_PCI_T0
-        _check(scard.SCardBeginTransaction(self._card))
 
     @property
     def transport(self) -> TRANSPORT:
