@@ -1,6 +1,7 @@
 """What holds for every test: outside data, long variants, and an honest closing count."""
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--long", action="store_true", help="also soak tests, many kills, big fuzz counts"
     )
+
+
+def pytest_configure() -> None:
+    """Whoever starts the tests in the background may have them ignore Ctrl-C; programs that tests
+    start would inherit that, and some are interrupted by a test.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
