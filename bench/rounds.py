@@ -26,9 +26,12 @@ class Outcome:
 
 
 def rate(contestant: Contestant, seconds: float) -> float:
-    """Acts a second, after a tenth of the time as warm-up; opening and closing are not counted."""
+    """Acts a second. Opening and closing are not counted, nor is the warm-up: the first act, for
+    which processes may have to start, and a quarter of the time.
+    """
     with contestant() as act:
-        _count(act, seconds / 10)
+        act()
+        _count(act, seconds / 4)
         return _count(act, seconds)
 
 
